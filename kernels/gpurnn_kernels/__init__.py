@@ -1,0 +1,1 @@
+"""The numerics of gpurnn: arrays and numbers, nothing of layers, files or users."""

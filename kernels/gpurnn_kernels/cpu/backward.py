@@ -1,0 +1,202 @@
+"""Back-propagation through time over a sequence, for each cell: rows x panels of one direction, run by one thread.
+
+Backwards over the steps: the gates' gradients of a thread's own units, from what the forward pass kept, then dh_prev as the
+product of all gates' gradients with W_h transposed, for its own units again. A panel is four vectors of units. The gates'
+gradients also go into an array over all (t, b), from which `weight_gradients.py` makes dW, db and dx.
+"""
+
+from .barrier import meet
+from .forward import V1, V2, V3, V4, batch_row, load_state, saved_row, steps_of, time_of, units_in
+from .inline import called, inlined
+from .pointwise import (
+    add_units,
+    gru_after_unit_grad,
+    gru_before_unit_grad,
+    gru_reset_unit_grad,
+    lstm_unit_grad,
+    store_units,
+)
+from .tiles import multiply
+
+
+@inlined
+def blocks(job):  # type: ignore[no-untyped-def]
+    """Vectors that hold the units of a row."""
+    return -(-job.H // job.lanes)
+
+
+@inlined
+def product(job, panel, columns, rows, a, a_row, w, depth, init, init_row, out, out_row):  # type: ignore[no-untyped-def]
+    """One panel of a product whose `columns` vectors are packed four to a panel; `w`, `init`, `out`: of panel 0."""
+    w += panel * depth * V4
+    init += panel * V4
+    out += panel * V4
+    width = min(4, columns - 4 * panel)
+    if width == 4:
+        multiply(4, job.zero, (rows, a, a_row, w, depth, init, init_row, out, out_row))
+    elif width == 3:
+        multiply(3, job.zero, (rows, a, a_row, w, depth, init, init_row, out, out_row))
+    elif width == 2:
+        multiply(2, job.zero, (rows, a, a_row, w, depth, init, init_row, out, out_row))
+    else:
+        multiply(1, job.zero, (rows, a, a_row, w, depth, init, init_row, out, out_row))
+
+
+@called
+def recurrent_product(job, work, rows, a, gates, w, out):  # type: ignore[no-untyped-def]
+    """out += a W, for the units of this work."""
+    depth = gates * blocks(job) * job.lanes
+    for panel in range(work.panel_0, work.panel_1):
+        product(job, panel, blocks(job), rows, a, job.step_row, w, depth, out, job.row, out, job.row)
+
+
+@inlined
+def h_before(job, row, s):  # type: ignore[no-untyped-def]
+    """The address of the h that a row's step s started from: a user's row."""
+    if s == 0:
+        return job.h_0 + batch_row(job, row) * job.state_b
+    return job.y + time_of(job, row, s - 1) * job.y_t + batch_row(job, row) * job.y_b
+
+
+@called
+def backward(job, work, step):  # type: ignore[no-untyped-def]
+    """All rows of a work back through their sequences."""
+    for first in range(work.row_0, work.row_1, work.row_cap):
+        rows = min(work.row_cap, work.row_1 - first)
+        load_state(job, work, first, rows, job.dh_n, job.dh)
+        if job.dc:
+            load_state(job, work, first, rows, job.dc_n, job.dc)
+            load_state(job, work, first, rows, job.c_0, job.c)
+        active = 0
+        for s in range(steps_of(job, first) - 1, -1, -1):
+            while active < rows and steps_of(job, first + active) > s:
+                active += 1
+            if job.dy:
+                add_output_gradient(job, work, first, active, s)
+            step(job, work, first, active, s)
+        store_gradient(job, work, first, rows, job.dh, job.dh_0)
+        if job.dc:
+            store_gradient(job, work, first, rows, job.dc, job.dc_0)
+
+
+@inlined
+def first_block(work):  # type: ignore[no-untyped-def]
+    return work.panel_0 * work.panel
+
+
+@inlined
+def last_block(job, work):  # type: ignore[no-untyped-def]
+    return min(work.panel_1 * work.panel, blocks(job))
+
+
+@called
+def add_output_gradient(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+    for m in range(rows):
+        row = first + m
+        dy = job.dy + time_of(job, row, s) * job.dy_t + batch_row(job, row) * job.dy_b
+        for block in range(first_block(work), last_block(job, work)):
+            add_units(job.zero, (job.dh + row * job.row + block * V1, dy + block * V1, units_in(job, block)))
+
+
+@called
+def store_gradient(job, work, first, rows, padded, user):  # type: ignore[no-untyped-def]
+    for row in range(first, first + rows):
+        for block in range(first_block(work), last_block(job, work)):
+            to = user + batch_row(job, row) * job.state_b + block * V1
+            store_units(job.zero, (to, padded + row * job.row + block * V1, units_in(job, block)))
+
+
+@inlined
+def lstm_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+    plane = job.step + (s & 1) * job.step_plane + first * job.step_row
+    for block in range(first_block(work), last_block(job, work)):
+        unit = block * V1
+        for m in range(rows):
+            row = first + m
+            kept = saved_row(job, row, s)
+            before = job.c + row * job.row + unit
+            if s > 0:
+                before = job.saved_c + saved_row(job, row, s - 1) * job.kept_row + unit
+            lstm_unit_grad(
+                job.zero,
+                (
+                    job.saved + kept * job.saved_row + block * V4,
+                    before,
+                    job.saved_c + kept * job.kept_row + unit,
+                    job.dh + row * job.row + unit,
+                    job.dc + row * job.row + unit,
+                    plane + m * job.step_row + block * V4,
+                    job.d_gates + kept * job.d_row + block * V4,
+                ),
+            )
+    meet(work)
+    recurrent_product(job, work, rows, plane, 4, job.w_h, job.dh + first * job.row)
+
+
+@inlined
+def gru_after_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+    plane = job.step + (s & 1) * job.step_plane + first * job.step_row
+    for block in range(first_block(work), last_block(job, work)):
+        unit = block * V1
+        for m in range(rows):
+            row = first + m
+            kept = saved_row(job, row, s)
+            gru_after_unit_grad(
+                job.zero,
+                (
+                    job.saved + kept * job.saved_row + block * V4,
+                    h_before(job, row, s) + unit,
+                    job.dh + row * job.row + unit,
+                    plane + m * job.step_row + block * V3,
+                    job.d_gates + kept * job.d_row + block * V3,
+                    job.dq + kept * job.kept_row + unit,
+                    units_in(job, block),
+                ),
+            )
+    meet(work)
+    recurrent_product(job, work, rows, plane, 3, job.w_h, job.dh + first * job.row)
+
+
+@inlined
+def gru_before_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+    plane = job.step + (s & 1) * job.step_plane + first * job.step_row
+    for block in range(first_block(work), last_block(job, work)):
+        unit = block * V1
+        for m in range(rows):
+            row = first + m
+            kept = saved_row(job, row, s)
+            gru_before_unit_grad(
+                job.zero,
+                (
+                    job.saved + kept * job.saved_row + block * V3,
+                    h_before(job, row, s) + unit,
+                    job.dh + row * job.row + unit,
+                    plane + m * job.step_row + block * V2,
+                    plane + m * job.step_row + job.step_n + unit,
+                    job.d_gates + kept * job.d_row + block * V3,
+                    job.drh + row * job.row + unit,
+                    units_in(job, block),
+                ),
+            )
+    meet(work)
+    recurrent_product(job, work, rows, plane + job.step_n, 1, job.w_h_n, job.drh + first * job.row)
+    for block in range(first_block(work), last_block(job, work)):
+        unit = block * V1
+        for m in range(rows):
+            row = first + m
+            kept = saved_row(job, row, s)
+            gru_reset_unit_grad(
+                job.zero,
+                (
+                    job.saved + kept * job.saved_row + block * V3,
+                    h_before(job, row, s) + unit,
+                    job.dh + row * job.row + unit,
+                    plane + m * job.step_row + block * V2,
+                    job.d_gates + kept * job.d_row + block * V3,
+                    job.drh + row * job.row + unit,
+                    job.fed + kept * job.kept_row + unit,
+                    units_in(job, block),
+                ),
+            )
+    meet(work)
+    recurrent_product(job, work, rows, plane, 2, job.w_h, job.dh + first * job.row)

@@ -1,0 +1,51 @@
+"""Compiling kernels: C functions called by address, and the few functions that Python calls."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+from numba.core import types
+from numba.core.ccallback import CFunc
+
+from .cache import KernelCache, log
+from .job import WORK_POINTER, job_pointer
+
+_addresses: dict[tuple[str, str], int] = {}
+_keep: list[Any] = []  # their machine code must outlive every call
+
+
+def kernel_address(function: Callable[..., Any], element: str) -> int:
+    """The address of `void function(job *, work *)`, compiled for an element type; from the cache where it is there."""
+    key = (function.__qualname__, element)
+    address = _addresses.get(key)
+    if address is None:
+        start = time.perf_counter()
+        compiled = kernel_object(function, element)
+        _keep.append(compiled)
+        address = _addresses[key] = int(compiled.address)
+        how = "loaded" if compiled.cache_hits else "compiled"
+        log.debug("%s %s %s in %.2f s", how, *key, time.perf_counter() - start)
+    return address
+
+
+def kernel_object(function: Callable[..., Any], element: str) -> Any:
+    """Numba's C callback for `kernel_address`."""
+    signature = ((job_pointer(element), WORK_POINTER), types.void)
+    compiled: Any = CFunc(function, signature, locals={}, options={"error_model": "numpy", "boundscheck": False})
+    compiled._cache = KernelCache(function)
+    compiled.compile()
+    return compiled
+
+
+def entry(signature: str) -> Callable[[Callable[..., Any]], Any]:
+    """A function that Python calls, without the GIL, compiled (or loaded) at once for its one signature."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher: Any = njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+        dispatcher._cache = KernelCache(function)
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return dispatcher
+
+    return decorate

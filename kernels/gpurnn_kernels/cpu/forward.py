@@ -1,0 +1,276 @@
+"""The forward pass over a sequence, for each cell: rows x panels of one direction of one layer, run by one thread.
+
+Per block of rows: a chunk of steps is projected (W_x x + b, through the same tiles as the recurrence, into slots that stay
+in cache), then each step adds W_h h to its slots and runs the cell equations over them. h alternates between two planes, so
+that every panel of a step reads the old one. Rows that are through with their sequence drop off the end of the block.
+"""
+
+from .barrier import meet
+from .inline import called, inlined
+from .job import VECTOR_BYTES
+from .memory import load_word, store_word
+from .pointwise import (
+    clear_vector,
+    copy_element,
+    copy_units,
+    copy_vector,
+    gru_after_save,
+    gru_after_unit,
+    gru_before_save,
+    gru_before_unit,
+    gru_reset_unit,
+    lstm_save,
+    lstm_unit,
+    store_units,
+)
+from .tiles import multiply
+
+V1 = VECTOR_BYTES
+V2 = 2 * VECTOR_BYTES
+V3 = 3 * VECTOR_BYTES
+V4 = 4 * VECTOR_BYTES
+
+
+@inlined
+def batch_row(job, row):  # type: ignore[no-untyped-def]
+    return load_word(job.order + 8 * row) if job.order else row
+
+
+@inlined
+def steps_of(job, row):  # type: ignore[no-untyped-def]
+    return load_word(job.lengths + 8 * row) if job.lengths else job.T
+
+
+@inlined
+def time_of(job, row, s):  # type: ignore[no-untyped-def]
+    """The time of a row's step s: the reverse direction starts at the row's own end."""
+    return steps_of(job, row) - 1 - s if job.reverse else s
+
+
+@inlined
+def running(job, first, rows, s):  # type: ignore[no-untyped-def]
+    """How many of `rows` rows from `first` on have a step s."""
+    while rows > 0 and steps_of(job, first + rows - 1) <= s:
+        rows -= 1
+    return rows
+
+
+@inlined
+def units_in(job, block):  # type: ignore[no-untyped-def]
+    """Units in the block-th vector of units."""
+    return min(job.lanes, job.H - block * job.lanes)
+
+
+@called
+def load_state(job, work, first, rows, user, padded):  # type: ignore[no-untyped-def]
+    """This work's units of (B, H) rows into padded rows; zeros where the user gave none."""
+    item = V1 // job.lanes
+    for block in range(work.panel_0 * work.panel, min(work.panel_1 * work.panel, -(-job.H // job.lanes))):
+        for row in range(first, first + rows):
+            to = padded + row * job.row + block * V1
+            if user:
+                source = user + batch_row(job, row) * job.state_b + block * job.lanes * item
+                copy_units(job.zero, (to, source, units_in(job, block)))
+            else:
+                clear_vector(job.zero, (to, to))
+
+
+@called
+def store_state(job, work, first, rows, padded, plane, user):  # type: ignore[no-untyped-def]
+    """The padded rows, each from the plane that its last step wrote, into (B, H) rows."""
+    item = V1 // job.lanes
+    for block in range(work.panel_0 * work.panel, min(work.panel_1 * work.panel, -(-job.H // job.lanes))):
+        for row in range(first, first + rows):
+            source = padded + (steps_of(job, row) & 1) * plane + row * job.row + block * V1
+            to = user + batch_row(job, row) * job.state_b + block * job.lanes * item
+            store_units(job.zero, (to, source, units_in(job, block)))
+
+
+@called
+def gather(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+    """x of the rows at step s, side by side, from slot on."""
+    item = V1 // job.lanes
+    for m in range(rows):
+        row = first + m
+        to = work.gathered + (slot + m) * work.gathered_row
+        source = job.x + time_of(job, row, s) * job.x_t + batch_row(job, row) * job.x_b
+        if job.x_i == item:
+            for i in range(0, job.I, job.lanes):
+                copy_units(job.zero, (to + i * item, source + i * item, min(job.lanes, job.I - i)))
+        else:
+            for i in range(job.I):
+                copy_element(job.zero, (to + i * item, source + i * job.x_i))
+
+
+@called
+def forward(job, work, project, step):  # type: ignore[no-untyped-def]
+    """All rows of a work through their sequences."""
+    item = V1 // job.lanes
+    for first in range(work.row_0, work.row_1, work.row_cap):
+        rows = min(work.row_cap, work.row_1 - first)
+        load_state(job, work, first, rows, job.h_0, job.h)
+        if job.c:
+            load_state(job, work, first, rows, job.c_0, job.c)
+        meet(work)
+        # rows of x that lie evenly spaced in the order of the slots are projected where they are
+        lone = rows == 1 and job.x_i == item
+        even = job.x_t == rows * job.x_b and not job.lengths and not job.reverse and job.x_i == item
+        active = running(job, first, rows, 0)
+        s = 0
+        while active > 0:
+            begin = s
+            slot = 0
+            left = active
+            while left > 0 and slot + left <= work.capacity:
+                if not (lone or even):
+                    gather(job, work, first, left, s, slot)
+                slot += left
+                s += 1
+                left = running(job, first, left, s)
+            if lone or even:
+                x = job.x + batch_row(job, first) * job.x_b + time_of(job, first, begin) * job.x_t
+                x_row = job.x_b
+                if lone:
+                    x_row = -job.x_t if job.reverse else job.x_t
+                project(job, work, x, x_row, slot)
+            else:
+                project(job, work, work.gathered, work.gathered_row, slot)
+            slot = 0
+            for now in range(begin, s):
+                for m in range(active):
+                    row = first + m
+                    y = job.y + time_of(job, row, now) * job.y_t + batch_row(job, row) * job.y_b
+                    store_word(work.row_addresses + 8 * m, y)
+                step(job, work, first, active, now, slot)
+                meet(work)
+                slot += active
+                active = running(job, first, active, now + 1)
+        store_state(job, work, first, rows, job.h, job.h_plane, job.h_n)
+        if job.c:
+            store_state(job, work, first, rows, job.c, 0, job.c_n)
+
+
+@inlined
+def saved_row(job, row, s):  # type: ignore[no-untyped-def]
+    """The index of (t, b) that a row's step s is kept under."""
+    return time_of(job, row, s) * job.B + batch_row(job, row)
+
+
+@inlined
+def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
+    for panel in range(work.panel_0, work.panel_1):
+        out = work.slots + (panel - work.panel_0) * work.capacity * V4
+        multiply(4, job.zero, (slots, x, x_row, job.w_x + panel * job.I * V4, job.I, job.b + panel * V4, 0, out, V4))
+
+
+@inlined
+def lstm_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+    h = job.h + (s & 1) * job.h_plane + first * job.row
+    h_out = job.h + (~s & 1) * job.h_plane + first * job.row
+    for panel in range(work.panel_0, work.panel_1):
+        at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
+        multiply(4, job.zero, (rows, h, job.row, job.w_h + panel * job.H * V4, job.H, at, V4, at, V4))
+        unit = panel * V1
+        count = units_in(job, panel)
+        for m in range(rows):
+            c = job.c + (first + m) * job.row + unit
+            y = load_word(work.row_addresses + 8 * m) + unit
+            lstm_unit(job.zero, (at + m * V4, c, h_out + m * job.row + unit, y, count))
+        if job.saved:
+            for m in range(rows):
+                c = job.c + (first + m) * job.row + unit
+                kept = saved_row(job, first + m, s)
+                saved = job.saved + kept * job.saved_row + panel * V4
+                lstm_save(job.zero, (at + m * V4, c, saved, job.saved_c + kept * job.kept_row + unit))
+
+
+@inlined
+def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
+    for panel in range(work.panel_0, work.panel_1):
+        out = work.slots + (panel - work.panel_0) * work.capacity * V4
+        multiply(3, job.zero, (slots, x, x_row, job.w_x + panel * job.I * V3, job.I, job.b + panel * V3, 0, out, V4))
+        for slot in range(slots):
+            copy_vector(job.zero, (out + slot * V4 + V3, job.b_n + panel * V1))
+
+
+@inlined
+def gru_after_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+    h = job.h + (s & 1) * job.h_plane + first * job.row
+    h_out = job.h + (~s & 1) * job.h_plane + first * job.row
+    for panel in range(work.panel_0, work.panel_1):
+        at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
+        zrq = at + V1
+        multiply(3, job.zero, (rows, h, job.row, job.w_h + panel * job.H * V3, job.H, zrq, V4, zrq, V4))
+        unit = panel * V1
+        count = units_in(job, panel)
+        for m in range(rows):
+            row = m * job.row + unit
+            y = load_word(work.row_addresses + 8 * m) + unit
+            gru_after_unit(job.zero, (at + m * V4, h + row, h_out + row, y, count))
+        if job.saved:
+            for m in range(rows):
+                saved = job.saved + saved_row(job, first + m, s) * job.saved_row + panel * V4
+                gru_after_save(job.zero, (at + m * V4, saved))
+
+
+@inlined
+def blocks_in(job, panel):  # type: ignore[no-untyped-def]
+    """Vectors of units in a panel of two."""
+    return min(2, -(-job.H // job.lanes) - 2 * panel)
+
+
+@inlined
+def gru_before_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
+    for panel in range(work.panel_0, work.panel_1):
+        out = work.slots + (panel - work.panel_0) * work.capacity * V4
+        out_n = work.slots_n + (panel - work.panel_0) * work.capacity * V2
+        w = job.w_x + panel * job.I * V4
+        w_n = job.w_x_n + panel * job.I * V2
+        b = job.b + panel * V4
+        b_n = job.b_n + panel * V2
+        if blocks_in(job, panel) == 2:
+            multiply(4, job.zero, (slots, x, x_row, w, job.I, b, 0, out, V4))
+            multiply(2, job.zero, (slots, x, x_row, w_n, job.I, b_n, 0, out_n, V2))
+        else:
+            multiply(2, job.zero, (slots, x, x_row, w, job.I, b, 0, out, V4))
+            multiply(1, job.zero, (slots, x, x_row, w_n, job.I, b_n, 0, out_n, V2))
+
+
+@inlined
+def gru_before_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+    h = job.h + (s & 1) * job.h_plane + first * job.row
+    h_out = job.h + (~s & 1) * job.h_plane + first * job.row
+    rh = job.rh + first * job.row
+    for panel in range(work.panel_0, work.panel_1):
+        at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
+        w = job.w_h + panel * job.H * V4
+        blocks = blocks_in(job, panel)
+        if blocks == 2:
+            multiply(4, job.zero, (rows, h, job.row, w, job.H, at, V4, at, V4))
+        else:
+            multiply(2, job.zero, (rows, h, job.row, w, job.H, at, V4, at, V4))
+        for m in range(rows):
+            for block in range(blocks):
+                row = m * job.row + panel * V2 + block * V1
+                gru_reset_unit(job.zero, (at + m * V4 + block * V2, h + row, rh + row))
+    meet(work)
+    for panel in range(work.panel_0, work.panel_1):
+        at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
+        at_n = work.slots_n + ((panel - work.panel_0) * work.capacity + slot) * V2
+        w_n = job.w_h_n + panel * job.H * V2
+        blocks = blocks_in(job, panel)
+        if blocks == 2:
+            multiply(2, job.zero, (rows, rh, job.row, w_n, job.H, at_n, V2, at_n, V2))
+        else:
+            multiply(1, job.zero, (rows, rh, job.row, w_n, job.H, at_n, V2, at_n, V2))
+        for m in range(rows):
+            for block in range(blocks):
+                unit = panel * V2 + block * V1
+                row = m * job.row + unit
+                y = load_word(work.row_addresses + 8 * m) + unit
+                zr = at + m * V4 + block * V2
+                n = at_n + m * V2 + block * V1
+                gru_before_unit(job.zero, (zr, n, h + row, h_out + row, y, units_in(job, 2 * panel + block)))
+                if job.saved:
+                    saved = job.saved + saved_row(job, first + m, s) * job.saved_row + (2 * panel + block) * V3
+                    gru_before_save(job.zero, (zr, n, saved))

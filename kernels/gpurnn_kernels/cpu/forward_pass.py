@@ -1,0 +1,117 @@
+"""The forward pass of one layer, made ready: records, scratch memory, and what a training call keeps.
+
+A program depends on a layer's weights, on T, B and the number of threads, not on the arrays of one call: those are bound to
+it, so that it can be kept and run again. Whoever takes one from the pool has it alone.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from ..spec import Array
+from . import kernels
+from .job import VECTOR_BYTES
+from .packing import aligned
+from .records import Records, address, rows_at_once
+from .schedule import Schedule, Share, vectors_per_panel
+from .weights import Weights
+
+SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
+
+KERNELS = {
+    "lstm": kernels.lstm_forward,
+    "gru_before": kernels.gru_before_forward,
+    "gru_after": kernels.gru_after_forward,
+}
+SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one direction's forward pass leaves for its backward pass, at [t, b]: activated gates, and the LSTM's c."""
+
+    gates: Array  # (T * B, blocks * saved gates * lanes + a cache line)
+    c: Array | None  # (T * B, blocks * lanes + a cache line)
+
+
+class ForwardProgram:
+    """The records of one layer's forward pass, all its directions."""
+
+    def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.weights = weights
+        self.rows = steps * batch
+        spec = weights[0].spec
+        self.records = records = Records(spec, len(weights), schedule.shares, schedule.threads)
+        for d, direction in enumerate(weights):
+            records.sizes(d, direction.spec, steps, batch)
+            records.set(d, **{name: address(array) for name, array in direction.forward.items()})
+            records.set(d, h=records.room(2 * batch * records.row))
+            if spec.cell == "lstm":
+                records.set(d, c=records.room(batch * records.row))
+            if spec.cell == "gru_before":
+                records.set(d, rh=records.room(batch * records.row))
+        for work, share in zip(records.works, schedule.shares, strict=True):
+            records.kernel(work, KERNELS[spec.cell])
+            self._make_room(work, share, steps)
+
+    def _make_room(self, work: Any, share: Share, steps: int) -> None:
+        """A work's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""
+        records, spec = self.records, self.records.spec
+        rows, panels = share.row_1 - share.row_0, share.panel_1 - share.panel_0
+        vectors = vectors_per_panel(spec)
+        inputs = -(-spec.input_size // records.lanes) * VECTOR_BYTES
+        slot = max(panels * vectors * 4 * VECTOR_BYTES, inputs)
+        cap = rows_at_once(rows, slot)
+        capacity = max(cap, min(rows * steps, SLOT_BYTES // slot // cap * cap))
+        work["row_cap"], work["capacity"], work["panel"] = cap, capacity, vectors
+        work["slots"] = records.room(capacity * panels * 4 * records.lanes)
+        if spec.cell == "gru_before":
+            work["slots_n"] = records.room(capacity * panels * 2 * records.lanes)
+        work["gathered_row"] = inputs
+        work["gathered"] = records.room(capacity * inputs // records.item)
+        work["row_addresses"] = records.room(cap * 8 // records.item)
+
+    def keep(self) -> list[Kept]:
+        """Makes the next run leave what the backward pass reads."""
+        records, cell = self.records, self.records.spec.cell
+        kept = []
+        for d in range(len(self.weights)):
+            row = records.blocks * SAVED_GATES[cell] * records.lanes + VECTOR_BYTES // records.item
+            one = Kept(
+                aligned(self.rows * row, records.spec.dtype),
+                aligned(self.rows * records.row, records.spec.dtype) if cell == "lstm" else None,
+            )
+            records.set(d, saved=address(one.gates), saved_row=row * records.item, saved_c=address(one.c))
+            kept.append(one)
+        return kept
+
+    def keep_nothing(self) -> None:
+        for d in range(len(self.weights)):
+            self.records.set(d, saved=0, saved_c=0)
+
+
+class Pool:
+    """Programs by key, most recently used last."""
+
+    LIMIT = 16  # keys
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._free: OrderedDict[Any, list[ForwardProgram]] = OrderedDict()
+
+    def take(self, key: Any) -> ForwardProgram | None:
+        with self._lock:
+            programs = self._free.get(key)
+            if not programs:
+                return None
+            self._free.move_to_end(key)
+            return programs.pop()
+
+    def give(self, key: Any, program: ForwardProgram) -> None:
+        with self._lock:
+            self._free.setdefault(key, []).append(program)
+            if len(self._free) > self.LIMIT:
+                self._free.popitem(last=False)

@@ -1,0 +1,116 @@
+"""Raw memory for kernels: int64 words, atomics and calls at byte addresses, as Numba intrinsics.
+
+Addresses are plain int64 bytes: no array structs, no index checks (Numba's handling of negative indices halves a tile's
+speed). `emitter` makes the intrinsics; `tiles.py` and `pointwise.py` use it too.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from . import arch
+
+INT64 = ir.IntType(64)
+Emit = Callable[..., ir.Value | None]
+
+
+def emitter(result: types.Type, arguments: int) -> Callable[[Emit], Any]:
+    """Turns `emit(builder, *values)` into an intrinsic of `arguments` int64 arguments."""
+
+    def decorate(emit: Emit) -> Any:
+        signature = result(*[types.int64] * arguments)
+
+        def code(context: Any, builder: ir.IRBuilder, _: Any, values: Any) -> ir.Value:
+            value = emit(builder, *values)
+            return context.get_dummy_value() if value is None else value
+
+        return intrinsic(_with_arity(emit.__name__, arguments, lambda *_: (signature, code)))
+
+    return decorate
+
+
+def _with_arity(name: str, arguments: int, typing: Callable[..., Any]) -> Callable[..., Any]:
+    """`typing` with `arguments` named arguments after the context: Numba binds an intrinsic's by its signature."""
+    by_count: dict[int, Callable[..., Any]] = {
+        0: lambda context: typing(),
+        1: lambda context, a: typing(a),
+        2: lambda context, a, b: typing(a, b),
+        3: lambda context, a, b, c: typing(a, b, c),
+    }
+    function = by_count[arguments]
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def _word(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
+    return builder.inttoptr(address, INT64.as_pointer())
+
+
+@emitter(types.int64, 1)
+def load_word(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
+    return builder.load(_word(builder, address), align=8)
+
+
+@emitter(types.void, 2)
+def store_word(builder: ir.IRBuilder, address: ir.Value, value: ir.Value) -> None:
+    builder.store(value, _word(builder, address), align=8)
+
+
+@emitter(types.int64, 1)
+def load_acquire(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
+    return builder.load_atomic(_word(builder, address), "acquire", 8)
+
+
+@emitter(types.void, 2)
+def store_release(builder: ir.IRBuilder, address: ir.Value, value: ir.Value) -> None:
+    builder.store_atomic(value, _word(builder, address), "release", 8)
+
+
+@emitter(types.int64, 1)
+def load_ordered(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
+    return builder.load_atomic(_word(builder, address), "seq_cst", 8)
+
+
+@emitter(types.void, 2)
+def store_ordered(builder: ir.IRBuilder, address: ir.Value, value: ir.Value) -> None:
+    builder.store_atomic(value, _word(builder, address), "seq_cst", 8)
+
+
+@emitter(types.void, 0)
+def pause(builder: ir.IRBuilder) -> None:
+    arch.emit_pause(builder)
+
+
+@emitter(types.int64, 0)
+def flush_denormals(builder: ir.IRBuilder) -> ir.Value:
+    return arch.emit_flush_denormals(builder)
+
+
+@emitter(types.void, 1)
+def restore_denormals(builder: ir.IRBuilder, before: ir.Value) -> None:
+    arch.emit_restore(builder, before)
+
+
+@emitter(types.int64, 1)
+def call0(builder: ir.IRBuilder, function: ir.Value) -> ir.Value:
+    """Calls the C function `int f(void)` at an address."""
+    kind = ir.FunctionType(ir.IntType(32), [])
+    return builder.sext(builder.call(builder.inttoptr(function, kind.as_pointer()), []), INT64)
+
+
+@emitter(types.void, 3)
+def call2(builder: ir.IRBuilder, function: ir.Value, a: ir.Value, b: ir.Value) -> None:
+    """Calls the C function `void f(int64, int64)` at an address."""
+    kind = ir.FunctionType(ir.VoidType(), [INT64, INT64])
+    builder.call(builder.inttoptr(function, kind.as_pointer()), [a, b])
+
+
+@emitter(types.int64, 3)
+def call_io(builder: ir.IRBuilder, function: ir.Value, descriptor: ir.Value, buffer: ir.Value) -> ir.Value:
+    """Calls the C function `read` or `write` at an address, for 8 bytes."""
+    kind = ir.FunctionType(INT64, [ir.IntType(32), INT64, INT64])
+    pointer = builder.inttoptr(function, kind.as_pointer())
+    return builder.call(pointer, [builder.trunc(descriptor, ir.IntType(32)), buffer, INT64(8)])

@@ -1,0 +1,248 @@
+"""The pointwise part of a step, one vector of units of one row at a time: the equations of cells.py on SIMD vectors.
+
+Each function is emitted as straight-line code where a kernel calls it: `lstm_unit(zero, (slot, h_out, ...))`. The type of
+`zero` is the element type; every argument is a byte address or, named `count`, the number of lanes that are units (the
+last vector of a layer may hold fewer: user arrays are not read or written beyond it, and the padded lanes stay zero).
+
+slot: pre-activated gates, vector after vector, as the tiles leave them:
+    LSTM f i o g, GRU z r (reset before; n lies in a slot of its own), GRU n_x z r q (reset after; q = W_hn h + b_hn)
+saved: activated gates for the backward pass: f i o g | z r n | z r n q
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from ..cells import make_cells
+from .activations import ACTIVATIONS, sigmoid, tanh
+from .vector import INT64, Vector, Vectors
+
+CELLS = make_cells(ACTIVATIONS)
+
+
+def pointwise(emit: Callable[..., None]) -> Any:
+    """Makes `emit(v, *addresses)` an intrinsic `name(zero, (address, ...))`."""
+
+    def function(context: Any, zero: Any, addresses: Any) -> Any:
+        def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+            words = [builder.extract_value(values[1], i) for i in range(len(addresses))]
+            emit(Vectors(builder, signature.args[0]), *words)
+            return context.get_dummy_value()
+
+        return types.void(zero, types.UniTuple(types.int64, len(addresses))), code
+
+    function.__name__ = function.__qualname__ = emit.__name__
+    function.__doc__ = emit.__doc__
+    return intrinsic(function)
+
+
+def _load_units(v: Vectors, address: ir.Value, count: ir.Value) -> Vector:
+    """From a user's array: whole vectors plainly, the last one lane by lane under a mask."""
+    whole = v.builder.icmp_signed("==", count, INT64(v.lanes))
+    with v.builder.if_else(whole, likely=True) as (then, otherwise):
+        with then:
+            plain = v.load(address).value
+            from_plain = v.builder.block
+        with otherwise:
+            masked = v.load_first(address, count).value
+            from_masked = v.builder.block
+    value = v.builder.phi(v.type)
+    value.add_incoming(plain, from_plain)
+    value.add_incoming(masked, from_masked)
+    return Vector(v, value)
+
+
+def _store_units(v: Vectors, address: ir.Value, value: Vector, count: ir.Value) -> None:
+    """Into a user's array: whole vectors plainly, the last one lane by lane under a mask."""
+    whole = v.builder.icmp_signed("==", count, INT64(v.lanes))
+    with v.builder.if_else(whole, likely=True) as (then, otherwise):
+        with then:
+            v.store(address, value)
+        with otherwise:
+            v.store_first(address, value, count)
+
+
+@pointwise
+def copy_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
+    """One vector from a user's array into a padded one, zeros past its units."""
+    v.store(to, _load_units(v, source, count))
+
+
+@pointwise
+def store_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
+    """One vector from a padded array into a user's."""
+    _store_units(v, to, v.load(source), count)
+
+
+@pointwise
+def copy_element(v: Vectors, to: ir.Value, source: ir.Value) -> None:
+    """One element."""
+    kind = v.element.as_pointer()
+    v.builder.store(v.builder.load(v.builder.inttoptr(source, kind)), v.builder.inttoptr(to, kind))
+
+
+@pointwise
+def copy_vector(v: Vectors, to: ir.Value, source: ir.Value) -> None:
+    v.store(to, v.load(source))
+
+
+@pointwise
+def clear_vector(v: Vectors, to: ir.Value, _: ir.Value) -> None:
+    v.store(to, v.zero())
+
+
+@pointwise
+def add_vector(v: Vectors, to: ir.Value, source: ir.Value) -> None:
+    v.store(to, v.load(to) + v.load(source))
+
+
+@pointwise
+def lstm_unit(v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value) -> None:
+    h, c_new = CELLS.lstm_cell(*(v.load(slot, gate) for gate in range(4)), v.load(c))
+    v.store(c, c_new)
+    v.store(h_out, h)
+    _store_units(v, y, h, count)
+
+
+@pointwise
+def lstm_save(v: Vectors, slot: ir.Value, c: ir.Value, saved: ir.Value, saved_c: ir.Value) -> None:
+    """After `lstm_unit`: keeps what `lstm_unit_grad` reads."""
+    for gate, value in enumerate(CELLS.lstm_gates(*(v.load(slot, gate) for gate in range(4)))):
+        v.store(saved, value, gate)
+    v.store(saved_c, v.load(c))
+
+
+@pointwise
+def gru_reset_unit(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value) -> None:
+    """Reset before, between the two products of a step: rh = r * h."""
+    v.store(rh, CELLS.gru_reset(v.load(slot, 1), v.load(h)))
+
+
+@pointwise
+def gru_before_unit(
+    v: Vectors, slot: ir.Value, slot_n: ir.Value, h: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value
+) -> None:
+    h_new = CELLS.gru_update(v.load(slot, 0), v.load(slot_n), v.load(h))
+    v.store(h_out, h_new)
+    _store_units(v, y, h_new, count)
+
+
+@pointwise
+def gru_before_save(v: Vectors, slot: ir.Value, slot_n: ir.Value, saved: ir.Value) -> None:
+    v.store(saved, sigmoid(v.load(slot, 0)), 0)
+    v.store(saved, sigmoid(v.load(slot, 1)), 1)
+    v.store(saved, tanh(v.load(slot_n)), 2)
+
+
+@pointwise
+def gru_after_unit(v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value) -> None:
+    n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
+    h_new = CELLS.gru_update(z, CELLS.gru_candidate(r, q, n_x), v.load(h))
+    v.store(h_out, h_new)
+    _store_units(v, y, h_new, count)
+
+
+@pointwise
+def gru_after_save(v: Vectors, slot: ir.Value, saved: ir.Value) -> None:
+    n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
+    for gate, value in enumerate((sigmoid(z), sigmoid(r), tanh(CELLS.gru_candidate(r, q, n_x)), q)):
+        v.store(saved, value, gate)
+
+
+@pointwise
+def lstm_unit_grad(
+    v: Vectors,
+    saved: ir.Value,
+    c_prev: ir.Value,
+    c: ir.Value,
+    dh: ir.Value,
+    dc: ir.Value,
+    step: ir.Value,
+    gates: ir.Value,
+) -> None:
+    """dh holds the whole gradient of h and becomes the start of the sum for dh_prev; the gates' gradients go into `step`,
+    which the recurrent product reads, and `gates`, which the weight gradients read."""
+    f, i, o, g = (v.load(saved, gate) for gate in range(4))
+    *d_gates, dc_prev = CELLS.lstm_cell_grad(f, i, o, g, v.load(c_prev), v.load(c), v.load(dh), v.load(dc))
+    for gate, value in enumerate(d_gates):
+        v.store(step, value, gate)
+        v.store(gates, value, gate)
+    v.store(dc, dc_prev)
+    v.store(dh, v.zero())
+
+
+@pointwise
+def gru_after_unit_grad(
+    v: Vectors,
+    saved: ir.Value,
+    h_prev: ir.Value,
+    dh: ir.Value,
+    step: ir.Value,
+    gates: ir.Value,
+    dq_out: ir.Value,
+    count: ir.Value,
+) -> None:
+    """gates: dz_ dr_ dn_, what W_x saw; step: dz_ dr_ dq, what W_h saw; dq_out: dq."""
+    z, r, n, q = (v.load(saved, gate) for gate in range(4))
+    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, _load_units(v, h_prev, count), v.load(dh))
+    dr, dq = CELLS.gru_candidate_grad(r, q, dn)
+    for gate, value in enumerate((dz, dr, dn)):
+        v.store(gates, value, gate)
+    for gate, value in enumerate((dz, dr, dq)):
+        v.store(step, value, gate)
+    v.store(dq_out, dq)
+    v.store(dh, dh_prev)
+
+
+@pointwise
+def gru_before_unit_grad(
+    v: Vectors,
+    saved: ir.Value,
+    h_prev: ir.Value,
+    dh: ir.Value,
+    step_zr: ir.Value,
+    step_n: ir.Value,
+    gates: ir.Value,
+    drh: ir.Value,
+    count: ir.Value,
+) -> None:
+    """First half: dz_ and dn_; drh starts at zero for the product W_hn^T dn_."""
+    z, n = v.load(saved, 0), v.load(saved, 2)
+    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, _load_units(v, h_prev, count), v.load(dh))
+    v.store(step_zr, dz, 0)
+    v.store(step_n, dn)
+    v.store(gates, dz, 0)
+    v.store(gates, dn, 2)
+    v.store(dh, dh_prev)
+    v.store(drh, v.zero())
+
+
+@pointwise
+def gru_reset_unit_grad(
+    v: Vectors,
+    saved: ir.Value,
+    h_prev: ir.Value,
+    dh: ir.Value,
+    step_zr: ir.Value,
+    gates: ir.Value,
+    drh: ir.Value,
+    rh: ir.Value,
+    count: ir.Value,
+) -> None:
+    """Second half: dr_, and rh = r * h_prev for the gradient of W_hn."""
+    r = v.load(saved, 1)
+    previous = _load_units(v, h_prev, count)
+    dr, dh_prev = CELLS.gru_reset_grad(r, previous, v.load(drh))
+    v.store(step_zr, dr, 1)
+    v.store(gates, dr, 1)
+    v.store(dh, v.load(dh) + dh_prev)
+    v.store(rh, r * previous)
+
+
+@pointwise
+def add_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
+    """Adds one vector of a user's array into a padded one."""
+    v.store(to, v.load(to) + _load_units(v, source, count))

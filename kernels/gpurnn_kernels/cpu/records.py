@@ -1,0 +1,91 @@
+"""The memory of one command to the team: jobs, works, and everything that they point to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..spec import Array, Spec
+from .barrier import LINE, SPINS, YIELD_ADDRESS
+from .compile import kernel_address
+from .job import VECTOR_BYTES, WORK, job_dtype
+from .packing import aligned, aligned_zeros
+from .schedule import Share
+from .team import TEAMS, run_alone
+
+ROWS_BYTES = 1 << 20  # that one step of a block of rows may take in a kernel's scratch memory
+ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6 and of 8
+
+
+def address(array: Array | None) -> int:
+    """Of the first element; 0 for no array."""
+    return 0 if array is None else array.ctypes.data
+
+
+def rows_at_once(rows: int, row_bytes: int) -> int:
+    """Rows of a block, so that all blocks are about equal and none takes more than ROWS_BYTES (if 24 rows do not)."""
+    most = max(1, ROWS_BYTES // max(1, row_bytes) // ROWS_MULTIPLE) * ROWS_MULTIPLE
+    return max(1, -(-rows // max(1, -(-rows // most))))
+
+
+class Records:
+    """`jobs[d]` of direction d; `works` in the order of threads, those of thread p from starts[p] to starts[p + 1]."""
+
+    def __init__(self, spec: Spec, directions: int, shares: Sequence[Share], threads: int) -> None:
+        self.spec = spec
+        self.threads = threads
+        self.item = spec.dtype.itemsize
+        self.lanes = VECTOR_BYTES // self.item
+        self.blocks = -(-spec.hidden_size // self.lanes)
+        # a cache line more than the units: rows of a power of two bytes would fall on the same lines of the cache
+        self.row = self.blocks * self.lanes + LINE // self.item
+        self.jobs = np.zeros(directions, job_dtype(spec.dtype.name))
+        self.works = np.zeros(len(shares), WORK)
+        self.starts = np.searchsorted([share.thread for share in shares], np.arange(threads + 1)).astype(np.int64)
+        self._memory: list[Any] = []
+        self._flags: dict[int, int] = {}
+        for work, share in zip(self.works, shares, strict=True):
+            self._place(work, share)
+
+    def _place(self, work: Any, share: Share) -> None:
+        work["job"] = self.jobs.ctypes.data + share.direction * self.jobs.itemsize
+        work["row_0"], work["row_1"] = share.row_0, share.row_1
+        work["panel_0"], work["panel_1"] = share.panel_0, share.panel_1
+        work["members"], work["member"], work["yield_address"] = share.members, share.member, YIELD_ADDRESS
+        if share.members > 1:
+            if share.direction not in self._flags:
+                flags = aligned_zeros(share.members * LINE // 8, np.dtype(np.int64))
+                flags[1 :: LINE // 8] = SPINS
+                self._flags[share.direction] = self.hold(flags)
+            work["flags"] = self._flags[share.direction]
+
+    def kernel(self, work: Any, function: Any) -> None:
+        work["kernel"] = kernel_address(function, self.spec.dtype.name)
+
+    def hold(self, array: Array) -> int:
+        """Keeps an array as long as these records and gives its address."""
+        self._memory.append(array)
+        return address(array)
+
+    def room(self, count: int) -> int:
+        """The address of `count` elements, not initialised."""
+        return self.hold(aligned(count, self.spec.dtype))
+
+    def set(self, direction: int, **fields: int) -> None:
+        job = self.jobs[direction]
+        for name, value in fields.items():
+            job[name] = value
+
+    def sizes(self, direction: int, spec: Spec, steps: int, batch: int) -> None:
+        """What every job holds."""
+        row = self.row * self.item
+        self.set(direction, T=steps, B=batch, I=spec.input_size, H=spec.hidden_size, lanes=self.lanes)
+        self.set(direction, reverse=spec.reverse, gates=spec.gates, state_b=spec.hidden_size * self.item)
+        self.set(direction, row=row, h_plane=batch * row, kept_row=row)
+
+    def run(self) -> None:
+        """On the calling thread or, with more than one thread, on the team, whose lock the caller holds."""
+        if self.threads == 1:
+            run_alone(self.works.ctypes.data, len(self.works))
+        else:
+            TEAMS.of(self.threads).run(self.works.ctypes.data, self.starts.ctypes.data)

@@ -1,0 +1,133 @@
+"""Who does what: how a layer's directions, rows and units are shared out to threads.
+
+Three ways, whichever the cost model finds cheapest; the bits are the same in all of them:
+    one     one thread does it all;
+    rows    each thread takes rows of the batch through the whole sequence: no barrier;
+    units   each thread takes panels of units of all rows, and all meet at a barrier each step.
+Two directions are independent, so that each gets its own part of the threads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..spec import Array, Spec
+from .target import Target
+
+Split = Literal["one", "rows", "units"]
+
+_BARRIER = 700.0  # cycles that a meeting of threads costs
+_UNIT = 70.0  # cycles for the cell equations of one vector of units of one row
+_FEW_ROWS = 2  # a tile of fewer rows waits for its weights: as dear as one of so many
+
+
+@dataclass(frozen=True)
+class Share:
+    """One thread's part of one direction: rows [row_0, row_1) x panels [panel_0, panel_1)."""
+
+    direction: int
+    thread: int
+    row_0: int
+    row_1: int
+    panel_0: int
+    panel_1: int
+    members: int = 1  # of the group that meets each step
+    member: int = 0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    splits: tuple[Split, ...]  # one a direction
+    shares: tuple[Share, ...]  # by thread
+    threads: int  # 1, or all that were offered
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def vectors_per_panel(spec: Spec) -> int:
+    """Vectors of units in a panel of the recurrent product."""
+    return 2 if spec.cell == "gru_before" else 1
+
+
+def cut(count: int, parts: int) -> list[int]:
+    """Bounds of `parts` stretches of as equal length as can be."""
+    return [count * part // parts for part in range(parts + 1)]
+
+
+def _tile_cycles(rows: int, machine: Target) -> float:
+    """Cycles that one vector of weights takes over all rows, in tiles of 4 vectors."""
+    height = machine.tile_rows(4)
+    whole, rest = divmod(rows, height)
+    return whole * height + (max(rest, _FEW_ROWS) if rest else 0)
+
+
+def step_cycles(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
+    """Rough cost of one step: `rows` rows x `vectors` vectors of units."""
+    depth = spec.hidden_size + spec.input_size
+    return vectors * (spec.gates * depth * _tile_cycles(rows, machine) + _UNIT * rows)
+
+
+def schedule(
+    spec: Spec, directions: int, batch: int, threads: int, machine: Target, vectors: int, lengths: Array | None = None
+) -> Schedule:
+    """Shares out the recurrence of one layer. `vectors`: of units in a panel; `lengths`: of the rows, longest first, when
+    they differ: then rows are shared out by their steps."""
+    panels = -(-spec.hidden_size // (machine.lanes(spec.dtype.itemsize) * vectors))
+    splits: list[Split] = []
+    shares: list[Share] = []
+    bounds = cut(threads, directions) if threads >= directions else None
+    reasons = []
+    for direction in range(directions):
+        crew: Sequence[int] = range(bounds[direction], bounds[direction + 1]) if bounds else [direction % threads]
+        split, reason = _choose(spec, batch, panels, vectors, len(crew), machine)
+        splits.append(split)
+        reasons.append(reason)
+        rows = cut(batch, min(len(crew), max(1, batch))) if lengths is None else cut_by_steps(lengths, len(crew))
+        shares += _share_out(direction, crew, split, rows, panels)
+    shares.sort(key=lambda share: share.thread)
+    text = reasons[0] if len(set(reasons)) == 1 else "; ".join(reasons)
+    if directions > 1:
+        text = f"{'both directions at once' if bounds else 'one direction after the other'}, each: {text}"
+    used = threads if any(share.thread for share in shares) else 1
+    return Schedule(tuple(splits), tuple(shares), used, text)
+
+
+def cut_by_steps(lengths: Array, parts: int) -> list[int]:
+    """Bounds of stretches of rows with about as many steps each."""
+    total = np.cumsum(lengths)
+    wanted = [int(total[-1]) * part // parts for part in range(1, parts)]
+    return [0, *np.searchsorted(total, wanted).tolist(), len(lengths)]
+
+
+def _choose(spec: Spec, batch: int, panels: int, vectors: int, crew: int, machine: Target) -> tuple[Split, str]:
+    if crew == 1:
+        return "one", "one thread"
+    meetings = 2 if spec.cell == "gru_before" else 1
+    costs: dict[Split, float] = {"one": step_cycles(spec, batch, panels * vectors, machine)}
+    if batch > 1:
+        costs["rows"] = step_cycles(spec, -(-batch // crew), panels * vectors, machine)
+    if panels > 1:
+        most = -(-panels // crew) * vectors
+        costs["units"] = step_cycles(spec, batch, most, machine) + meetings * _BARRIER
+    best = min(costs, key=lambda split: costs[split])
+    figures = ", ".join(f"{split} {cost / 1000:.1f}" for split, cost in costs.items())
+    words = {
+        "one": "one thread: a barrier a step would cost more than it saves",
+        "rows": f"rows split over {crew} threads",
+        "units": f"units split over {crew} threads, {meetings} barrier{'s' if meetings > 1 else ''} a step",
+    }
+    return best, f"{words[best]} (estimated thousands of cycles a step: {figures})"
+
+
+def _share_out(direction: int, crew: Sequence[int], split: Split, rows: list[int], panels: int) -> list[Share]:
+    if split == "one":
+        return [Share(direction, crew[0], 0, rows[-1], 0, panels)]
+    if split == "rows":
+        return [Share(direction, t, a, b, 0, panels) for t, a, b in zip(crew, rows, rows[1:], strict=False)]
+    members = min(len(crew), panels)
+    stretches = cut(panels, members)
+    return [Share(direction, crew[m], 0, rows[-1], stretches[m], stretches[m + 1], members, m) for m in range(members)]

@@ -1,0 +1,231 @@
+"""Threads that run works: the calling thread and a team of real Python threads kept alive inside one nogil loop.
+
+A worker waits for the next command by spinning for about 100 us and then parks in read(2) on a pipe, without the GIL; the
+caller publishes a command, wakes who is parked, runs its own works and waits for the others. Works never allocate, never
+call Python and never take a lock.
+
+One caller at a time has the team. Who finds it taken runs alone, on its own thread: the results are the same bits.
+
+Memory of a team, in lines of 64 bytes that one thread writes (words in brackets):
+    0             [command number, address of works, address of the table of first works, a byte to write, -, patience]
+    1 + p         [commands done, parked, pipe to read, pipe to write, read buffer, -, CPU it last ran on] of thread p
+"""
+
+import atexit
+import ctypes
+import os
+import threading
+
+import numpy as np
+
+from .barrier import LINE, SPINS, YIELD_ADDRESS, wait_for
+from .compile import entry
+from .inline import called
+from .job import WORK
+from .memory import (
+    call0,
+    call2,
+    call_io,
+    flush_denormals,
+    load_acquire,
+    load_ordered,
+    load_word,
+    pause,
+    restore_denormals,
+    store_ordered,
+    store_release,
+    store_word,
+)
+
+LOOKS_BEFORE_PARKING = 4000  # 25 ns each
+WORK_BYTES = WORK.itemsize
+_JOB_AT, _KERNEL_AT = WORK.fields["job"][1], WORK.fields["kernel"][1]  # type: ignore[index]
+
+_libc = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+
+
+def _address_of(name: str) -> int:
+    """A C function's address; 0 where there is none (sched_getcpu is Linux's)."""
+    try:
+        return ctypes.cast(getattr(_libc, name), ctypes.c_void_p).value or 0
+    except AttributeError:
+        return 0
+
+
+_READ, _WRITE = (_address_of(name) for name in (("_read", "_write") if os.name == "nt" else ("read", "write")))
+_GETCPU = _address_of("sched_getcpu")
+
+
+@called
+def run_works(works, first, last):  # type: ignore[no-untyped-def]
+    """Runs a stretch of a table of works, with denormals flushed to zero."""
+    before = flush_denormals()
+    for index in range(first, last):
+        work = works + index * WORK_BYTES
+        call2(load_word(work + _KERNEL_AT), load_word(work + _JOB_AT), work)
+    restore_denormals(before)
+
+
+@entry("void(int64, int64)")
+def run_alone(works, count):  # type: ignore[no-untyped-def]
+    run_works(works, 0, count)
+
+
+@entry("void(int64, int64, int64, int64, int64)")
+def _serve(team, p, read, yield_address, getcpu):  # type: ignore[no-untyped-def]
+    """A worker's life, until a command without works."""
+    mine = team + LINE * (1 + p)
+    seen = load_word(mine)
+    while True:
+        looks = 0
+        while load_acquire(team) == seen:
+            looks += 1
+            if looks < LOOKS_BEFORE_PARKING:
+                if looks < SPINS or looks % 16:
+                    pause()
+                else:
+                    call0(yield_address)
+            else:
+                store_ordered(mine + 8, 1)
+                if load_ordered(team) == seen:
+                    call_io(read, load_word(mine + 16), mine + 32)
+                store_ordered(mine + 8, 0)
+                looks = 0
+        seen = load_acquire(team)
+        works = load_word(team + 8)
+        if works == 0:
+            store_release(mine, seen)
+            return
+        starts = load_word(team + 16)
+        run_works(works, load_word(starts + 8 * p), load_word(starts + 8 * p + 8))
+        if getcpu:
+            store_word(mine + 48, call0(getcpu))
+        store_release(mine, seen)
+
+
+@entry("void(int64, int64, int64, int64, int64, int64, int64)")
+def _command(team, members, works, starts, write, yield_address, getcpu):  # type: ignore[no-untyped-def]
+    """As thread 0: publish, wake, run the own works, wait for all."""
+    number = load_word(team) + 1
+    store_word(team + 8, works)
+    store_word(team + 16, starts)
+    store_ordered(team, number)
+    for p in range(1, members):
+        other = team + LINE * (1 + p)
+        if load_ordered(other + 8) == 1:
+            call_io(write, load_word(other + 24), team + 24)
+    if works:
+        run_works(works, load_word(starts), load_word(starts + 8))
+        if getcpu:
+            store_word(team + LINE + 48, call0(getcpu))
+    for p in range(1, members):
+        wait_for(team + LINE * (1 + p), number, team + 40, yield_address)
+
+
+class Team:
+    """`size` threads: the caller of `run` and size - 1 workers."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        memory = np.zeros((1 + size + 1) * (LINE // 8), np.int64)
+        start = -memory.ctypes.data % LINE // 8
+        self._words = memory[start : start + (1 + size) * (LINE // 8)].reshape(1 + size, LINE // 8)
+        self._address = self._words.ctypes.data
+        self._words[0, 3] = 1
+        self._words[0, 5] = SPINS
+        self._words[1:, 6] = -1 - np.arange(size)
+        self._threads = [threading.Thread(target=self._work, args=(p,), daemon=True) for p in range(1, size)]
+        self._pipes: list[int] = []
+        for p, thread in enumerate(self._threads, 1):
+            read, write = os.pipe()
+            self._words[1 + p, 2:4] = read, write
+            self._pipes += [read, write]
+            thread.start()
+
+    def _work(self, p: int) -> None:
+        _serve(self._address, p, _READ, YIELD_ADDRESS, _GETCPU)
+
+    def run(self, works: int, starts: int) -> None:
+        """Runs the table of works at an address: thread p those from starts[p] to starts[p + 1]."""
+        _command(self._address, self.size, works, starts, _WRITE, YIELD_ADDRESS, _GETCPU)
+
+    def shares_a_cpu(self) -> bool:
+        """Whether two threads ended the last command on one CPU: Linux may keep them there, beside a busy process."""
+        cpus = self._words[1:, 6].tolist()
+        return len(set(cpus)) < len(cpus)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        _command(self._address, self.size, 0, 0, _WRITE, YIELD_ADDRESS, _GETCPU)
+        for thread in self._threads:
+            thread.join()
+        for pipe in self._pipes:
+            os.close(pipe)
+
+
+class _Teams:
+    """The process's team: made at first use, replaced when another size is wanted, forgotten by a forked child."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._team: Team | None = None
+
+    def of(self, size: int) -> Team:
+        """With the lock held."""
+        if self._team is None or self._team.size != size:
+            self.close()
+            self._team = Team(size)
+        return self._team
+
+    def close(self) -> None:
+        if self._team is not None:
+            self._team.close()
+        self._team = None
+
+    def forget(self) -> None:
+        """In a forked child, where the workers are not."""
+        self.lock = threading.Lock()
+        self._team = None
+
+
+TEAMS = _Teams()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=TEAMS.forget)
+
+
+@atexit.register
+def _close() -> None:
+    with TEAMS.lock:
+        TEAMS.close()
+
+
+def default_threads() -> int:
+    """GPURNN_NUM_THREADS, or the number of CPUs that this process may use."""
+    value = os.environ.get("GPURNN_NUM_THREADS")
+    if value is not None:
+        if not value.strip().isdecimal() or int(value) < 1:
+            raise ValueError(f"GPURNN_NUM_THREADS: expected an integer >= 1, got {value!r}")
+        return int(value)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Setting:
+    """How many threads calls may use."""
+
+    count: int | None = None
+
+
+def get_num_threads() -> int:
+    if _Setting.count is None:
+        _Setting.count = default_threads()
+    return _Setting.count
+
+
+def set_num_threads(count: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+        raise TypeError(f"number of threads: expected an integer, got {type(count).__name__}")
+    if count < 1:
+        raise ValueError(f"number of threads: expected at least 1, got {count}")
+    _Setting.count = int(count)

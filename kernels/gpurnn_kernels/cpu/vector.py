@@ -1,0 +1,135 @@
+"""SIMD vectors while a kernel is being emitted.
+
+A `Vector` stands for an LLVM vector value; arithmetic on it emits instructions. So plain Python functions (the cell
+equations, the activations) run once, at compile time, on vectors, and leave straight-line machine code behind.
+`Vectors` makes them: it knows the builder, the element type and the lanes, and loads and stores at raw byte addresses.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from .target import Target, target
+
+INT64 = ir.IntType(64)
+INT32 = ir.IntType(32)
+
+
+class Vector:
+    """An LLVM vector value and the `Vectors` it belongs to."""
+
+    __slots__ = ("of", "value")
+
+    def __init__(self, of: Vectors, value: ir.Value) -> None:
+        self.of = of
+        self.value = value
+
+    def __add__(self, other: Vector) -> Vector:
+        return Vector(self.of, self.of.builder.fadd(self.value, other.value))
+
+    def __sub__(self, other: Vector) -> Vector:
+        return Vector(self.of, self.of.builder.fsub(self.value, other.value))
+
+    def __mul__(self, other: Vector) -> Vector:
+        return Vector(self.of, self.of.builder.fmul(self.value, other.value))
+
+    def __truediv__(self, other: Vector) -> Vector:
+        return Vector(self.of, self.of.builder.fdiv(self.value, other.value))
+
+
+class Vectors:
+    """Emits vector code for one element type into one function."""
+
+    def __init__(self, builder: ir.IRBuilder, element: types.Float, machine: Target | None = None) -> None:
+        self.builder = builder
+        self.machine = machine or target()
+        self.bits = element.bitwidth
+        self.itemsize = self.bits // 8
+        self.lanes = self.machine.lanes(self.itemsize)
+        self.size = self.machine.vector_bytes
+        self.element = ir.FloatType() if self.bits == 32 else ir.DoubleType()
+        self.type = ir.VectorType(self.element, self.lanes)
+        self.integer = ir.VectorType(ir.IntType(self.bits), self.lanes)
+        self.suffix = f"v{self.lanes}f{self.bits}"
+
+    def at(self, address: ir.Value, offset: int = 0) -> ir.Value:
+        """`address` + `offset` bytes."""
+        return self.builder.add(address, INT64(offset)) if offset else address
+
+    def load(self, address: ir.Value, index: int = 0) -> Vector:
+        """The vector that starts `index` vectors past a byte address, which need not be aligned to more than an element."""
+        pointer = self.builder.inttoptr(self.at(address, index * self.size), self.type.as_pointer())
+        return Vector(self, self.builder.load(pointer, align=self.itemsize))
+
+    def store(self, address: ir.Value, value: Vector, index: int = 0) -> None:
+        pointer = self.builder.inttoptr(self.at(address, index * self.size), self.type.as_pointer())
+        self.builder.store(value.value, pointer, align=self.itemsize)
+
+    def broadcast(self, address: ir.Value) -> Vector:
+        """The element at a byte address, in every lane."""
+        pointer = self.builder.inttoptr(address, self.element.as_pointer())
+        return self.splat(self.builder.load(pointer, align=self.itemsize))
+
+    def splat(self, element: ir.Value) -> Vector:
+        undefined = ir.Constant(self.type, ir.Undefined)
+        first = self.builder.insert_element(undefined, element, INT32(0))
+        zeros = ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
+        return Vector(self, self.builder.shuffle_vector(first, undefined, zeros))
+
+    def constant(self, value: float) -> Vector:
+        return Vector(self, ir.Constant(self.type, [value] * self.lanes))
+
+    def zero(self) -> Vector:
+        return self.constant(0.0)
+
+    def fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
+        """a * b + c, fused where the target can (elsewhere llvm.fma would be a library call a lane)."""
+        if not self.machine.fma:
+            return a * b + c
+        return Vector(self, self._intrinsic(f"llvm.fma.{self.suffix}", self.type, [a.value, b.value, c.value]))
+
+    def minimum(self, a: Vector, b: Vector) -> Vector:
+        """The smaller lane; a NaN in `a` comes through (llvm.minnum would swallow it)."""
+        less = self.builder.fcmp_unordered("<", a.value, b.value)
+        return Vector(self, self.builder.select(less, a.value, b.value))
+
+    def where_negative(self, sign: Vector, yes: Vector, no: Vector) -> Vector:
+        negative = self.builder.fcmp_ordered("<", sign.value, self.zero().value)
+        return Vector(self, self.builder.select(negative, yes.value, no.value))
+
+    def absolute(self, a: Vector) -> Vector:
+        return Vector(self, self._intrinsic(f"llvm.fabs.{self.suffix}", self.type, [a.value]))
+
+    def copysign(self, magnitude: Vector, sign: Vector) -> Vector:
+        return Vector(self, self._intrinsic(f"llvm.copysign.{self.suffix}", self.type, [magnitude.value, sign.value]))
+
+    def exponent(self, biased: Vector) -> Vector:
+        """2**n where the low bits of `biased` hold n plus the exponent's bias."""
+        mantissa = 23 if self.bits == 32 else 52
+        shift = ir.Constant(self.integer, [mantissa] * self.lanes)
+        shifted = self.builder.shl(self.builder.bitcast(biased.value, self.integer), shift)
+        return Vector(self, self.builder.bitcast(shifted, self.type))
+
+    def load_first(self, address: ir.Value, count: ir.Value) -> Vector:
+        """The first `count` lanes from memory, zeros in the others; nothing beyond them is read."""
+        pointer = self.builder.inttoptr(address, self.type.as_pointer())
+        mask = self._first(count)
+        args = [pointer, INT32(self.itemsize), mask, self.zero().value]
+        return Vector(self, self._intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.type, args))
+
+    def store_first(self, address: ir.Value, value: Vector, count: ir.Value) -> None:
+        """Stores the first `count` lanes; nothing beyond them is written."""
+        pointer = self.builder.inttoptr(address, self.type.as_pointer())
+        args = [value.value, pointer, INT32(self.itemsize), self._first(count)]
+        self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
+
+    def _first(self, count: ir.Value) -> ir.Value:
+        lane = ir.VectorType(INT32, self.lanes)
+        one = self.builder.insert_element(ir.Constant(lane, ir.Undefined), self.builder.trunc(count, INT32), INT32(0))
+        all_ = self.builder.shuffle_vector(one, ir.Constant(lane, ir.Undefined), ir.Constant(lane, [0] * self.lanes))
+        return self.builder.icmp_signed("<", ir.Constant(lane, list(range(self.lanes))), all_)
+
+    def _intrinsic(self, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
+        function_type = ir.FunctionType(result, [arg.type for arg in args])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function_type, name), args)

@@ -1,0 +1,22 @@
+"""Compiling, or loading from the cache, every kernel ahead of its first use."""
+
+from collections.abc import Callable
+
+from . import backward_pass, forward_pass, kernels
+from .compile import kernel_address
+
+KERNELS = (
+    *forward_pass.KERNELS.values(),
+    *backward_pass.KERNELS.values(),
+    kernels.all_weight_gradients,
+    kernels.all_input_gradients,
+)
+
+
+def warmup(report: Callable[[int, int, str], None] = lambda done, of, name: None) -> None:
+    """Makes every kernel ready for float32 and float64; calls report(done, of, name) before each and at the end."""
+    wanted = [(function, element) for element in ("float32", "float64") for function in KERNELS]
+    for done, (function, element) in enumerate(wanted):
+        report(done, len(wanted), f"{function.__qualname__} {element}")
+        kernel_address(function, element)
+    report(len(wanted), len(wanted), "")

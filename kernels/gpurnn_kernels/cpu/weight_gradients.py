@@ -1,0 +1,147 @@
+"""dW_x, dW_h, db and dx: large products over all T * B rows at once, run after the recurrence.
+
+    dW[unit, column] = sum over (t, b) of d_gates[t, b, unit] * source[t, b, column]      source: x, h_prev or r * h_prev
+    dx[t, b] = d_gates[t, b] W_x
+
+Threads share dW out by units and dx by rows; every sum runs over the rows in one order: the same bits for any number of
+threads. Rows past a sequence's end have zero gates' gradients, and count as zeros whatever x holds there.
+"""
+
+from .backward import blocks, product
+from .forward import V1, V4, units_in
+from .inline import called, inlined
+from .memory import load_word
+from .pointwise import add_vector, clear_vector, copy_units, store_units
+from .tiles import multiply_transposed
+
+DEPTH = 256  # rows of a packed source panel
+
+X, H_PREV, FED = 0, 1, 2  # sources
+
+
+@inlined
+def source_row(job, source, t, b):  # type: ignore[no-untyped-def]
+    """The address of the source's row (t, b), of a user or padded; 0 where it does not count."""
+    steps = load_word(job.batch_lengths + 8 * b) if job.batch_lengths else job.T
+    if t >= steps:
+        return 0
+    if source == X:
+        return job.x + t * job.x_t + b * job.x_b
+    if source == FED:
+        return job.fed + (t * job.B + b) * job.kept_row
+    before = t + 1 if job.reverse else t - 1
+    if before < 0 or before >= steps:
+        return job.h_0 + b * job.state_b
+    return job.y + before * job.y_t + b * job.y_b
+
+
+@called
+def pack_source(job, packed, source, columns, start, depth, panel, width):  # type: ignore[no-untyped-def]
+    """`depth` rows from row `start` on of one panel of a source, its `width` vectors side by side."""
+    for k in range(depth):
+        row = start + k
+        t = row // job.B
+        address = source_row(job, source, t, row - t * job.B)
+        for u in range(width):
+            to = packed + (k * width + u) * V1
+            column = (4 * panel + u) * job.lanes
+            if address:
+                copy_units(job.zero, (to, address + (4 * panel + u) * V1, min(job.lanes, columns - column)))
+            else:
+                clear_vector(job.zero, (to, to))
+
+
+@called
+def add_products(job, work, source, columns, d, d_row, d_block, first_gate, gates, dw, dw_row):  # type: ignore[no-untyped-def]
+    """Adds to the rows of dW that belong to `gates` gates of this work's units. d: their gradients in block 0, first gate;
+    d_block: bytes from block to block."""
+    vectors = -(-columns // job.lanes)
+    item = V1 // job.lanes
+    for start in range(0, job.T * job.B, DEPTH):
+        depth = min(DEPTH, job.T * job.B - start)
+        for panel in range(-(-vectors // 4)):
+            width = min(4, vectors - 4 * panel)
+            w = work.slots
+            pack_source(job, w, source, columns, start, depth, panel, width)
+            for block in range(work.panel_0, work.panel_1):
+                units = units_in(job, block)
+                for gate in range(gates):
+                    a = d + start * d_row + block * d_block + gate * V1
+                    out = dw + ((first_gate + gate) * job.H + block * job.lanes) * dw_row + panel * 4 * job.lanes * item
+                    if width == 4:
+                        multiply_transposed(4, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
+                    elif width == 3:
+                        multiply_transposed(3, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
+                    elif width == 2:
+                        multiply_transposed(2, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
+                    else:
+                        multiply_transposed(1, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
+
+
+@called
+def sum_rows(job, work, d, d_row, d_block, gates, out):  # type: ignore[no-untyped-def]
+    """out[gate * H + unit] = the sum of d over all rows, for this work's units."""
+    item = V1 // job.lanes
+    sums = work.slots
+    vectors = (work.panel_1 - work.panel_0) * gates
+    for v in range(vectors):
+        clear_vector(job.zero, (sums + v * V1, sums))
+    for row in range(job.T * job.B):
+        a = d + row * d_row + work.panel_0 * d_block
+        for v in range(vectors):
+            add_vector(job.zero, (sums + v * V1, a + v * V1))
+    for block in range(work.panel_0, work.panel_1):
+        for gate in range(gates):
+            source = sums + ((block - work.panel_0) * gates + gate) * V1
+            to = out + (gate * job.H + block * job.lanes) * item
+            store_units(job.zero, (to, source, units_in(job, block)))
+
+
+@called
+def weight_gradients(job, work):  # type: ignore[no-untyped-def]
+    """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_0, panel_1)."""
+    split = job.dq != 0 or job.fed != 0  # W_hn's product differs from that of the other gates
+    for term in range(3 if split else 2):
+        source, columns, d, d_row, d_block = X, job.I, job.d_gates, job.d_row, job.gates * V1
+        first_gate, gates, dw, dw_row = 0, job.gates, job.dw_x, job.dw_x_row
+        if term > 0:
+            source, columns, dw, dw_row = H_PREV, job.H, job.dw_h, job.dw_h_row
+            if split:
+                gates = 2
+        if term == 2:
+            first_gate, gates = 2, 1
+            if job.dq:
+                d, d_row, d_block = job.dq, job.kept_row, V1
+            else:
+                source, d = FED, job.d_gates + 2 * V1
+        add_products(job, work, source, columns, d, d_row, d_block, first_gate, gates, dw, dw_row)
+    if job.db:
+        sum_rows(job, work, job.d_gates, job.d_row, job.gates * V1, job.gates, job.db)
+    if job.db_hn:
+        sum_rows(job, work, job.dq, job.kept_row, V1, 1, job.db_hn)
+
+
+@called
+def input_gradients(job, work):  # type: ignore[no-untyped-def]
+    """dx of the (t, b) rows [row_0, row_1), row_cap at a time."""
+    columns = -(-job.I // job.lanes)
+    item = V1 // job.lanes
+    depth = job.gates * blocks(job) * job.lanes
+    for first in range(work.row_0, work.row_1, work.row_cap):
+        rows = min(work.row_cap, work.row_1 - first)
+        a = job.d_gates + first * job.d_row
+        dx = job.dx + first * job.I * item
+        for panel in range(-(-columns // 4)):
+            # a panel that ends past a row of dx goes through scratch memory
+            whole = (panel + 1) * 4 * job.lanes <= job.I
+            out, out_row = dx, job.I * item
+            if not whole:
+                out, out_row = work.slots - panel * V4, V4
+            product(job, panel, columns, rows, a, job.d_row, job.w_x, depth, job.b - panel * V4, 0, out, out_row)
+            if not whole:
+                for m in range(rows):
+                    for u in range(min(4, columns - 4 * panel)):
+                        column = (4 * panel + u) * job.lanes
+                        to = dx + (m * job.I + column) * item
+                        source = work.slots + m * V4 + u * V1
+                        store_units(job.zero, (to, source, min(job.lanes, job.I - column)))

@@ -1,0 +1,62 @@
+"""The parameters of one direction of one layer, packed for the tiles. Packed once, shared by every call."""
+
+from functools import cached_property
+
+from ..spec import Array, Parameters, Spec
+from .packing import aligned_zeros, pack_bias, pack_gates, pack_transposed
+from .target import target
+
+BACK = 4  # vectors in a panel of the backward products
+
+
+class Weights:
+    """Packed weights. `forward` and `backward` name them as a job's fields do; the backward ones are made at first use."""
+
+    def __init__(self, spec: Spec, parameters: Parameters) -> None:
+        self.spec = spec
+        self.parameters = parameters
+        self.lanes = target().lanes(spec.dtype.itemsize)
+
+    def _gates(self, name: str, gates: tuple[int, ...], blocks: int = 1) -> Array:
+        return pack_gates(self.parameters[name], gates, self.spec.hidden_size, self.lanes, blocks)
+
+    def _bias(self, name: str, gates: tuple[int, ...]) -> Array:
+        spec = self.spec
+        return pack_bias(self.parameters.get(name), gates, spec.hidden_size, self.lanes, spec.dtype)
+
+    def _transposed(self, name: str, gates: tuple[int, ...]) -> Array:
+        return pack_transposed(self.parameters[name], gates, self.spec.hidden_size, self.lanes, BACK)
+
+    @cached_property
+    def forward(self) -> dict[str, Array]:
+        if self.spec.cell == "lstm":
+            every = (0, 1, 2, 3)
+            return {"w_x": self._gates("W_x", every), "w_h": self._gates("W_h", every), "b": self._bias("b", every)}
+        if self.spec.cell == "gru_after":
+            # the slots of a step are n_x z r q: W_x makes the first three, W_h the last three
+            return {
+                "w_x": self._gates("W_x", (2, 0, 1)),
+                "w_h": self._gates("W_h", (0, 1, 2)),
+                "b": self._bias("b", (2, 0, 1)),
+                "b_n": self._bias("b_hn", (0,)),
+            }
+        return {
+            "w_x": self._gates("W_x", (0, 1), 2),
+            "w_x_n": self._gates("W_x", (2,), 2),
+            "w_h": self._gates("W_h", (0, 1), 2),
+            "w_h_n": self._gates("W_h", (2,), 2),
+            "b": self._bias("b", (0, 1)),
+            "b_n": self._bias("b", (2,)),
+        }
+
+    @cached_property
+    def backward(self) -> dict[str, Array]:
+        every = tuple(range(self.spec.gates))
+        zeros = {"b": aligned_zeros(BACK * self.lanes, self.spec.dtype)}
+        if self.spec.cell == "gru_before":
+            return zeros | {
+                "w_x": self._transposed("W_x", every),
+                "w_h": self._transposed("W_h", (0, 1)),
+                "w_h_n": self._transposed("W_h", (2,)),
+            }
+        return zeros | {"w_x": self._transposed("W_x", every), "w_h": self._transposed("W_h", every)}

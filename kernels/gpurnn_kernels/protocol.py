@@ -1,0 +1,67 @@
+"""What a backend exports: `gpurnn_kernels.cpu` is a module of this shape.
+
+Shapes: T steps, B rows, I inputs, H units, D directions. Arrays are the backend's own (NumPy on the CPU), of the spec's
+dtype, checked by the caller: the kernels trust them.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from .spec import Array, Parameters, Spec
+
+
+class StepperLike(Protocol):
+    """Steps of a stack of one-directional layers, one row of x at a time."""
+
+    def step(self, x: Array, out: Array) -> None:
+        """x (B, I) contiguous -> out (B, H), the state array moves on."""
+
+
+class LayerGradientsLike(Protocol):
+    """What `backward` gives."""
+
+    @property
+    def x(self) -> Array: ...  # (T, B, I)
+    @property
+    def state(self) -> tuple[Array, ...]: ...  # (D, B, H) each
+    @property
+    def parameters(self) -> tuple[dict[str, Array], ...]: ...  # a direction each
+
+
+class Kernels(Protocol):
+    """A backend. `Any` stands for its prepared layer and for what its forward pass keeps: only the backend looks inside."""
+
+    def prepare(self, specs: Sequence[Spec], parameters: Sequence[Parameters]) -> Any:
+        """One layer, a spec and its arrays a direction, packed and ready to run."""
+
+    def forward(
+        self,
+        layer: Any,
+        x: Array,
+        state: Sequence[Array | None],
+        lengths: Array | None,
+        y: Array,
+        final: Sequence[Array],
+        *,
+        keep: bool = False,
+    ) -> Any:
+        """x (T, B, I) -> fills y (T, B, D * H), already zero past `lengths`, and the final state, arrays (D, B, H)."""
+
+    def backward(
+        self,
+        layer: Any,
+        kept: Any,
+        x: Array,
+        y: Array,
+        state: Sequence[Array],
+        lengths: Array | None,
+        dy: Array | None,
+        dstate: Sequence[Array | None],
+    ) -> LayerGradientsLike:
+        """The gradients of a call of `forward` with keep=True, whose arrays are as it left them."""
+
+    def describe(self, layer: Any, batch: int, lengths: Array | None) -> str:
+        """In one line, what `forward` would run and why."""
+
+    def Stepper(self, layers: Sequence[Any], batch: int, state: Sequence[Array]) -> StepperLike:
+        """Over state arrays (L, B, H) that it moves on in place."""
