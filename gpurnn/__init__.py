@@ -1,0 +1,21 @@
+"""LSTM and GRU layers, forward and back-propagation through time, as Numba kernels for the CPU and the GPU.
+
+import numpy as np, gpurnn
+
+lstm = gpurnn.LSTM(input_size=40, hidden_size=128)
+y, (h_n, c_n) = lstm(np.zeros((100, 8, 40), np.float32))     # (T, B, I) -> (T, B, H)
+"""
+
+from importlib.metadata import version
+
+from .cells import gru_cell as gru_cell
+from .cells import lstm_cell as lstm_cell
+from .files import load as load
+from .gru import GRU as GRU
+from .lstm import LSTM as LSTM
+from .stream import Stream as Stream
+from .threads import get_num_threads as get_num_threads
+from .threads import set_num_threads as set_num_threads
+from .training import Gradients as Gradients
+
+__version__ = version("gpurnn")

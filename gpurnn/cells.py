@@ -1,0 +1,64 @@
+"""One step of one cell as a function of arrays, for people who work on kernels."""
+
+from typing import Any
+
+import numpy as np
+
+from gpurnn_kernels.spec import Array, CellName, Spec
+
+from . import checks
+from .backend import kernels_for
+
+
+def lstm_cell(x_t: Array, h: Array, c: Array, W_x: Array, W_h: Array, b: Array) -> tuple[Array, Array]:
+    """One LSTM step. x_t (B, I), h and c (B, H), W_x (4H, I), W_h (4H, H), b (4H,), gate order f, i, o, g -> h, c (B, H).
+
+    All float32 or all float64. Packs the weights anew at each call. Raises ValueError for wrong shapes, TypeError for wrong
+    types and dtypes.
+    """
+    h_new, c_new = _step("lstm", x_t, {"h": h, "c": c}, {"W_x": W_x, "W_h": W_h, "b": b})
+    return h_new, c_new
+
+
+def gru_cell(x_t: Array, h: Array, W_x: Array, W_h: Array, b: Array, b_hn: Array | None = None) -> Array:
+    """One GRU step, reset-after when b_hn (H,) is given. x_t (B, I), h (B, H), W_x (3H, I), W_h (3H, H), b (3H,), gate order
+    z, r, n -> h (B, H).
+
+    All float32 or all float64. Packs the weights anew at each call. Raises ValueError for wrong shapes, TypeError for wrong
+    types and dtypes.
+    """
+    parameters = {"W_x": W_x, "W_h": W_h, "b": b}
+    if b_hn is None:
+        return _step("gru_before", x_t, {"h": h}, parameters)[0]
+    return _step("gru_after", x_t, {"h": h}, parameters | {"b_hn": b_hn})[0]
+
+
+def _step(cell: CellName, x_t: Any, state: dict[str, Any], arrays: dict[str, Any]) -> list[Array]:
+    dtype = getattr(x_t, "dtype", None)
+    if dtype not in (np.float32, np.float64):
+        dtype = np.dtype(np.float32)
+    x = checks.array("x_t", x_t, dtype)
+    checks.shape("x_t", x, [None, None], "B, I")
+    batch, inputs = x.shape
+    first = checks.array("h", state["h"], dtype)
+    checks.shape("h", first, [batch, None], "B, H")
+    units = checks.size("H", first.shape[1])
+    checks.size("I", inputs)
+    spec = Spec(cell, inputs, units, dtype)
+    rows = spec.gates * units
+    checked = {}
+    sizes = {"W_x": (rows, inputs), "W_h": (rows, units), "b": (rows,), "b_hn": (units,)}
+    for name, value in arrays.items():
+        checked[name] = checks.array(name, value, dtype)
+        if checked[name].shape != sizes[name]:
+            raise ValueError(f"{name}: expected shape {sizes[name]}, got {checked[name].shape}")
+    initial = []
+    for name, value in state.items():
+        one = checks.array(name, value, dtype)
+        checks.shape(name, one, [batch, units], "B, H")
+        initial.append(np.ascontiguousarray(one)[None])
+    kernels = kernels_for(x)
+    final = [np.empty_like(one) for one in initial]
+    y = np.empty((1, batch, units), dtype)
+    kernels.forward(kernels.prepare([spec], [checked]), x[None], initial, None, y, final)
+    return [one[0] for one in final]

@@ -1,0 +1,69 @@
+"""Arguments of the public calls: what is wrong is said here, with expected and received, before anything is computed."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gpurnn_kernels.spec import Array
+
+from .backend import is_cupy
+
+
+def size(name: str, value: Any, least: int = 1) -> int:
+    """An integer >= `least`."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name}: expected at least {least}, got {number}")
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    """A NumPy array of exactly `dtype`, on element boundaries; copied only if it lies off them."""
+    if is_cupy(value):
+        raise NotImplementedError(f"{name}: CuPy arrays: the CUDA backend is not built yet")
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        hint = "; numpy.from_dlpack(...) makes one without a copy" if hasattr(value, "__dlpack__") else ""
+        raise TypeError(f"{name}: expected a NumPy array, got {kind}{hint}")
+    if value.dtype != dtype:
+        raise TypeError(f"{name}: expected {dtype.name}, got {value.dtype}; convert with .astype(numpy.{dtype.name})")
+    return value if value.flags.aligned else value.copy()
+
+
+def shape(name: str, value: Array, expected: Sequence[int | None], letters: str) -> None:
+    """None in `expected` matches any size."""
+    fits = value.ndim == len(expected) and all(
+        want is None or want == got for want, got in zip(expected, value.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(
+            letter.strip() if want is None else str(want) for want, letter in zip(expected, letters.split(","), strict=True)
+        )
+        comma = "," if len(expected) == 1 else ""
+        raise ValueError(f"{name}: expected shape ({letters}) = ({wanted}{comma}), got {value.shape}")
+
+
+def lengths(value: Any, batch: int, steps: int) -> Array:
+    """Integers (B,) in 0..T, as int64."""
+    if is_cupy(value):
+        raise TypeError("lengths: expected a NumPy array beside NumPy inputs, got a CuPy array")
+    found = np.asarray(value)
+    if found.size == 0 and found.shape == (0,):
+        found = found.astype(np.int64)
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"lengths: expected integers, got {found.dtype}")
+    if found.shape != (batch,):
+        raise ValueError(f"lengths: expected shape (B,) = ({batch},), got {found.shape}")
+    if found.size and (found.min() < 0 or found.max() > steps):
+        raise ValueError(f"lengths: expected integers in 0..{steps} (T), got {found.min()}..{found.max()}")
+    return np.ascontiguousarray(found, np.int64)

@@ -1,0 +1,84 @@
+"""The GRU layer, in both forms."""
+
+from typing import Any
+
+from gpurnn_kernels.spec import Array, CellName
+
+from . import checks
+from .layer import RecurrentLayer
+
+
+class GRU(RecurrentLayer):
+    """Gated recurrent unit; the default is reset-before (PyTorch and Keras 3 default to `reset_after=True`).
+
+        z, r = sigma(W_h h + W_x x + b)[z, r]
+        reset_after=False:  n = tanh(W_hn (r * h) + W_xn x + b_n)            (Cho et al. 2014, arXiv 1406.1078v1)
+        reset_after=True:   n = tanh(r * (W_hn h + b_hn) + W_xn x + b_n)     (cuDNN's and PyTorch's)
+        h = (1 - z) * h_prev + z * n
+
+    z is how much of the NEW value enters; PyTorch, cuDNN, Keras and ONNX use the opposite sense.
+
+    Args:
+        input_size, hidden_size, num_layers: I, H and L.
+        bias: False leaves b and b_hn out.
+        batch_first: x and y are (B, T, ...) instead of (T, B, ...); states are not.
+        bidirectional: D = 2; a second direction runs backward in time, y holds both side by side.
+        reverse: the one direction runs backward in time; y is in the input's order.
+        reset_after: which form.
+        dtype: "float32" or "float64", of parameters, inputs and outputs.
+        seed: of the initial weights, uniform in +-1/sqrt(H), by `numpy.random.default_rng`.
+        clip, precision, fast_math: not built yet; anything but the default raises NotImplementedError.
+
+    Raises ValueError and TypeError for arguments out of range or of the wrong type.
+    """
+
+    states = ("h",)
+    _arguments = (
+        *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "reverse", "reset_after"),
+        *("clip", "dtype", "precision", "fast_math"),
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        reverse: bool = False,
+        reset_after: bool = False,
+        clip: float | None = None,
+        dtype: Any = "float32",
+        precision: str | None = None,
+        fast_math: bool = False,
+        seed: Any = None,
+    ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "seed")}
+        self._set_up(**arguments)
+        self._start(self._draw(seed))
+
+    def _set_up(self, *, reset_after: bool, clip: Any, **common: Any) -> None:  # type: ignore[override]
+        self.reset_after = checks.flag("reset_after", reset_after)
+        self._configure(**common, not_built={"clip": clip is not None})
+        self.clip = clip
+
+    @property
+    def cell(self) -> CellName:
+        return "gru_after" if self.reset_after else "gru_before"
+
+    def __call__(self, x: Array, state: Array | None = None, lengths: Any = None) -> tuple[Array, Array]:
+        """Runs the layer over a batch of sequences.
+
+        Args:
+            x: (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch; of the layer's dtype.
+            state: h_0 (L*D, B, H), or (L*D, H) without a batch; None for zeros.
+            lengths: integers (B,), or one without a batch: row b has lengths[b] valid steps, at the front. Outputs past
+                them are 0, the returned state is that after the last valid step.
+
+        Returns y (T, B, D*H) in x's layout, and h_n in the state's shape; row l*D + d is layer l, direction d.
+        Raises ValueError for wrong shapes and lengths, TypeError for wrong types and dtypes.
+        """
+        y, final = self._run(x, state, lengths)
+        return y, final

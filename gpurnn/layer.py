@@ -1,0 +1,314 @@
+"""What LSTM and GRU share: parameters, stacking, directions, states, layouts. Written once; a backend runs one layer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from gpurnn_kernels.spec import Array, CellName, Spec
+
+from . import checks, parameters
+from .backend import kernels_for
+
+if TYPE_CHECKING:
+    from .stream import Stream
+    from .training import VJP
+
+DTYPES = ("float32", "float64")
+
+
+class Prepared:
+    """One set of parameters, and its packed layers in each backend that has asked. Replaced, never changed."""
+
+    def __init__(self, specs: list[list[Spec]], names: list[list[str]], arrays: Mapping[str, Array]) -> None:
+        self.arrays = arrays
+        self._specs, self._names = specs, names
+        self._layers: dict[Any, list[Any]] = {}
+        self._lock = threading.Lock()
+
+    def layers(self, kernels: Any) -> list[Any]:
+        """The backend's prepared layers, made at first use."""
+        found = self._layers.get(kernels)
+        if found is None:
+            with self._lock:
+                found = self._layers.get(kernels)
+                if found is None:
+                    found = [
+                        kernels.prepare(specs, [self._of(prefix) for prefix in names])
+                        for specs, names in zip(self._specs, self._names, strict=True)
+                    ]
+                    self._layers[kernels] = found
+        return found
+
+    def _of(self, prefix: str) -> dict[str, Array]:
+        """One direction's arrays, by their names without the prefix."""
+        rest = {name[len(prefix) :]: array for name, array in self.arrays.items() if name.startswith(prefix)}
+        return {name: array for name, array in rest.items() if "." not in name}
+
+
+class Arguments:
+    """A call's checked arguments: x as (T, B, I) whatever it came as, state arrays (L * D, B, H), lengths (B,)."""
+
+    def __init__(self, layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> None:
+        given = checks.array("x", x, layer.dtype)
+        self.unbatched = given.ndim == 2
+        letters = "T, I" if self.unbatched else "B, T, I" if layer.batch_first else "T, B, I"
+        sizes = [None] * (1 if self.unbatched else 2)
+        checks.shape("x", given, [*sizes, layer.input_size], letters)
+        self.batch_first = layer.batch_first and not self.unbatched
+        self.x = given[:, None] if self.unbatched else given.swapaxes(0, 1) if self.batch_first else given
+        self.steps, self.batch, _ = self.x.shape
+        self.state = layer.checked_state("state", state, self.batch, self.unbatched)
+        self.lengths: Array | None = None
+        if lengths is not None:
+            if self.unbatched and np.ndim(lengths) == 0:
+                lengths = np.asarray(lengths).reshape(1)
+            self.lengths = checks.lengths(lengths, self.batch, self.steps)
+
+    def output(self, layer: RecurrentLayer) -> Array:
+        """An array for y as (T, B, D * H), in the layout that the caller will see; zeros where no kernel will write."""
+        width = layer.directions * layer.hidden_size
+        make = np.empty if self.lengths is None else np.zeros
+        if self.batch_first:
+            return make((self.batch, self.steps, width), layer.dtype).swapaxes(0, 1)
+        return make((self.steps, self.batch, width), layer.dtype)
+
+    def as_given(self, y: Array) -> Array:
+        """(T, B, n) in the layout of the caller's x."""
+        return y[:, 0] if self.unbatched else y.swapaxes(0, 1) if self.batch_first else y
+
+
+class RecurrentLayer:
+    """Base of `LSTM` and `GRU`; not for direct use."""
+
+    states: ClassVar[tuple[str, ...]]  # the arrays of the state, as their names go
+    _arguments: ClassVar[tuple[str, ...]]  # of the constructor: attributes, repr, files and pickles follow them
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    batch_first: bool
+    bidirectional: bool
+    reverse: bool
+
+    def _configure(
+        self,
+        *,
+        bias: bool,
+        batch_first: bool,
+        bidirectional: bool,
+        reverse: bool,
+        dtype: Any,
+        precision: str | None,
+        fast_math: bool,
+        not_built: Mapping[str, bool],
+        **sizes: Any,
+    ) -> None:
+        for name, value in sizes.items():
+            setattr(self, name, checks.size(name, value))
+        self.bias = checks.flag("bias", bias)
+        self.batch_first = checks.flag("batch_first", batch_first)
+        self.bidirectional = checks.flag("bidirectional", bidirectional)
+        self.reverse = checks.flag("reverse", reverse)
+        if bidirectional and reverse:
+            raise ValueError("bidirectional and reverse: a layer of two directions has the reverse one already")
+        if np.dtype(dtype) == np.float16:
+            raise NotImplementedError("dtype float16: it runs on CUDA only, which is not built yet")
+        self.dtype = np.dtype(dtype)
+        if self.dtype.name not in DTYPES or not self.dtype.isnative:
+            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype}")
+        self.precision, self.fast_math = precision, checks.flag("fast_math", fast_math)
+        for name, asked in {**not_built, "precision": precision is not None, "fast_math": self.fast_math}.items():
+            if asked:
+                raise NotImplementedError(f"{name} is not built yet")
+
+    def _start(self, arrays: Mapping[str, Array]) -> None:
+        """Takes the first parameters, from `_draw` or a file."""
+        self._prepared = self._prepare(arrays)
+
+    def _draw(self, seed: Any) -> dict[str, Array]:
+        return parameters.draw(self._shapes(), self.hidden_size, self.dtype, seed)
+
+    @property
+    def cell(self) -> CellName:
+        raise NotImplementedError
+
+    @property
+    def directions(self) -> int:
+        """D: 1 or 2."""
+        return 2 if self.bidirectional else 1
+
+    def _directions(self) -> list[list[tuple[Spec, str]]]:
+        """Per layer, per direction: its spec and its parameters' prefix."""
+        found: list[list[tuple[Spec, str]]] = [[] for _ in range(self.num_layers)]
+        for index, backward, prefix in parameters.prefixes(self.num_layers, self.bidirectional, self.reverse):
+            inputs = self.input_size if index == 0 else self.directions * self.hidden_size
+            found[index].append((Spec(self.cell, inputs, self.hidden_size, self.dtype, backward), prefix))
+        return found
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            prefix + name: shape
+            for directions in self._directions()
+            for spec, prefix in directions
+            for name, shape in parameters.shapes(spec, self.bias).items()
+        }
+
+    def _prepare(self, given: Mapping[str, Any]) -> Prepared:
+        arrays = parameters.checked(given, self._shapes(), self.dtype)
+        layers = self._directions()
+        specs = [[spec for spec, _ in directions] for directions in layers]
+        names = [[prefix for _, prefix in directions] for directions in layers]
+        return Prepared(specs, names, MappingProxyType(arrays))
+
+    @property
+    def params(self) -> Mapping[str, Array]:
+        """The parameters: a read-only mapping of names to read-only arrays, of shapes
+
+        "layers.0.W_x" (G*H, I), "layers.0.W_h" (G*H, H), "layers.0.b" (G*H,), and so on for each layer; the other
+        direction's are "layers.0.reverse.W_x" and so on; a GRU with reset_after=True has "layers.0.b_hn" (H,) besides.
+        """
+        return self._prepared.arrays
+
+    def load_params(self, mapping: Mapping[str, Array]) -> None:
+        """Replaces all parameters by copies of the given arrays, named as in `params`.
+
+        All or nothing: ValueError for missing or extra names and wrong shapes, TypeError for wrong types and dtypes. Calls
+        under way in other threads finish with the parameters that they started with.
+        """
+        self._prepared = self._prepare(mapping)
+
+    def checked_state(self, name: str, state: Any, batch: int, unbatched: bool = False) -> list[Array | None]:
+        """The state's arrays as (L * D, B, H), contiguous; None each when there is none."""
+        if state is None:
+            return [None] * len(self.states)
+        arrays = [state]
+        if len(self.states) == 2:
+            if not isinstance(state, (tuple, list)) or len(state) != 2:
+                raise TypeError(f"{name}: expected a pair (h, c), got {type(state).__name__}")
+            arrays = list(state)
+        found: list[Array | None] = []
+        count = self.num_layers * self.directions
+        for letter, value in zip(self.states, arrays, strict=True):
+            label = f"{name}'s {letter}" if len(self.states) == 2 else name
+            checked = checks.array(label, value, self.dtype)
+            if unbatched:
+                checks.shape(label, checked, [count, self.hidden_size], "L*D, H")
+                checked = checked[:, None]
+            else:
+                checks.shape(label, checked, [count, batch, self.hidden_size], "L*D, B, H")
+            found.append(np.ascontiguousarray(checked))
+        return found
+
+    def state_as_given(self, arrays: list[Array], unbatched: bool) -> Any:
+        """A pair for the LSTM, an array for the GRU."""
+        shaped = [array[:, 0] if unbatched else array for array in arrays]
+        return tuple(shaped) if len(shaped) == 2 else shaped[0]
+
+    def empty_state(self, batch: int) -> list[Array]:
+        shape = (self.num_layers * self.directions, batch, self.hidden_size)
+        return [np.empty(shape, self.dtype) for _ in self.states]
+
+    def rows_of(self, arrays: list[Array] | list[Array | None], index: int) -> list[Any]:
+        """Layer `index`'s part of (L * D, B, H) arrays: (D, B, H)."""
+        part = slice(index * self.directions, (index + 1) * self.directions)
+        return [None if array is None else array[part] for array in arrays]
+
+    def _run(self, x: Any, state: Any, lengths: Any) -> tuple[Array, Any]:
+        arguments = Arguments(self, x, state, lengths)
+        kernels = kernels_for(arguments.x)
+        layers = self._prepared.layers(kernels)
+        y = arguments.output(self)
+        final = self.empty_state(arguments.batch)
+        # stacked layers write y and one scratch array in turn, so that the last one writes y
+        targets = [y, arguments.output(self) if len(layers) > 1 else y]
+        source = arguments.x
+        for index, layer in enumerate(layers):
+            out = targets[(len(layers) - 1 - index) % 2]
+            initial = self.rows_of(arguments.state, index)
+            kernels.forward(layer, source, initial, arguments.lengths, out, self.rows_of(final, index))
+            source = out
+        return arguments.as_given(y), self.state_as_given(final, arguments.unbatched)
+
+    def vjp(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Any, VJP]:
+        """Runs the layer and gives its gradients' function.
+
+        -> out, vjp: `out` is what the call `layer(x, state, lengths)` gives, bit for bit; `vjp(dy, dstate=None)` gives
+        `Gradients(x, state, params)` and may be called more than once. dy has y's shape (None: zeros), dstate the
+        returned state's. Gradients of x past `lengths` are 0. The same arrays give the same bits on any number of threads.
+        """
+        from .training import vjp
+
+        return vjp(self, x, state, lengths)
+
+    def stream(self, batch_size: int = 1, state: Any = None) -> Stream:
+        """A `Stream` that is fed one step at a time and keeps the state. ValueError for two directions or reverse."""
+        from .stream import Stream
+
+        return Stream(self, batch_size, state)
+
+    def plan(self, x: Array, lengths: Any = None) -> Plan:
+        """What a call with this x would run: `str()` tells which kernels, on what, and why."""
+        arguments = Arguments(self, x, None, lengths)
+        kernels = kernels_for(arguments.x)
+        layers = self._prepared.layers(kernels)
+        lines = [kernels.describe(layer, arguments.batch, arguments.lengths) for layer in layers]
+        return Plan(repr(self), x.shape, lines)
+
+    def save(self, path: Any) -> None:
+        """Writes parameters and constructor arguments to a safetensors file, atomically."""
+        from .files import save
+
+        save(self, path)
+
+    def configuration(self) -> dict[str, Any]:
+        """The constructor's arguments, JSON's types only."""
+        found = {name: getattr(self, name) for name in self._arguments}
+        return {name: value.name if isinstance(value, np.dtype) else value for name, value in found.items()}
+
+    def __repr__(self) -> str:
+        required = ("input_size", "hidden_size")
+        defaults = self.__init__.__kwdefaults__ | {"num_layers": 1}  # type: ignore[misc]
+        words = [str(getattr(self, name)) for name in required]
+        words += [
+            f"{name}={value!r}"
+            for name, value in self.configuration().items()
+            if name not in required and value != defaults[name]
+        ]
+        return f"{type(self).__name__}({', '.join(words)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"configuration": self.configuration(), "params": dict(self.params)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(type(self).with_params(state["configuration"], state["params"]).__dict__)
+
+    @classmethod
+    def with_params(cls, configuration: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
+        """A layer of a configuration, with these parameters instead of drawn ones."""
+        layer = cls.__new__(cls)
+        layer._set_up(**configuration)
+        layer._start(arrays)
+        return layer
+
+    def _set_up(self, **arguments: Any) -> None:
+        """Checks and sets the constructor's arguments."""
+        raise NotImplementedError
+
+
+class Plan:
+    """What a call would run; `str()` tells."""
+
+    def __init__(self, layer: str, shape: tuple[int, ...], layers: list[str]) -> None:
+        self.layers = layers
+        self._head = f"{layer} on x {shape}"
+
+    def __str__(self) -> str:
+        return "\n".join([self._head, *(f"  layer {index}: {line}" for index, line in enumerate(self.layers))])
+
+    __repr__ = __str__

@@ -1,0 +1,92 @@
+"""Gradients of a call, by exact back-propagation through time: what `layer.vjp` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from gpurnn_kernels.spec import Array
+
+from . import checks
+from .backend import kernels_for
+
+if TYPE_CHECKING:
+    from .layer import RecurrentLayer
+
+
+class Gradients(NamedTuple):
+    """Of a scalar loss, with respect to what a call was given, in the same shapes and dtypes."""
+
+    x: Array
+    state: Any  # a pair for an LSTM, an array for a GRU
+    params: Mapping[str, Array]  # named as `layer.params`
+
+
+class VJP(Protocol):
+    """The vector-Jacobian product of one call."""
+
+    def __call__(self, dy: Array | None, dstate: Any = None) -> Gradients: ...
+
+
+def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP]:
+    """See `RecurrentLayer.vjp`."""
+    from .layer import Arguments
+
+    arguments = Arguments(layer, x, state, lengths)
+    kernels = kernels_for(arguments.x)
+    prepared = layer._prepared
+    layers = prepared.layers(kernels)
+    zeros = np.zeros((layer.num_layers * layer.directions, arguments.batch, layer.hidden_size), layer.dtype)
+    given = [zeros if array is None else array.copy() for array in arguments.state]
+    final = layer.empty_state(arguments.batch)
+    # the caller may change x or y before the gradients are asked for: theirs are copies
+    inputs = [np.array(arguments.x, order="C", copy=True)]
+    kept = []
+    for index, one in enumerate(layers):
+        y = arguments.output(layer)
+        initial, last = layer.rows_of(given, index), layer.rows_of(final, index)
+        kept.append(kernels.forward(one, inputs[-1], initial, arguments.lengths, y, last, keep=True))
+        inputs.append(y)
+
+    def gradients(dy: Array | None, dstate: Any = None) -> Gradients:
+        d = _checked_dy(layer, arguments, dy)
+        dfinal = layer.checked_state("dstate", dstate, arguments.batch, arguments.unbatched)
+        dinitial = layer.empty_state(arguments.batch)
+        found: dict[str, Array] = {}
+        names = layer._directions()
+        for index in reversed(range(len(layers))):
+            initial, dlast = layer.rows_of(given, index), layer.rows_of(dfinal, index)
+            got = kernels.backward(
+                layers[index], kept[index], inputs[index], inputs[index + 1], initial, arguments.lengths, d, dlast
+            )
+            d = got.x
+            for target, part in zip(layer.rows_of(dinitial, index), got.state, strict=True):
+                target[...] = part
+            for (_, prefix), arrays in zip(names[index], got.parameters, strict=True):
+                found |= {prefix + name: array for name, array in arrays.items()}
+        assert d is not None
+        dx = np.ascontiguousarray(arguments.as_given(d))
+        params = {name: found[name] for name in prepared.arrays}
+        return Gradients(dx, layer.state_as_given(dinitial, arguments.unbatched), params)
+
+    out = arguments.as_given(inputs[-1]).copy()
+    return (out, layer.state_as_given(final, arguments.unbatched)), gradients
+
+
+def _checked_dy(layer: RecurrentLayer, arguments: Any, dy: Any) -> Array | None:
+    """dy as (T, B, D * H) with its units side by side."""
+    if dy is None:
+        return None
+    checked = checks.array("dy", dy, layer.dtype)
+    width = layer.directions * layer.hidden_size
+    if arguments.unbatched:
+        checks.shape("dy", checked, [arguments.steps, width], "T, D*H")
+        checked = checked[:, None]
+    elif arguments.batch_first:
+        checks.shape("dy", checked, [arguments.batch, arguments.steps, width], "B, T, D*H")
+        checked = checked.swapaxes(0, 1)
+    else:
+        checks.shape("dy", checked, [arguments.steps, arguments.batch, width], "T, B, D*H")
+    return checked if checked.strides[-1] == checked.itemsize else np.ascontiguousarray(checked)
