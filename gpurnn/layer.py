@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .training import VJP
 
 DTYPES = ("float32", "float64")
+PLAIN_SHAPES = 16  # that are kept ready
 
 
 class Prepared:
@@ -28,6 +29,7 @@ class Prepared:
         self.arrays = arrays
         self._specs, self._names = specs, names
         self._layers: dict[Any, list[Any]] = {}
+        self.plain: dict[tuple[int, ...], PlainCall] = {}
         self._lock = threading.Lock()
 
     def layers(self, kernels: Any) -> list[Any]:
@@ -50,6 +52,40 @@ class Prepared:
         return {name: array for name, array in rest.items() if "." not in name}
 
 
+class PlainCall:
+    """A call without state and lengths on contiguous arrays of one shape: checked once, then as short as can be."""
+
+    def __init__(self, layer: RecurrentLayer, arguments: Arguments, kernels: Any, layers: list[Any]) -> None:
+        width = layer.directions * layer.hidden_size
+        steps, batch = arguments.steps, arguments.batch
+        self._first = (batch, steps) if arguments.batch_first else (steps, batch)
+        self._x_shape = (*self._first, layer.input_size)
+        self._y_shape = (*self._first, width)
+        self._state_shape = (layer.num_layers * layer.directions, batch, layer.hidden_size)
+        self._unbatched, self._dtype = arguments.unbatched, layer.dtype
+        self._stacked, self._has_c = len(layers) > 1, len(layer.states) == 2
+        item = layer.dtype.itemsize
+        strides = [
+            places * size * item
+            for size in (layer.input_size, width)
+            for places in ((1, steps) if arguments.batch_first else (batch, 1))
+        ]
+        self._run = kernels.PlainCall(layers, steps, batch, strides).run
+
+    def __call__(self, x: Array) -> tuple[Array, Any]:
+        dtype = self._dtype
+        y = np.empty(self._y_shape, dtype)
+        between = np.empty(self._y_shape, dtype) if self._stacked else y
+        h = np.empty(self._state_shape, dtype)
+        c = np.empty(self._state_shape, dtype) if self._has_c else h
+        if self._unbatched:
+            self._run(x.reshape(self._x_shape), y, between, h, c)
+            y, h, c = y[:, 0], h[:, 0], c[:, 0]
+        else:
+            self._run(x, y, between, h, c)
+        return y, (h, c) if self._has_c else h
+
+
 class Arguments:
     """A call's checked arguments: x as (T, B, I) whatever it came as, state arrays (L * D, B, H), lengths (B,)."""
 
@@ -68,6 +104,7 @@ class Arguments:
             if self.unbatched and np.ndim(lengths) == 0:
                 lengths = np.asarray(lengths).reshape(1)
             self.lengths = checks.lengths(lengths, self.batch, self.steps)
+        self.plain = state is None and lengths is None and self.batch > 0 and given.flags.carray
 
     def output(self, layer: RecurrentLayer) -> Array:
         """An array for y as (T, B, D * H), in the layout that the caller will see; zeros where no kernel will write."""
@@ -220,9 +257,14 @@ class RecurrentLayer:
         return [None if array is None else array[part] for array in arrays]
 
     def _run(self, x: Any, state: Any, lengths: Any) -> tuple[Array, Any]:
+        if state is None and lengths is None and type(x) is np.ndarray and x.dtype is self.dtype and x.flags.carray:
+            plain = self._prepared.plain.get(x.shape)
+            if plain is not None:
+                return plain(x)
         arguments = Arguments(self, x, state, lengths)
         kernels = kernels_for(arguments.x)
-        layers = self._prepared.layers(kernels)
+        prepared = self._prepared
+        layers = prepared.layers(kernels)
         y = arguments.output(self)
         final = self.empty_state(arguments.batch)
         # stacked layers write y and one scratch array in turn, so that the last one writes y
@@ -233,6 +275,11 @@ class RecurrentLayer:
             initial = self.rows_of(arguments.state, index)
             kernels.forward(layer, source, initial, arguments.lengths, out, self.rows_of(final, index))
             source = out
+        if arguments.plain:
+            # the next call with this shape goes the short way
+            if len(prepared.plain) >= PLAIN_SHAPES:
+                prepared.plain.clear()
+            prepared.plain[x.shape] = PlainCall(self, arguments, kernels, layers)
         return arguments.as_given(y), self.state_as_given(final, arguments.unbatched)
 
     def vjp(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Any, VJP]:

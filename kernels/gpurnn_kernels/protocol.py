@@ -17,6 +17,13 @@ class StepperLike(Protocol):
         """x (B, I) contiguous -> out (B, H), the state array moves on."""
 
 
+class PlainCallLike(Protocol):
+    """A stack of layers made ready for one shape: calls without initial state and lengths."""
+
+    def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
+        """x -> y, both 3-D and contiguous; `between` like y, scratch for stacked layers; h, c: final state (L * D, B, H)."""
+
+
 class LayerGradientsLike(Protocol):
     """What `backward` gives."""
 
@@ -62,6 +69,9 @@ class Kernels(Protocol):
 
     def describe(self, layer: Any, batch: int, lengths: Array | None) -> str:
         """In one line, what `forward` would run and why."""
+
+    def PlainCall(self, layers: Sequence[Any], steps: int, batch: int, strides: Sequence[int]) -> PlainCallLike:
+        """strides: bytes from step to step and from row to row, of x, then of y."""
 
     def Stepper(self, layers: Sequence[Any], batch: int, state: Sequence[Array]) -> StepperLike:
         """Over state arrays (L, B, H) that it moves on in place."""

@@ -33,7 +33,7 @@ def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters]) -> Layer:
 def _threads() -> Iterator[int]:
     """How many threads this call has: all, or its own when another call has the team."""
     wanted = get_num_threads()
-    if wanted > 1 and TEAMS.lock.acquire(blocking=False):
+    if wanted > 1 and TEAMS.rested() and TEAMS.lock.acquire(blocking=False):
         try:
             yield wanted
         finally:

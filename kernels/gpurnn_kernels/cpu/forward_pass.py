@@ -19,6 +19,7 @@ from .schedule import Schedule, Share, vectors_per_panel
 from .weights import Weights
 
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
+LEAST_SLOTS = 32  # however large they are: W_x is read once a chunk
 
 KERNELS = {
     "lstm": kernels.lstm_forward,
@@ -65,7 +66,7 @@ class ForwardProgram:
         inputs = -(-spec.input_size // records.lanes) * VECTOR_BYTES
         slot = max(panels * vectors * 4 * VECTOR_BYTES, inputs)
         cap = rows_at_once(rows, slot)
-        capacity = max(cap, min(rows * steps, SLOT_BYTES // slot // cap * cap))
+        capacity = max(cap, min(rows * steps, max(SLOT_BYTES // slot, LEAST_SLOTS) // cap * cap))
         work["row_cap"], work["capacity"], work["panel"] = cap, capacity, vectors
         work["slots"] = records.room(capacity * panels * 4 * records.lanes)
         if spec.cell == "gru_before":

@@ -88,4 +88,5 @@ class Records:
         if self.threads == 1:
             run_alone(self.works.ctypes.data, len(self.works))
         else:
-            TEAMS.of(self.threads).run(self.works.ctypes.data, self.starts.ctypes.data)
+            if TEAMS.of(self.threads).run(self.works.ctypes.data, self.starts.ctypes.data):
+                TEAMS.crowded()

@@ -13,8 +13,10 @@ Memory of a team, in lines of 64 bytes that one thread writes (words in brackets
 
 import atexit
 import ctypes
+import math
 import os
 import threading
+import time
 
 import numpy as np
 
@@ -38,6 +40,8 @@ from .memory import (
 )
 
 LOOKS_BEFORE_PARKING = 4000  # 25 ns each
+_LASTED = 0.02  # seconds that threads should stay on CPUs of their own
+_LONGEST_REST = 0.5  # seconds that a team whose threads do not is left alone
 WORK_BYTES = WORK.itemsize
 _JOB_AT, _KERNEL_AT = WORK.fields["job"][1], WORK.fields["kernel"][1]  # type: ignore[index]
 
@@ -103,9 +107,9 @@ def _serve(team, p, read, yield_address, getcpu):  # type: ignore[no-untyped-def
         store_release(mine, seen)
 
 
-@entry("void(int64, int64, int64, int64, int64, int64, int64)")
-def _command(team, members, works, starts, write, yield_address, getcpu):  # type: ignore[no-untyped-def]
-    """As thread 0: publish, wake, run the own works, wait for all."""
+@called
+def command(team, members, works, starts, write, yield_address, getcpu):  # type: ignore[no-untyped-def]
+    """As thread 0: publish, wake, run the own works, wait for all. -> whether two threads ended on one CPU."""
     number = load_word(team) + 1
     store_word(team + 8, works)
     store_word(team + 16, starts)
@@ -120,6 +124,17 @@ def _command(team, members, works, starts, write, yield_address, getcpu):  # typ
             store_word(team + LINE + 48, call0(getcpu))
     for p in range(1, members):
         wait_for(team + LINE * (1 + p), number, team + 40, yield_address)
+    crowded = 0
+    for p in range(members):
+        for q in range(p):
+            if load_word(team + LINE * (1 + p) + 48) == load_word(team + LINE * (1 + q) + 48):
+                crowded = 1
+    return crowded
+
+
+@entry("int64(int64, int64, int64, int64, int64, int64, int64)")
+def _command(team, members, works, starts, write, yield_address, getcpu):  # type: ignore[no-untyped-def]
+    return command(team, members, works, starts, write, yield_address, getcpu)
 
 
 class Team:
@@ -141,18 +156,28 @@ class Team:
             self._words[1 + p, 2:4] = read, write
             self._pipes += [read, write]
             thread.start()
+        self.handle = (self._address, size, _WRITE, YIELD_ADDRESS, _GETCPU)  # what `command` needs to know
 
     def _work(self, p: int) -> None:
         _serve(self._address, p, _READ, YIELD_ADDRESS, _GETCPU)
 
-    def run(self, works: int, starts: int) -> None:
-        """Runs the table of works at an address: thread p those from starts[p] to starts[p + 1]."""
-        _command(self._address, self.size, works, starts, _WRITE, YIELD_ADDRESS, _GETCPU)
+    def run(self, works: int, starts: int) -> int:
+        """Runs the table of works at an address: thread p those from starts[p] to starts[p + 1]; -> as `command`."""
+        return int(_command(self._address, self.size, works, starts, _WRITE, YIELD_ADDRESS, _GETCPU))
 
-    def shares_a_cpu(self) -> bool:
-        """Whether two threads ended the last command on one CPU: Linux may keep them there, beside a busy process."""
-        cpus = self._words[1:, 6].tolist()
-        return len(set(cpus)) < len(cpus)
+    def spread(self) -> None:
+        """Moves workers that share a CPU to CPUs that no other thread of the team was on; they may move on from there."""
+        taken = {int(self._words[1, 6])}
+        for p, thread in enumerate(self._threads, 1):
+            cpu = int(self._words[1 + p, 6])
+            if cpu in taken and thread.native_id is not None:
+                allowed = os.sched_getaffinity(thread.native_id)
+                others = allowed - taken
+                if others:
+                    os.sched_setaffinity(thread.native_id, others)
+                    os.sched_setaffinity(thread.native_id, allowed)
+                    cpu = min(others)
+            taken.add(cpu)
 
     def close(self) -> None:
         """Ends the workers."""
@@ -169,6 +194,27 @@ class _Teams:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._team: Team | None = None
+        self._spread_at = -math.inf
+        self._rest = 0.0
+        self._rest_until = 0.0
+
+    def rested(self) -> bool:
+        """Whether threads of the team may be expected to have CPUs of their own."""
+        return self._rest_until == 0.0 or time.monotonic() >= self._rest_until
+
+    def crowded(self) -> None:
+        """Two threads ended a command on one CPU, with the lock held. Linux may keep them there, on an idle machine too:
+        then it helps to move them apart. Where that does not last, another process needs the CPUs, and for a while, longer
+        each time, calls are better off on one thread."""
+        now = time.monotonic()
+        if now - self._spread_at > _LASTED:
+            self._rest = 0.0
+            if self._team is not None:
+                self._team.spread()
+        else:
+            self._rest = min(_LONGEST_REST, 2 * self._rest or _LASTED)
+            self._rest_until = now + self._rest
+        self._spread_at = now
 
     def of(self, size: int) -> Team:
         """With the lock held."""

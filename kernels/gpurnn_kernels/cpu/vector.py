@@ -94,9 +94,13 @@ class Vectors:
         less = self.builder.fcmp_unordered("<", a.value, b.value)
         return Vector(self, self.builder.select(less, a.value, b.value))
 
-    def where_negative(self, sign: Vector, yes: Vector, no: Vector) -> Vector:
-        negative = self.builder.fcmp_ordered("<", sign.value, self.zero().value)
-        return Vector(self, self.builder.select(negative, yes.value, no.value))
+    def maximum(self, a: Vector, b: Vector) -> Vector:
+        """The larger lane; a NaN in `a` comes through."""
+        more = self.builder.fcmp_unordered(">", a.value, b.value)
+        return Vector(self, self.builder.select(more, a.value, b.value))
+
+    def negative(self, a: Vector) -> Vector:
+        return Vector(self, self.builder.fneg(a.value))
 
     def absolute(self, a: Vector) -> Vector:
         return Vector(self, self._intrinsic(f"llvm.fabs.{self.suffix}", self.type, [a.value]))

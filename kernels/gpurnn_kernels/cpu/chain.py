@@ -1,0 +1,237 @@
+"""A stack of layers made ready for one shape of input: what a plain call and a streamed step run.
+
+All that a call changes are a few addresses: those of x, y, the final state and, between stacked layers, a scratch array. A
+table says which job fields they go to, so that a call is one entry into machine code, without Python work per layer.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..spec import Array
+from .compile import entry
+from .engine import Layer, plan
+from .forward_pass import ForwardProgram
+from .inline import called
+from .job import job_dtype
+from .memory import load_word, store_word
+from .records import Records, address
+from .team import TEAMS, command, get_num_threads, run_works
+
+X, Y, BETWEEN, H, C = range(5)  # the arrays of a call
+_TEAM = 4  # the word of a description where a team's handle begins
+_HEAD = 9  # words before those of its layers
+_BIND = 24  # bytes of a row of the table: address of the field, which array, bytes to add
+
+
+@called
+def run_chain(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
+    """Binds the addresses of a call's arrays and runs layer after layer, on the team if the description names one; -> whether two of its threads
+    ended on one CPU."""
+    table = load_word(description)
+    for i in range(load_word(description + 8)):
+        row = table + _BIND * i
+        which = load_word(row + 8)
+        base = x
+        if which == Y:
+            base = y
+        elif which == BETWEEN:
+            base = between
+        elif which == H:
+            base = h
+        elif which == C:
+            base = c
+        store_word(load_word(row), base + load_word(row + 16))
+    team = load_word(description + 8 * _TEAM)
+    crowded = 0
+    for layer in range(load_word(description + 16)):
+        words = description + 8 * (_HEAD + 3 * layer)
+        if team:
+            size, write = load_word(description + 40), load_word(description + 48)
+            give_way, getcpu = load_word(description + 56), load_word(description + 64)
+            crowded = command(team, size, load_word(words), load_word(words + 8), write, give_way, getcpu)
+        else:
+            run_works(load_word(words), 0, load_word(words + 16))
+    return crowded
+
+
+_ARRAY = "{0}[:, :, ::1]"
+_CALL = f"int64(int64, {', '.join([_ARRAY] * 5)})"
+_STEP = "int64(int64, {0}[:, ::1], {0}[:, ::1])"
+
+
+@entry(_CALL.format("float32"))
+def _call_float32(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
+    return run_chain(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
+
+
+@entry(_CALL.format("float64"))
+def _call_float64(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
+    return run_chain(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
+
+
+@entry(_STEP.format("float32"))
+def _step_float32(description, x, y):  # type: ignore[no-untyped-def]
+    return run_chain(description, x.ctypes.data, y.ctypes.data, load_word(description + 24), 0, 0)
+
+
+@entry(_STEP.format("float64"))
+def _step_float64(description, x, y):  # type: ignore[no-untyped-def]
+    return run_chain(description, x.ctypes.data, y.ctypes.data, load_word(description + 24), 0, 0)
+
+
+_ENTRIES = {
+    np.dtype("float32"): (_call_float32, _step_float32),
+    np.dtype("float64"): (_call_float64, _step_float64),
+}
+
+
+class Chain:
+    """The records of a stack of layers, and the table that binds a call's arrays to them. For one caller at a time."""
+
+    def __init__(self, layers: Sequence[Layer], steps: int, batch: int, strides: Sequence[int], threads: int) -> None:
+        """strides: bytes from step to step and from row to row, of x, then of y (and of what stacked layers hand on)."""
+        x_t, x_b, y_t, y_b = strides
+        self.records: list[Records] = []
+        self._binds: list[tuple[int, int, int]] = []
+        self.threads = threads
+        programs = [ForwardProgram(one.directions, steps, batch, plan(one, batch, threads)) for one in layers]
+        self.on_team = any(program.schedule.threads > 1 for program in programs)
+        for index, program in enumerate(programs):
+            records = program.records
+            self.records.append(records)
+            hands_on = [Y, BETWEEN]  # in turn, so that the last layer writes y
+            source = X if index == 0 else hands_on[(len(layers) - index) % 2]
+            result = hands_on[(len(layers) - 1 - index) % 2]
+            for d in range(len(records.jobs)):
+                records.set(d, x_t=y_t, x_b=y_b, x_i=records.item, y_t=y_t, y_b=y_b)
+                if index == 0:
+                    records.set(d, x_t=x_t, x_b=x_b)
+                self.bind(index, d, "x", source, 0)
+                self.bind(index, d, "y", result, d * records.spec.hidden_size * records.item)
+
+    def bind(self, layer: int, direction: int, field: str, array: int, offset: int) -> None:
+        """Has a job's field hold an array's address plus `offset` bytes."""
+        records = self.records[layer]
+        at = job_dtype(records.spec.dtype.name).fields[field][1]  # type: ignore[index]
+        self._binds.append((records.jobs.ctypes.data + direction * records.jobs.itemsize + at, array, offset))
+
+    def bind_final_state(self) -> None:
+        """Has the final state written to H and C, (L * D, B, H) each."""
+        for index, records in enumerate(self.records):
+            one = int(records.jobs[0]["B"]) * records.spec.hidden_size * records.item
+            for d in range(len(records.jobs)):
+                self.bind(index, d, "h_n", H, (index * len(records.jobs) + d) * one)
+                self.bind(index, d, "c_n", C, (index * len(records.jobs) + d) * one)
+
+    def describe(self, between: int = 0) -> None:
+        """Fixes the table. `between`: the address of a scratch array of the chain's own, for a caller that brings none."""
+        self._table = np.array(self._binds, np.int64)
+        words = [self._table.ctypes.data, len(self._table), len(self.records), between, 0, 0, 0, 0, 0]
+        for records in self.records:
+            words += [records.works.ctypes.data, records.starts.ctypes.data, len(records.works)]
+        self._words = np.array(words, np.int64)
+        self.description = self._words.ctypes.data  # the address that `run_chain` takes
+
+    def use_team(self, handle: Sequence[int]) -> None:
+        self._words[_TEAM:_HEAD] = handle
+
+
+class _Chains:
+    """Chains for one shape, made as callers need them: for the calling thread alone, or for the team."""
+
+    def __init__(self, make: Callable[[int], Chain]) -> None:
+        self._make = make
+        self._alone: list[Chain] = []
+        self._together: list[Chain] = []
+        self._threads = 1  # that `_together` is for
+        self._worth_it = False
+
+    def want_team(self) -> bool:
+        """Whether a call with all threads would be shared out."""
+        threads = get_num_threads()
+        if threads != self._threads:
+            chain = self._make(threads)
+            self._together, self._worth_it, self._threads = [chain], chain.on_team, threads
+        return self._worth_it
+
+    def alone(self) -> Chain:
+        return self._alone.pop() if self._alone else self._make(1)
+
+    def together(self) -> Chain:
+        """With the team's lock held."""
+        chain = self._together.pop() if self._together else self._make(self._threads)
+        chain.use_team(TEAMS.of(chain.threads).handle)
+        return chain
+
+    def give(self, chain: Chain) -> None:
+        if chain.threads == 1:
+            self._alone.append(chain)
+        elif chain.threads == self._threads:
+            self._together.append(chain)
+
+
+class PlainCall:
+    """Calls without initial state and lengths, over contiguous arrays of one shape."""
+
+    def __init__(self, layers: Sequence[Layer], steps: int, batch: int, strides: Sequence[int]) -> None:
+        def make(threads: int) -> Chain:
+            chain = Chain(layers, steps, batch, strides, threads)
+            chain.bind_final_state()
+            chain.describe()
+            return chain
+
+        self._chains = _Chains(make)
+        self._call = _ENTRIES[layers[0].spec.dtype][0]
+
+    def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
+        """x, y and what stacked layers hand on: 3-D, contiguous, in the layout of the strides; h and c (L * D, B, H)."""
+        chains = self._chains
+        if chains.want_team() and TEAMS.rested() and TEAMS.lock.acquire(blocking=False):
+            try:
+                chain = chains.together()
+                if self._call(chain.description, x, y, between, h, c):
+                    TEAMS.crowded()
+            finally:
+                TEAMS.lock.release()
+        else:
+            chain = chains.alone()
+            self._call(chain.description, x, y, between, h, c)
+        chains.give(chain)
+
+
+class Stepper:
+    """Steps over state arrays (L, B, H), moved on in place."""
+
+    def __init__(self, layers: Sequence[Layer], batch: int, state: Sequence[Array]) -> None:
+        spec = layers[0].spec
+        item = spec.dtype.itemsize
+        strides = (0, spec.input_size * item, 0, spec.hidden_size * item)
+        self._between = np.empty((batch, spec.hidden_size), spec.dtype)
+        self._state = state
+
+        def make(threads: int) -> Chain:
+            chain = Chain(layers, 1, batch, strides, threads)
+            for index, records in enumerate(chain.records):
+                for name, array in zip(("h", "c"), state, strict=False):
+                    records.set(0, **{f"{name}_0": address(array[index]), f"{name}_n": address(array[index])})
+            chain.describe(address(self._between))
+            return chain
+
+        self._chains = _Chains(make)
+        self._run = _ENTRIES[spec.dtype][1]
+        self._mine = self._chains.alone()
+
+    def step(self, x: Array, out: Array) -> None:
+        """x (B, I) -> out (B, H), both contiguous. Nothing is allocated."""
+        chains = self._chains
+        if chains.want_team() and TEAMS.rested() and TEAMS.lock.acquire(blocking=False):
+            try:
+                chain = chains.together()
+                if self._run(chain.description, x, out):
+                    TEAMS.crowded()
+            finally:
+                TEAMS.lock.release()
+            chains.give(chain)
+        else:
+            self._run(self._mine.description, x, out)
