@@ -1,0 +1,186 @@
+"""`python -m bench`: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import cases, cold, cuda, infer, step, train
+from bench.compare import Report, compare, read_rows
+from bench.contest import Settings
+from bench.errors import BenchError
+from bench.machine import cpu_count, describe
+from bench.report import print_limits
+from bench.team import measure_limits
+
+RESULTS = Path(__file__).resolve().parent / "results"
+TABLE_WIDTH = 180  # columns; a narrower terminal wraps the lines, which can still be read
+BENCHES = {"infer": infer, "step": step, "train": train}
+
+
+def positive(text: str) -> int:
+    """An integer >= 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer >= 1, received {value}")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """An integer >= 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected an integer >= 0, received {value}")
+    return value
+
+
+def seconds(text: str) -> float:
+    """A number > 0."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"expected seconds > 0, received {value}")
+    return value
+
+
+def input_size(text: str) -> int | None:
+    """`same` for I = H, else I."""
+    return None if text == "same" else positive(text)
+
+
+def default_threads() -> list[int]:
+    """One, and all."""
+    return sorted({1, cpu_count()})
+
+
+def grid_of(arguments: argparse.Namespace) -> tuple[str, list[cases.Case]]:
+    """The grid's name (`custom` when any of its axes was given) and its cases."""
+    threads = arguments.threads or default_threads()
+    by_bench = {
+        "infer": lambda: cases.infer_grid(arguments.grid, threads),
+        "step": lambda: cases.step_grid(arguments.grid),
+        "train": lambda: cases.train_grid(arguments.grid, threads),
+    }
+    grid = by_bench[arguments.bench]()
+    axes = {
+        "cells": arguments.cells,
+        "hidden": arguments.hidden,
+        "batch": arguments.batch,
+        "inputs": arguments.input,
+        "seq": getattr(arguments, "seq", None),
+        "threads": arguments.threads,
+    }
+    given = {name: value for name, value in axes.items() if value}
+    chosen = cases.Grid(**{**vars(grid), **given})
+    return "custom" if given else arguments.grid, chosen.cases()
+
+
+def run_comparison(arguments: argparse.Namespace, console: Console) -> int:
+    """infer, step or train."""
+    bench = BENCHES[arguments.bench]
+    name, chosen = grid_of(arguments)
+    path = arguments.json or RESULTS / f"{arguments.bench}-{name}.json"
+    report = Report(arguments.bench, name, Settings(arguments.rounds, arguments.sample, arguments.retries))
+    try:
+        compare(report, chosen, bench.measure(arguments.peers), path, console)
+    except KeyboardInterrupt:
+        console.print(f"stopped; what was measured is in {path}")
+        return 130
+    if report.rows:
+        bench.show(console, report)
+        if arguments.plot:
+            draw(path, arguments.plot)
+    for name, reason in report.missing.items():
+        console.print(f"left out: {name}: {reason}", highlight=False)
+    for error in report.errors:
+        console.print(f"[red]error: {error}[/red]", highlight=False)
+    console.print(f"written: {path}", highlight=False, soft_wrap=True)
+    return bool(report.errors) or not report.rows
+
+
+def run_limits(threads: Sequence[int], path: Path, console: Console) -> int:
+    """FMA peak, SGEMM and reading rate for each thread count."""
+    found = [measure_limits(count) for count in threads]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = {"bench": "limits", "machine": describe(), "limits": [asdict(limits) for limits in found]}
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print_limits(console, found)
+    return 0
+
+
+def draw(rows: Path, figure: Path) -> None:
+    """The figure of a file of rows."""
+    try:
+        from bench.plot import plot
+    except ImportError as error:
+        raise BenchError(f"no figure without matplotlib ({error})") from None
+    found, machine = read_rows(rows)
+    plot(found, figure, machine)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="python -m bench", description="gpurnn and its peers, measured side by side")
+    commands = top.add_subparsers(dest="bench", required=True)
+    helps = {
+        "infer": "whole sequences, forward",
+        "step": "latency of one step of a stream",
+        "train": "forward and backward",
+    }
+    for name, text in helps.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--grid", choices=("quick", "full"), default="quick")
+        command.add_argument("--cells", nargs="+", choices=cases.CELLS, help="gru: reset before; gru-after: reset after")
+        command.add_argument("--hidden", nargs="+", type=positive, metavar="H")
+        command.add_argument("--batch", nargs="+", type=positive, metavar="B")
+        command.add_argument("--input", nargs="+", type=input_size, metavar="same|I", help="same: I = H")
+        if name != "step":
+            command.add_argument("--seq", nargs="+", type=positive, metavar="T")
+        command.add_argument("--threads", nargs="+", type=positive, metavar="N", help="default: 1 and all")
+        command.add_argument("--peers", nargs="*", choices=cases.PEERS, default=list(cases.PEERS))
+        command.add_argument("--rounds", type=positive, default=5 if name == "step" else 3)
+        command.add_argument("--sample", type=seconds, default=0.1, metavar="S", help="seconds a sample")
+        command.add_argument("--retries", type=not_negative, default=1, metavar="N", help="more samples while others are busy")
+        command.add_argument("--json", type=Path, metavar="FILE", help="default: bench/results/")
+        command.add_argument("--plot", type=Path, metavar="FILE.png")
+    command = commands.add_parser("limits", help="FMA peak, SGEMM, reading rate")
+    command.add_argument("--threads", nargs="+", type=positive, metavar="N", help="default: 1 and all")
+    command.add_argument("--json", type=Path, default=RESULTS / "limits.json", metavar="FILE")
+    command = commands.add_parser("cold", help="import and first calls, in fresh processes")
+    command.add_argument("--cells", nargs="+", choices=cases.CELLS, default=list(cases.CELLS))
+    command.add_argument("--rounds", type=positive, default=3)
+    command.add_argument("--json", type=Path, default=RESULTS / "cold.json", metavar="FILE")
+    command = commands.add_parser("plot", help="draw the figure from a file of `infer`")
+    command.add_argument("json", type=Path)
+    command.add_argument("plot", type=Path)
+    commands.add_parser("cuda", help="the CUDA backend, where a GPU is there")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 1 when an implementation failed or answered wrongly."""
+    arguments = parser().parse_args(argv)
+    console = Console(width=max(TABLE_WIDTH, Console().width))
+    try:
+        if arguments.bench in BENCHES:
+            return run_comparison(arguments, console)
+        if arguments.bench == "limits":
+            return run_limits(arguments.threads or default_threads(), arguments.json, console)
+        if arguments.bench == "cold":
+            return cold.run(arguments.cells, arguments.rounds, arguments.json, console)
+        if arguments.bench == "plot":
+            draw(arguments.json, arguments.plot)
+            return 0
+        return cuda.run(console)
+    except BenchError as error:
+        console.print(f"[red]error: {error}[/red]")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

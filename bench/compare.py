@@ -1,0 +1,105 @@
+"""Runs a list of cases: thread count by thread count, limits first, then case by case; keeps the file up to date."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.bound import Bound
+from bench.cases import Case
+from bench.contest import Entry, Settings, contest
+from bench.errors import BenchError
+from bench.limits import Limits, best_of
+from bench.machine import describe, mixed_halves
+from bench.report import case_line
+from bench.rows import Row, rows_of
+from bench.team import Team, measure_limits
+from bench.timing import Sample
+
+
+@dataclass
+class Report:
+    """What a run found, as it is written to the JSON file."""
+
+    bench: str
+    grid: str
+    settings: Settings
+    machine: dict[str, object] = field(default_factory=describe)
+    limits: list[Limits] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """All of it, at once."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        part.replace(path)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What differs between the benches that compare implementations."""
+
+    entries: Sequence[Entry]
+    flops: Callable[[Case], float]
+    bound: Callable[[Case, Limits], Bound] | None  # the roofline; None where there is none
+
+
+def read_rows(path: Path) -> tuple[list[Row], str]:
+    """The rows of a report's file, and the machine in one line."""
+    try:
+        report = json.loads(path.read_text())
+        rows = [Row(**row) for row in report["rows"]]
+        machine = report["machine"]
+        return rows, f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['date'].split()[0]}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{path} holds no rows of this bench ({error})") from None
+
+
+def compare(report: Report, cases: Sequence[Case], measure: Measure, path: Path, console: Console) -> None:
+    """Fills the report; the file at `path` is written again after every case."""
+    warning = mixed_halves()
+    if warning:
+        console.print(f"[red]{warning}[/red]")
+    names = list(dict.fromkeys(entry.name for entry in measure.entries))
+    done = 0
+    for threads, group in groupby(cases, key=lambda case: case.threads):
+        limits = measure_limits(threads)
+        finished: list[tuple[Case, dict[str, list[Sample]]]] = []
+        earlier = list(report.rows)
+
+        def rows_with(limits: Limits, case: Case, samples: dict[str, list[Sample]]) -> list[Row]:
+            roof = measure.bound(case, limits) if measure.bound else None
+            return rows_of(case, samples, measure.flops(case), roof)
+
+        def fail(text: str) -> None:
+            report.errors.append(text)
+            console.print(f"[red]error: {text}[/red]")
+
+        with Team(names, threads, console.print, fail) as team:
+            report.missing.update(team.missing)
+            report.versions.update(team.versions)
+            if not team.names:
+                fail("none of the implementations can be measured")
+                return
+            for case in group:
+                samples = contest(case, measure.entries, team, report.settings, fail)
+                rows = rows_with(limits, case, samples)
+                finished.append((case, samples))
+                report.rows.extend(rows)
+                report.write(path)
+                done += 1
+                console.print(case_line(f"{done}/{len(cases)}", case, rows), highlight=False)
+        # what disturbed the limits at the beginning may have gone by the end
+        limits = best_of(limits, measure_limits(threads))
+        report.limits.append(limits)
+        report.rows = earlier + [row for case, samples in finished for row in rows_with(limits, case, samples)]
+        report.write(path)
