@@ -63,9 +63,17 @@ def pack_bias(bias: Array | None, gates: Sequence[int], hidden_size: int, lanes:
 
 def pack_transposed(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, blocks: int) -> Array:
     """W (all gates * H, K) for the backward product: columns are W's K columns, depth its rows as [block][gate][lane]."""
-    depth_first = units_first(matrix, gates, hidden_size, lanes).reshape(-1, matrix.shape[1])
-    depth, columns = depth_first.shape
+    columns = matrix.shape[1]
+    rows = units_first(matrix, gates, hidden_size, lanes).reshape(-1, columns)
+    depth = len(rows)
     count = -(-columns // lanes)
-    padded = np.zeros((count * lanes, depth), matrix.dtype)
-    padded[:columns] = depth_first.T
-    return pack_panels(padded.reshape(count, 1, lanes, depth), blocks)
+    whole = columns // (blocks * lanes)
+    width = blocks * lanes
+    out = aligned(depth * count * lanes, matrix.dtype)
+    at = whole * depth * width
+    out[:at].reshape(whole, depth, width)[...] = rows[:, : whole * width].reshape(depth, whole, width).transpose(1, 0, 2)
+    if at < out.size:
+        last = out[at:].reshape(depth, -1)
+        last[:, : columns - whole * width] = rows[:, whole * width :]
+        last[:, columns - whole * width :] = 0
+    return out
