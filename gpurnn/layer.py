@@ -25,8 +25,11 @@ PLAIN_SHAPES = 16  # that are kept ready
 class Prepared:
     """One set of parameters, and its packed layers in each backend that has asked. Replaced, never changed."""
 
-    def __init__(self, specs: list[list[Spec]], names: list[list[str]], arrays: Mapping[str, Array]) -> None:
+    def __init__(
+        self, specs: list[list[Spec]], names: list[list[str]], arrays: Mapping[str, Array], previous: Prepared | None
+    ) -> None:
         self.arrays = arrays
+        self._previous = dict(previous._layers or previous._previous) if previous else {}
         self._specs, self._names = specs, names
         self._layers: dict[Any, list[Any]] = {}
         self.plain: dict[tuple[int, ...], PlainCall] = {}
@@ -39,9 +42,10 @@ class Prepared:
             with self._lock:
                 found = self._layers.get(kernels)
                 if found is None:
+                    before = self._previous.pop(kernels, None) or [None] * len(self._specs)
                     found = [
-                        kernels.prepare(specs, [self._of(prefix) for prefix in names])
-                        for specs, names in zip(self._specs, self._names, strict=True)
+                        kernels.prepare(specs, [self._of(prefix) for prefix in names], layer)
+                        for specs, names, layer in zip(self._specs, self._names, before, strict=True)
                     ]
                     self._layers[kernels] = found
         return found
@@ -201,7 +205,7 @@ class RecurrentLayer:
         layers = self._directions()
         specs = [[spec for spec, _ in directions] for directions in layers]
         names = [[prefix for _, prefix in directions] for directions in layers]
-        return Prepared(specs, names, MappingProxyType(arrays))
+        return Prepared(specs, names, MappingProxyType(arrays), getattr(self, "_prepared", None))
 
     @property
     def params(self) -> Mapping[str, Array]:

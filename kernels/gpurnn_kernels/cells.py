@@ -11,10 +11,10 @@ gradient of the loss with respect to it.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 Number = Any
-Function = TypeVar("Function", bound=Callable[..., Any])
+Equation = Callable[..., Any]
 
 
 class Activations(NamedTuple):
@@ -37,7 +37,7 @@ class Cells(NamedTuple):
     gru_candidate_grad: Callable[..., Any]
 
 
-def make_cells(activations: Activations, compiled: Callable[[Function], Function] = lambda function: function) -> Cells:
+def make_cells(activations: Activations, compiled: Callable[[Equation], Equation] = lambda function: function) -> Cells:
     """The equations over the given activations, each passed through `compiled` (a backend's jit decorator)."""
     sigmoid, tanh, sigmoid_tanh = activations
 

@@ -38,8 +38,9 @@ class LayerGradientsLike(Protocol):
 class Kernels(Protocol):
     """A backend. `Any` stands for its prepared layer and for what its forward pass keeps: only the backend looks inside."""
 
-    def prepare(self, specs: Sequence[Spec], parameters: Sequence[Parameters]) -> Any:
-        """One layer, a spec and its arrays a direction, packed and ready to run."""
+    def prepare(self, specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Any = None) -> Any:
+        """One layer, a spec and its arrays a direction, packed and ready to run. `previous`: what this gave for the same
+        specs and other arrays; scratch memory passes on."""
 
     def forward(
         self,

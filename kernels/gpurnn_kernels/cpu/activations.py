@@ -43,7 +43,7 @@ def _format(v: Vectors) -> _Format:
 @cache
 def _expm1_over_r(bits: int) -> tuple[float, ...]:
     """Coefficients, highest power first, of P in expm1(r) = r P(r), |r| <= ln 2 / 2: in float32 the polynomial that meets it
-    at the Chebyshev nodes (an even number of them: none is 0), in float64, where finding those would take more bits, Taylor's."""
+    at the Chebyshev nodes (an even number of them: none is 0); in float64, where finding those takes more bits, Taylor's."""
     if bits == 64:
         return tuple(1 / math.factorial(power + 1) for power in range(12, -1, -1))
     edge = np.log(2) / 2

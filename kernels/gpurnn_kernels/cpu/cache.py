@@ -19,11 +19,12 @@ from typing import Any
 
 import llvmlite
 import numba
-from numba.core import config
+from numba.core import config as _config
 from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
+config: Any = _config  # its stub lacks what environment variables set
 log = logging.getLogger("gpurnn")
 
 _PACKAGE = Path(__file__).resolve().parent.parent

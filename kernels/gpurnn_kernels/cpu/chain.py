@@ -26,8 +26,8 @@ _BIND = 24  # bytes of a row of the table: address of the field, which array, by
 
 @called
 def run_chain(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
-    """Binds the addresses of a call's arrays and runs layer after layer, on the team if the description names one; -> whether two of its threads
-    ended on one CPU."""
+    """Binds the addresses of a call's arrays and runs layer after layer, on the team if the description names one; -> whether
+    two of its threads ended on one CPU."""
     table = load_word(description)
     for i in range(load_word(description + 8)):
         row = table + _BIND * i

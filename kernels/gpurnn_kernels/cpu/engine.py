@@ -17,16 +17,17 @@ from .weights import BACK, Weights
 
 
 class Layer:
-    """The packed weights of one layer, a `Weights` a direction, and the programs that have run on them."""
+    """The packed weights of one layer, a `Weights` a direction, and programs that have run on weights of their shapes."""
 
-    def __init__(self, directions: Sequence[Weights]) -> None:
+    def __init__(self, directions: Sequence[Weights], pool: Pool) -> None:
         self.directions = tuple(directions)
         self.spec = directions[0].spec
-        self.pool = Pool()
+        self.pool = pool
 
 
-def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters]) -> Layer:
-    return Layer([Weights(spec, arrays) for spec, arrays in zip(specs, parameters, strict=True)])
+def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
+    weights = [Weights(spec, arrays) for spec, arrays in zip(specs, parameters, strict=True)]
+    return Layer(weights, Pool() if previous is None else previous.pool)
 
 
 @contextmanager
@@ -99,6 +100,8 @@ def forward(
         program = layer.pool.take(key) if lengths is None else None
         if program is None:
             program = ForwardProgram(directions, steps, batch, plan(layer, batch, threads, order.lengths))
+        else:
+            program.use(directions)
         records = program.records
         for d in range(len(directions)):
             _bind_sequences(records, d, x, y)

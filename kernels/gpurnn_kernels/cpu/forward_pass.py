@@ -42,13 +42,12 @@ class ForwardProgram:
 
     def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule) -> None:
         self.schedule = schedule
-        self.weights = weights
+        self.directions = len(weights)
         self.rows = steps * batch
         spec = weights[0].spec
         self.records = records = Records(spec, len(weights), schedule.shares, schedule.threads)
         for d, direction in enumerate(weights):
             records.sizes(d, direction.spec, steps, batch)
-            records.set(d, **{name: address(array) for name, array in direction.forward.items()})
             records.set(d, h=records.room(2 * batch * records.row))
             if spec.cell == "lstm":
                 records.set(d, c=records.room(batch * records.row))
@@ -57,6 +56,13 @@ class ForwardProgram:
         for work, share in zip(records.works, schedule.shares, strict=True):
             records.kernel(work, KERNELS[spec.cell])
             self._make_room(work, share, steps)
+        self.use(weights)
+
+    def use(self, weights: Sequence[Weights]) -> None:
+        """Runs on these weights from now on: other values of the same shapes."""
+        self._weights = weights
+        for d, direction in enumerate(weights):
+            self.records.set(d, **direction.forward_addresses)
 
     def _make_room(self, work: Any, share: Share, steps: int) -> None:
         """A work's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""
@@ -79,7 +85,7 @@ class ForwardProgram:
         """Makes the next run leave what the backward pass reads."""
         records, cell = self.records, self.records.spec.cell
         kept = []
-        for d in range(len(self.weights)):
+        for d in range(self.directions):
             row = records.blocks * SAVED_GATES[cell] * records.lanes + VECTOR_BYTES // records.item
             one = Kept(
                 aligned(self.rows * row, records.spec.dtype),
@@ -90,7 +96,7 @@ class ForwardProgram:
         return kept
 
     def keep_nothing(self) -> None:
-        for d in range(len(self.weights)):
+        for d in range(self.directions):
             self.records.set(d, saved=0, saved_c=0)
 
 

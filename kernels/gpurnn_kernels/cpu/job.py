@@ -40,6 +40,8 @@ _JOB = (
     *("dw_x", "dw_x_row", "dw_h", "dw_h_row", "db", "db_hn", "gates", "batch_lengths"),
 )
 
+JOB_WORD = {name: index for index, name in enumerate(_JOB)}
+
 _WORK = (
     *("job", "kernel"),
     # its rows of `order`, taken row_cap at a time, and its panels

@@ -50,6 +50,10 @@ class Weights:
         }
 
     @cached_property
+    def forward_addresses(self) -> dict[str, int]:
+        return {name: array.ctypes.data for name, array in self.forward.items()}
+
+    @cached_property
     def backward(self) -> dict[str, Array]:
         every = tuple(range(self.spec.gates))
         zeros = {"b": aligned_zeros(BACK * self.lanes, self.spec.dtype)}
