@@ -29,7 +29,7 @@ class Prepared:
         self, specs: list[list[Spec]], names: list[list[str]], arrays: Mapping[str, Array], previous: Prepared | None
     ) -> None:
         self.arrays = arrays
-        self._previous = dict(previous._layers or previous._previous) if previous else {}
+        self._previous: dict[Any, list[Any]] = dict(previous._layers or previous._previous) if previous else {}
         self._specs, self._names = specs, names
         self._layers: dict[Any, list[Any]] = {}
         self.plain: dict[tuple[int, ...], PlainCall] = {}
@@ -158,6 +158,8 @@ class RecurrentLayer:
         self.reverse = checks.flag("reverse", reverse)
         if bidirectional and reverse:
             raise ValueError("bidirectional and reverse: a layer of two directions has the reverse one already")
+        if dtype is None:
+            raise TypeError(f"dtype: expected one of {', '.join(DTYPES)}, got None")
         if np.dtype(dtype) == np.float16:
             raise NotImplementedError("dtype float16: it runs on CUDA only, which is not built yet")
         self.dtype = np.dtype(dtype)

@@ -98,19 +98,15 @@ def make_cells(activations: Activations, compiled: Callable[[Equation], Equation
         dr_ = dq * q
         return dr_ - dr_ * r, dq
 
-    return Cells(
-        *map(
-            compiled,
-            (
-                lstm_cell,
-                lstm_gates,
-                lstm_cell_grad,
-                gru_reset,
-                gru_candidate,
-                gru_update,
-                gru_update_grad,
-                gru_reset_grad,
-                gru_candidate_grad,
-            ),
-        )
+    equations: tuple[Equation, ...] = (
+        lstm_cell,
+        lstm_gates,
+        lstm_cell_grad,
+        gru_reset,
+        gru_candidate,
+        gru_update,
+        gru_update_grad,
+        gru_reset_grad,
+        gru_candidate_grad,
     )
+    return Cells(*map(compiled, equations))
