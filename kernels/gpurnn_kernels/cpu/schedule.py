@@ -97,9 +97,12 @@ def schedule(
 
 def cut_by_steps(lengths: Array, parts: int) -> list[int]:
     """Bounds of stretches of rows with about as many steps each."""
-    total = np.cumsum(lengths)
-    wanted = [int(total[-1]) * part // parts for part in range(1, parts)]
-    return [0, *np.searchsorted(total, wanted).tolist(), len(lengths)]
+    done = np.concatenate([[0], np.cumsum(lengths)])
+    wanted = done[-1] * np.arange(parts + 1) / parts
+    after = np.searchsorted(done, wanted)
+    before = np.maximum(after - 1, 0)
+    bounds: list[int] = np.where(wanted - done[before] < done[after] - wanted, before, after).tolist()
+    return [0, *bounds[1:-1], len(lengths)]
 
 
 def _choose(spec: Spec, batch: int, panels: int, vectors: int, crew: int, machine: Target) -> tuple[Split, str]:
