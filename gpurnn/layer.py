@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from .training import VJP
 
 DTYPES = ("float32", "float64")
-PLAIN_SHAPES = 16  # that are kept ready
+PLAIN_SHAPES = 8  # that are kept ready
 
 
 class Prepared:
@@ -33,21 +32,18 @@ class Prepared:
         self._specs, self._names = specs, names
         self._layers: dict[Any, list[Any]] = {}
         self.plain: dict[tuple[int, ...], PlainCall] = {}
-        self._lock = threading.Lock()
 
     def layers(self, kernels: Any) -> list[Any]:
         """The backend's prepared layers, made at first use."""
         found = self._layers.get(kernels)
         if found is None:
-            with self._lock:
-                found = self._layers.get(kernels)
-                if found is None:
-                    before = self._previous.pop(kernels, None) or [None] * len(self._specs)
-                    found = [
-                        kernels.prepare(specs, [self._of(prefix) for prefix in names], layer)
-                        for specs, names, layer in zip(self._specs, self._names, before, strict=True)
-                    ]
-                    self._layers[kernels] = found
+            before = self._previous.pop(kernels, None) or [None] * len(self._specs)
+            made = [
+                kernels.prepare(specs, [self._of(prefix) for prefix in names], layer)
+                for specs, names, layer in zip(self._specs, self._names, before, strict=True)
+            ]
+            # of two threads that come first, one packs in vain: a lock might stay held for ever in a forked child
+            found = self._layers.setdefault(kernels, made)
         return found
 
     def _of(self, prefix: str) -> dict[str, Array]:

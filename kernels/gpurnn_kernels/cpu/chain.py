@@ -21,6 +21,7 @@ from .team import TEAMS, command, get_num_threads, run_works
 X, Y, BETWEEN, H, C = range(5)  # the arrays of a call
 _TEAM = 4  # the word of a description where a team's handle begins
 _HEAD = 9  # words before those of its layers
+_SPARE = 3  # chains for callers at the same time that are kept
 _BIND = 24  # bytes of a row of the table: address of the field, which array, bytes to add
 
 
@@ -166,9 +167,9 @@ class _Chains:
 
     def give(self, chain: Chain) -> None:
         if chain.threads == 1:
-            self._alone.append(chain)
+            self._alone = [*self._alone[:_SPARE], chain]
         elif chain.threads == self._threads:
-            self._together.append(chain)
+            self._together = [chain]
 
 
 class PlainCall:

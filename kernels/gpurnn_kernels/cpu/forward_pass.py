@@ -4,10 +4,8 @@ A program depends on a layer's weights, on T, B and the number of threads, not o
 it, so that it can be kept and run again. Whoever takes one from the pool has it alone.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 from ..spec import Array
@@ -101,24 +99,24 @@ class ForwardProgram:
 
 
 class Pool:
-    """Programs by key, most recently used last."""
+    """Programs by key, the longest unused first to go. Without a lock, which a forked child might find held for ever: each
+    step is one operation on a dict or a list, and what two threads may do at once costs a program at worst."""
 
-    LIMIT = 16  # keys
+    LIMIT = 8 << 20  # bytes of scratch memory
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._free: OrderedDict[Any, list[ForwardProgram]] = OrderedDict()
+        self._free: dict[Any, list[ForwardProgram]] = {}
 
     def take(self, key: Any) -> ForwardProgram | None:
-        with self._lock:
-            programs = self._free.get(key)
-            if not programs:
-                return None
-            self._free.move_to_end(key)
-            return programs.pop()
+        try:
+            return self._free[key].pop()
+        except (KeyError, IndexError):
+            return None
 
     def give(self, key: Any, program: ForwardProgram) -> None:
-        with self._lock:
-            self._free.setdefault(key, []).append(program)
-            if len(self._free) > self.LIMIT:
-                self._free.popitem(last=False)
+        self._free[key] = [*self._free.pop(key, []), program]  # as the last key
+        kept = 0
+        for other, programs in reversed(list(self._free.items())):
+            kept += sum(one.records.bytes for one in programs)
+            if kept > self.LIMIT:
+                self._free.pop(other, None)

@@ -46,6 +46,7 @@ class Records:
         self.works = np.zeros(len(shares), WORK)
         self.starts = np.searchsorted([share.thread for share in shares], np.arange(threads + 1)).astype(np.int64)
         self._memory: list[Any] = []
+        self.bytes = 0  # that are held
         self._flags: dict[int, int] = {}
         for work, share in zip(self.works, shares, strict=True):
             self._place(work, share)
@@ -68,6 +69,7 @@ class Records:
     def hold(self, array: Array) -> int:
         """Keeps an array as long as these records and gives its address."""
         self._memory.append(array)
+        self.bytes += array.nbytes
         return address(array)
 
     def room(self, count: int) -> int:
