@@ -1,0 +1,41 @@
+"""Fixtures of the whole suite."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import BACKENDS, Backend
+
+import gpurnn
+
+
+@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """The one place where a backend joins the suite."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is not initialised holds NaN, or large integers: what no kernel writes shows."""
+    plain, plain_like = np.empty, np.empty_like
+
+    def poisoned(array: Any) -> Any:
+        if array.dtype.kind in "fc":
+            array.fill(np.nan)
+        elif array.dtype == np.uint8:
+            array.fill(0xFF)  # NaN in a view as floats, which is what the kernels' scratch memory is
+        elif array.dtype.kind in "iu":
+            array.fill(np.iinfo(array.dtype).max // 2)
+        return array
+
+    monkeypatch.setattr(np, "empty", lambda *args, **kwargs: poisoned(plain(*args, **kwargs)))
+    monkeypatch.setattr(np, "empty_like", lambda *args, **kwargs: poisoned(plain_like(*args, **kwargs)))
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    before = gpurnn.get_num_threads()
+    yield
+    gpurnn.set_num_threads(before)

@@ -1,0 +1,135 @@
+"""The house: who imports whom, what an import costs, and what stays quiet."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import TESTS, python
+
+import gpurnn
+import gpurnn_kernels
+
+KERNELS = Path(gpurnn_kernels.__file__).parent
+LIBRARY = Path(gpurnn.__file__).parent
+
+
+def imports(path: Path, package: Path) -> Iterator[str]:
+    """The absolute names of the modules that a file imports."""
+    inside = (package.name, *path.relative_to(package).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = inside[: len(inside) - node.level + 1] if node.level else ()
+            module = ".".join([*start, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def all_imports(package: Path) -> dict[str, set[str]]:
+    return {str(path.relative_to(package)): set(imports(path, package)) for path in package.rglob("*.py")}
+
+
+def within(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def test_imports_run_one_way() -> None:
+    for file, modules in all_imports(KERNELS).items():
+        assert not any(within(module, "gpurnn", "bench", "tests") for module in modules), file
+    for file, modules in all_imports(LIBRARY).items():
+        assert not any(within(module, "bench", "tests", "conftest", "reference") for module in modules), file
+
+
+def test_backends_know_the_cells_but_not_each_other() -> None:
+    for file, modules in all_imports(KERNELS).items():
+        others = {"cpu": "cuda", "cuda": "cpu"}.get(Path(file).parts[0])
+        if others:
+            assert not any(within(module, f"gpurnn_kernels.{others}") for module in modules), file
+        else:
+            assert not any(within(module, "gpurnn_kernels.cpu", "gpurnn_kernels.cuda") for module in modules), file
+
+
+def test_the_reference_is_independent() -> None:
+    assert not any(within(module, "gpurnn", "gpurnn_kernels") for module in imports(TESTS / "reference.py", TESTS))
+
+
+def test_only_one_file_knows_processor_families() -> None:
+    """Beside the one that describes targets."""
+    for path in (KERNELS / "cpu").rglob("*.py"):
+        if path.name not in ("arch.py", "target.py"):
+            assert not re.search(r"llvm\.(x86|aarch64|arm)\b|mxcsr", path.read_text(encoding="utf-8").lower()), path
+
+
+HEAVY = ["numba", "llvmlite", "cupy", "numba_cuda", "torch", "safetensors", "rich", "matplotlib", "gpurnn_kernels.cpu"]
+
+
+def test_an_import_is_light() -> None:
+    """Numba is imported at first use, CuPy only with a CuPy array, the rest by who needs it."""
+    code = f"import sys, json, gpurnn; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    assert json.loads(python(code)) == []
+    construct = "gpurnn.LSTM(3, 4, seed=0); gpurnn.GRU(3, 4).params; repr(gpurnn.GRU(3, 4))"
+    assert json.loads(python(code.replace("print", f"{construct}; print"))) == []
+
+
+def test_a_call_imports_no_gpu_libraries() -> None:
+    code = """
+import json, sys
+import numpy as np, gpurnn
+before = np.geterr(), np.get_printoptions()
+gpurnn.LSTM(3, 4)(np.zeros((2, 1, 3), np.float32))
+assert (np.geterr(), np.get_printoptions()) == before
+print(json.dumps([m for m in ("cupy", "numba.cuda", "numba_cuda", "torch", "scipy") if m in sys.modules]))
+"""
+    assert json.loads(python(code)) == []
+
+
+def test_the_library_never_prints() -> None:
+    code = """
+import sys
+import numpy as np, gpurnn
+layer = gpurnn.GRU(3, 4, 2, bidirectional=True)
+layer.vjp(np.zeros((2, 1, 3), np.float32))[1](None)
+layer.plan(np.zeros((2, 1, 3), np.float32))
+"""
+    assert python(code) == ""
+    for path in LIBRARY.rglob("*.py"):
+        if path.relative_to(LIBRARY).parts[0] not in ("cli", "demo", "__main__.py"):
+            calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+            assert not any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls), path
+
+
+def test_a_backend_has_what_its_protocol_asks() -> None:
+    from gpurnn_kernels import cpu, protocol
+
+    for name in vars(protocol.Kernels):
+        if not name.startswith("_"):
+            assert callable(getattr(cpu, name)), name
+
+
+PUBLIC = ["GRU", "LSTM", "Gradients", "get_num_threads", "gru_cell", "load", "lstm_cell", "set_num_threads"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_documented(name: str) -> None:
+    assert getattr(gpurnn, name).__doc__
+
+
+def test_warmup_compiles_every_kernel() -> None:
+    """Nothing is left to be compiled by a first call."""
+    from gpurnn_kernels.cpu import compile as compiling
+    from gpurnn_kernels.cpu import warmup
+
+    told: list[tuple[int, int, str]] = []
+    warmup(lambda *progress: told.append(progress))
+    assert [done for done, _, _ in told] == list(range(len(told)))
+    assert told[-1][0] == told[-1][1]
+    known = set(compiling._addresses)
+    for reset_after in (False, True):
+        for dtype in ("float32", "float64"):
+            for layer in (gpurnn.LSTM(3, 4, dtype=dtype), gpurnn.GRU(3, 4, reset_after=reset_after, dtype=dtype)):
+                layer.vjp(np.zeros((2, 1, 3), dtype))[1](None)
+    assert set(compiling._addresses) == known
