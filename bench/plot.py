@@ -109,7 +109,7 @@ def plot(rows: Sequence[Row], path: Path, machine: str) -> None:
     peers = sorted({row.implementation for row in rows if not is_ours(row.implementation)})
     if with_ratio:
         means = ", ".join(f"{NAMES.get(r.what, r.what)} {r.mean:.2f}" for r in ratios_by_cell(rows))
-        title = f"gpurnn against the best of its peers (geometric means: {means})\n"
+        title = f"gpurnn against the best of its peers\n(geometric means: {means})\n"
         title += "times as fast as the best peer (blue: faster; red, framed: slower); below: fraction of the machine's bound"
     else:
         title = f"The best of {', '.join(peers)}:\nfraction of the machine's bound (gpurnn was not measured)"
