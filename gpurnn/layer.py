@@ -173,6 +173,8 @@ class RecurrentLayer:
         self.reverse = checks.flag("reverse", reverse)
         if bidirectional and reverse:
             raise ValueError("bidirectional and reverse: a layer of two directions has the reverse one already")
+        if dtype is None:
+            raise TypeError(f"dtype: expected one of {', '.join(DTYPES)}, got None")
         if np.dtype(dtype) == np.float16:
             raise NotImplementedError("dtype float16: it runs on CUDA only, which is not built yet")
         self.dtype = np.dtype(dtype)

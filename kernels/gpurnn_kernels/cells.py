@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 Number = Any
+Equation = Callable[..., Any]
 
 
 class Activations(NamedTuple):
@@ -43,7 +44,7 @@ class Cells(NamedTuple):
     gru_candidate_grad: Callable[..., Any]
 
 
-def make_cells(activations: Activations, compiled: Callable[[Any], Any] = lambda equation: equation) -> Cells:
+def make_cells(activations: Activations, compiled: Callable[[Equation], Equation] = lambda function: function) -> Cells:
     """The equations over the given activations, each passed through `compiled` (a backend's jit decorator)."""
     sigmoid, tanh, sigmoid_tanh = activations
 
@@ -104,22 +105,18 @@ def make_cells(activations: Activations, compiled: Callable[[Any], Any] = lambda
         dr_ = dq * q
         return dr_ - dr_ * r, dq
 
-    return Cells(
-        *map(
-            compiled,
-            (
-                lstm_cell,
-                lstm_gates,
-                lstm_cell_grad,
-                gru_reset,
-                gru_candidate,
-                gru_update,
-                gru_update_grad,
-                gru_reset_grad,
-                gru_candidate_grad,
-            ),
-        )
+    equations: tuple[Equation, ...] = (
+        lstm_cell,
+        lstm_gates,
+        lstm_cell_grad,
+        gru_reset,
+        gru_candidate,
+        gru_update,
+        gru_update_grad,
+        gru_reset_grad,
+        gru_candidate_grad,
     )
+    return Cells(*map(compiled, equations))
 
 
 class OptionCells(NamedTuple):
@@ -136,7 +133,7 @@ class OptionCells(NamedTuple):
 
 
 def make_option_cells(
-    cells: Cells, activations: Activations, clip: Clip, compiled: Callable[[Any], Any] = lambda equation: equation
+    cells: Cells, activations: Activations, clip: Clip, compiled: Callable[[Equation], Equation] = lambda function: function
 ) -> OptionCells:
     """The equations of the cells that clamp every pre-activation and, in the LSTM, let the gates see c.
 
@@ -207,18 +204,14 @@ def make_option_cells(
         dr_, dq = cells.gru_candidate_grad(sigmoid(clamp(r_, limit)), q, dn_)
         return inside(dr_, r_, limit), dq
 
-    return OptionCells(
-        *map(
-            compiled,
-            (
-                lstm_options,
-                lstm_options_grad,
-                gru_clip_reset,
-                gru_clip_candidate,
-                gru_clip_update,
-                gru_clip_update_grad,
-                gru_clip_reset_grad,
-                gru_clip_candidate_grad,
-            ),
-        )
+    equations: tuple[Equation, ...] = (
+        lstm_options,
+        lstm_options_grad,
+        gru_clip_reset,
+        gru_clip_candidate,
+        gru_clip_update,
+        gru_clip_update_grad,
+        gru_clip_reset_grad,
+        gru_clip_candidate_grad,
     )
+    return OptionCells(*map(compiled, equations))

@@ -35,6 +35,7 @@ class Records:
     def __init__(self, spec: Spec, directions: int, shares: Sequence[Share], threads: int) -> None:
         self.spec = spec
         self.threads = threads
+        self.alone = not any(share.thread for share in shares)  # the calling thread does it all
         self.item = spec.dtype.itemsize
         self.lanes = VECTOR_BYTES // self.item
         self.blocks = -(-spec.hidden_size // self.lanes)
@@ -99,7 +100,7 @@ class Records:
 
     def run(self) -> None:
         """On the calling thread or, with more than one thread, on the team, whose lock the caller holds."""
-        if self.threads == 1:
+        if self.alone:
             run_alone(self.works.ctypes.data, len(self.works))
         else:
             if TEAMS.of(self.threads).run(self.works.ctypes.data, self.starts.ctypes.data):

@@ -41,7 +41,7 @@ class Share:
 class Schedule:
     splits: tuple[Split, ...]  # one a direction
     shares: tuple[Share, ...]  # by thread
-    threads: int  # 1, or all that were offered
+    threads: int  # that were offered
     reason: str
 
     def __str__(self) -> str:
@@ -92,8 +92,7 @@ def schedule(
     text = reasons[0] if len(set(reasons)) == 1 else "; ".join(reasons)
     if directions > 1:
         text = f"{'both directions at once' if bounds else 'one direction after the other'}, each: {text}"
-    used = threads if any(share.thread for share in shares) else 1
-    return Schedule(tuple(splits), tuple(shares), used, text)
+    return Schedule(tuple(splits), tuple(shares), threads, text)
 
 
 def cut_by_steps(lengths: Array, parts: int) -> list[int]:
