@@ -27,6 +27,25 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def number(name: str, value: Any) -> float:
+    """A finite number."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not np.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    return float(value)
+
+
+def clip(value: Any) -> float | None:
+    """A positive number, or None."""
+    if value is None:
+        return None
+    found = number("clip", value)
+    if found <= 0:
+        raise ValueError(f"clip: expected a positive number, got {value}")
+    return found
+
+
 def array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
     """A NumPy array of exactly `dtype`, on element boundaries; copied only if it lies off them."""
     if is_cupy(value):

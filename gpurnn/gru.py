@@ -27,7 +27,8 @@ class GRU(RecurrentLayer):
         reset_after: which form.
         dtype: "float32" or "float64", of parameters, inputs and outputs.
         seed: of the initial weights, uniform in +-1/sqrt(H), by `numpy.random.default_rng`.
-        clip, precision, fast_math: not built yet; anything but the default raises NotImplementedError.
+        clip: what enters a sigma or tanh is clamped to [-clip, clip] before (ONNX's clip); its gradient is 0 where it was.
+        precision, fast_math: not built yet; anything but the default raises NotImplementedError.
 
     Raises ValueError and TypeError for arguments out of range or of the wrong type.
     """
@@ -61,8 +62,8 @@ class GRU(RecurrentLayer):
 
     def _set_up(self, *, reset_after: bool, clip: Any, **common: Any) -> None:  # type: ignore[override]
         self.reset_after = checks.flag("reset_after", reset_after)
-        self._configure(**common, not_built={"clip": clip is not None})
-        self.clip = clip
+        self._configure(**common)
+        self.clip = checks.clip(clip)
 
     @property
     def cell(self) -> CellName:

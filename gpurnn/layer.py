@@ -10,7 +10,7 @@ import numpy as np
 
 from gpurnn_kernels.spec import Array, CellName, Spec
 
-from . import checks, parameters
+from . import checks, coupling, parameters
 from .backend import kernels_for
 
 if TYPE_CHECKING:
@@ -25,11 +25,16 @@ class Prepared:
     """One set of parameters, and its packed layers in each backend that has asked. Replaced, never changed."""
 
     def __init__(
-        self, specs: list[list[Spec]], names: list[list[str]], arrays: Mapping[str, Array], previous: Prepared | None
+        self,
+        specs: list[list[Spec]],
+        names: list[list[str]],
+        arrays: Mapping[str, Array],
+        coupled: bool,
+        previous: Prepared | None,
     ) -> None:
         self.arrays = arrays
         self._previous: dict[Any, list[Any]] = dict(previous._layers or previous._previous) if previous else {}
-        self._specs, self._names = specs, names
+        self._specs, self._names, self._coupled = specs, names, coupled
         self._layers: dict[Any, list[Any]] = {}
         self.plain: dict[tuple[int, ...], PlainCall] = {}
 
@@ -49,19 +54,25 @@ class Prepared:
     def _of(self, prefix: str) -> dict[str, Array]:
         """One direction's arrays, by their names without the prefix."""
         rest = {name[len(prefix) :]: array for name, array in self.arrays.items() if name.startswith(prefix)}
-        return {name: array for name, array in rest.items() if "." not in name}
+        found = {name: array for name, array in rest.items() if "." not in name}
+        return coupling.tied(found) if self._coupled else found
+
+    def gradients(self, found: Mapping[str, Array]) -> dict[str, Array]:
+        """Of the parameters, from what the kernels give."""
+        own = {name: found[name] for name in self.arrays}
+        return coupling.untied(own) if self._coupled else own
 
 
 class PlainCall:
     """A call without state and lengths on contiguous arrays of one shape: checked once, then as short as can be."""
 
     def __init__(self, layer: RecurrentLayer, arguments: Arguments, kernels: Any, layers: list[Any]) -> None:
-        width = layer.directions * layer.hidden_size
+        width = layer.directions * layer.output_size
         steps, batch = arguments.steps, arguments.batch
         self._first = (batch, steps) if arguments.batch_first else (steps, batch)
         self._x_shape = (*self._first, layer.input_size)
         self._y_shape = (*self._first, width)
-        self._state_shape = (layer.num_layers * layer.directions, batch, layer.hidden_size)
+        self._state_shapes = layer.state_shapes(batch)
         self._unbatched, self._dtype = arguments.unbatched, layer.dtype
         self._stacked, self._has_c = len(layers) > 1, len(layer.states) == 2
         item = layer.dtype.itemsize
@@ -76,8 +87,8 @@ class PlainCall:
         dtype = self._dtype
         y = np.empty(self._y_shape, dtype)
         between = np.empty(self._y_shape, dtype) if self._stacked else y
-        h = np.empty(self._state_shape, dtype)
-        c = np.empty(self._state_shape, dtype) if self._has_c else h
+        h = np.empty(self._state_shapes[0], dtype)
+        c = np.empty(self._state_shapes[1], dtype) if self._has_c else h
         if self._unbatched:
             self._run(x.reshape(self._x_shape), y, between, h, c)
             y, h, c = y[:, 0], h[:, 0], c[:, 0]
@@ -87,7 +98,7 @@ class PlainCall:
 
 
 class Arguments:
-    """A call's checked arguments: x as (T, B, I) whatever it came as, state arrays (L * D, B, H), lengths (B,)."""
+    """A call's checked arguments: x as (T, B, I) whatever it came as, state arrays (L * D, B, ..), lengths (B,)."""
 
     def __init__(self, layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> None:
         given = checks.array("x", x, layer.dtype)
@@ -107,8 +118,8 @@ class Arguments:
         self.plain = state is None and lengths is None and self.batch > 0 and given.flags.carray
 
     def output(self, layer: RecurrentLayer) -> Array:
-        """An array for y as (T, B, D * H), in the layout that the caller will see; zeros where no kernel will write."""
-        width = layer.directions * layer.hidden_size
+        """An array for y as (T, B, D * P), in the layout that the caller will see; zeros where no kernel will write."""
+        width = layer.directions * layer.output_size
         make = np.empty if self.lengths is None else np.zeros
         if self.batch_first:
             return make((self.batch, self.steps, width), layer.dtype).swapaxes(0, 1)
@@ -132,6 +143,11 @@ class RecurrentLayer:
     batch_first: bool
     bidirectional: bool
     reverse: bool
+    clip: float | None
+    # what a GRU does not have
+    proj_size: int = 0
+    peepholes: bool = False
+    input_forget: bool = False
 
     def _configure(
         self,
@@ -143,7 +159,6 @@ class RecurrentLayer:
         dtype: Any,
         precision: str | None,
         fast_math: bool,
-        not_built: Mapping[str, bool],
         **sizes: Any,
     ) -> None:
         for name, value in sizes.items():
@@ -162,7 +177,7 @@ class RecurrentLayer:
         if self.dtype.name not in DTYPES or not self.dtype.isnative:
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype}")
         self.precision, self.fast_math = precision, checks.flag("fast_math", fast_math)
-        for name, asked in {**not_built, "precision": precision is not None, "fast_math": self.fast_math}.items():
+        for name, asked in {"precision": precision is not None, "fast_math": self.fast_math}.items():
             if asked:
                 raise NotImplementedError(f"{name} is not built yet")
 
@@ -182,12 +197,23 @@ class RecurrentLayer:
         """D: 1 or 2."""
         return 2 if self.bidirectional else 1
 
+    @property
+    def output_size(self) -> int:
+        """P: proj_size, or H without one."""
+        return self.proj_size or self.hidden_size
+
+    def state_shapes(self, batch: int) -> list[tuple[int, int, int]]:
+        """Of h (L * D, B, P) and c (L * D, B, H), or h."""
+        sizes = (self.output_size, self.hidden_size)[: len(self.states)]
+        return [(self.num_layers * self.directions, batch, size) for size in sizes]
+
     def _directions(self) -> list[list[tuple[Spec, str]]]:
         """Per layer, per direction: its spec and its parameters' prefix."""
         found: list[list[tuple[Spec, str]]] = [[] for _ in range(self.num_layers)]
         for index, backward, prefix in parameters.prefixes(self.num_layers, self.bidirectional, self.reverse):
-            inputs = self.input_size if index == 0 else self.directions * self.hidden_size
-            found[index].append((Spec(self.cell, inputs, self.hidden_size, self.dtype, backward), prefix))
+            inputs = self.input_size if index == 0 else self.directions * self.output_size
+            options = (self.proj_size, self.peepholes, self.clip)
+            found[index].append((Spec(self.cell, inputs, self.hidden_size, self.dtype, backward, *options), prefix))
         return found
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -203,14 +229,16 @@ class RecurrentLayer:
         layers = self._directions()
         specs = [[spec for spec, _ in directions] for directions in layers]
         names = [[prefix for _, prefix in directions] for directions in layers]
-        return Prepared(specs, names, MappingProxyType(arrays), getattr(self, "_prepared", None))
+        previous = getattr(self, "_prepared", None)
+        return Prepared(specs, names, MappingProxyType(arrays), self.input_forget, previous)
 
     @property
     def params(self) -> Mapping[str, Array]:
         """The parameters: a read-only mapping of names to read-only arrays, of shapes
 
-        "layers.0.W_x" (G*H, I), "layers.0.W_h" (G*H, H), "layers.0.b" (G*H,), and so on for each layer; the other
-        direction's are "layers.0.reverse.W_x" and so on; a GRU with reset_after=True has "layers.0.b_hn" (H,) besides.
+        "layers.0.W_x" (G*H, I), "layers.0.W_h" (G*H, H or P), "layers.0.b" (G*H,), and so on for each layer; the other
+        direction's are "layers.0.reverse.W_x" and so on; a GRU with reset_after=True has "layers.0.b_hn" (H,) besides, an
+        LSTM "layers.0.W_p" (P, H) with proj_size and "layers.0.peephole" (3*H,), order f, i, o, with peepholes.
         """
         return self._prepared.arrays
 
@@ -223,7 +251,7 @@ class RecurrentLayer:
         self._prepared = self._prepare(mapping)
 
     def checked_state(self, name: str, state: Any, batch: int, unbatched: bool = False) -> list[Array | None]:
-        """The state's arrays as (L * D, B, H), contiguous; None each when there is none."""
+        """The state's arrays as (L * D, B, P) and (L * D, B, H), contiguous; None each when there is none."""
         if state is None:
             return [None] * len(self.states)
         arrays = [state]
@@ -232,15 +260,15 @@ class RecurrentLayer:
                 raise TypeError(f"{name}: expected a pair (h, c), got {type(state).__name__}")
             arrays = list(state)
         found: list[Array | None] = []
-        count = self.num_layers * self.directions
-        for letter, value in zip(self.states, arrays, strict=True):
+        for letter, value, (count, _, size) in zip(self.states, arrays, self.state_shapes(batch), strict=True):
+            letters = "P" if letter == "h" and self.proj_size else "H"
             label = f"{name}'s {letter}" if len(self.states) == 2 else name
             checked = checks.array(label, value, self.dtype)
             if unbatched:
-                checks.shape(label, checked, [count, self.hidden_size], "L*D, H")
+                checks.shape(label, checked, [count, size], f"L*D, {letters}")
                 checked = checked[:, None]
             else:
-                checks.shape(label, checked, [count, batch, self.hidden_size], "L*D, B, H")
+                checks.shape(label, checked, [count, batch, size], f"L*D, B, {letters}")
             found.append(np.ascontiguousarray(checked))
         return found
 
@@ -250,11 +278,10 @@ class RecurrentLayer:
         return tuple(shaped) if len(shaped) == 2 else shaped[0]
 
     def empty_state(self, batch: int) -> list[Array]:
-        shape = (self.num_layers * self.directions, batch, self.hidden_size)
-        return [np.empty(shape, self.dtype) for _ in self.states]
+        return [np.empty(shape, self.dtype) for shape in self.state_shapes(batch)]
 
     def rows_of(self, arrays: list[Array] | list[Array | None], index: int) -> list[Any]:
-        """Layer `index`'s part of (L * D, B, H) arrays: (D, B, H)."""
+        """Layer `index`'s part of (L * D, B, ..) arrays: (D, B, ..)."""
         part = slice(index * self.directions, (index + 1) * self.directions)
         return [None if array is None else array[part] for array in arrays]
 

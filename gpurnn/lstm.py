@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
 from gpurnn_kernels.spec import Array, CellName
 
+from . import checks
 from .layer import RecurrentLayer
 
 
@@ -15,17 +14,25 @@ class LSTM(RecurrentLayer):
         f, i, o = sigma(W_h h + W_x x + b)[f, i, o]      g = tanh(W_h h + W_x x + b)[g]
         c = f * c_prev + i * g                           h = o * tanh(c)
 
+    with p * c_prev added to what enters f and i and p * c to what enters o (peepholes), f = 1 - i (input_forget), or
+    h = W_p (o * tanh(c)) (proj_size).
+
     Args:
         input_size, hidden_size, num_layers: I, H and L.
         bias: False leaves b out.
         batch_first: x and y are (B, T, ...) instead of (T, B, ...); states are not.
         bidirectional: D = 2; a second direction runs backward in time, y holds both side by side.
         reverse: the one direction runs backward in time; y is in the input's order.
+        proj_size: P, units of h and y after a projection, 0 < P < H; 0 for none (PyTorch's proj_size).
         forget_bias: added to the forget gate's rows of b at construction.
+        peepholes: the gates f, i, o see c, each unit its own, by weights (3*H,) (ONNX's P, in another order).
+        clip: what enters the gates' sigma or tanh is clamped to [-clip, clip] before; its gradient is 0 where it was. As
+            in ONNX Runtime, c is not clamped.
+        input_forget: coupled gates, f = 1 - i: the rows of f in W_x, W_h, b and peephole are not used (ONNX's
+            input_forget).
         dtype: "float32" or "float64", of parameters, inputs and outputs.
         seed: of the initial weights, uniform in +-1/sqrt(H), by `numpy.random.default_rng`.
-        proj_size, peepholes, clip, input_forget, precision, fast_math: not built yet; anything but the default raises
-            NotImplementedError.
+        precision, fast_math: not built yet; anything but the default raises NotImplementedError.
 
     Raises ValueError and TypeError for arguments out of range or of the wrong type.
     """
@@ -67,21 +74,18 @@ class LSTM(RecurrentLayer):
     def _set_up(  # type: ignore[override]
         self, *, proj_size: int, forget_bias: float, peepholes: bool, clip: Any, input_forget: bool, **common: Any
     ) -> None:
-        asked = {
-            "proj_size": proj_size != 0,
-            "peepholes": peepholes is not False,
-            "clip": clip is not None,
-            "input_forget": input_forget is not False,
-        }
-        self._configure(**common, not_built=asked)
-        if isinstance(forget_bias, bool) or not isinstance(forget_bias, (int, float, np.number)):
-            raise TypeError(f"forget_bias: expected a number, got {type(forget_bias).__name__}")
-        if not np.isfinite(forget_bias):
-            raise ValueError(f"forget_bias: expected a finite number, got {forget_bias}")
+        self._configure(**common)
+        self.proj_size = checks.size("proj_size", proj_size, least=0)
+        if self.proj_size >= self.hidden_size:
+            raise ValueError(f"proj_size: expected less than hidden_size, {self.hidden_size}, got {proj_size}")
+        self.forget_bias = checks.number("forget_bias", forget_bias)
+        self.peepholes = checks.flag("peepholes", peepholes)
+        self.clip = checks.clip(clip)
+        self.input_forget = checks.flag("input_forget", input_forget)
         if forget_bias and not self.bias:
             raise ValueError("forget_bias: there is no bias to add it to, with bias=False")
-        self.forget_bias = float(forget_bias)
-        self.proj_size, self.peepholes, self.clip, self.input_forget = proj_size, peepholes, clip, input_forget
+        if forget_bias and self.input_forget:
+            raise ValueError("forget_bias: there is no forget gate of its own to add it to, with input_forget=True")
 
     @property
     def cell(self) -> CellName:
@@ -94,11 +98,12 @@ class LSTM(RecurrentLayer):
 
         Args:
             x: (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch; of the layer's dtype.
-            state: (h_0, c_0), each (L*D, B, H), or (L*D, H) without a batch; None for zeros.
+            state: (h_0, c_0), (L*D, B, P) and (L*D, B, H), or (L*D, P) and (L*D, H) without a batch; None for zeros. P is
+                proj_size, or H without one.
             lengths: integers (B,), or one without a batch: row b has lengths[b] valid steps, at the front. Outputs past
                 them are 0, the returned state is that after the last valid step.
 
-        Returns y (T, B, D*H) in x's layout, and (h_n, c_n) in the state's shapes; row l*D + d is layer l, direction d.
+        Returns y (T, B, D*P) in x's layout, and (h_n, c_n) in the state's shapes; row l*D + d is layer l, direction d.
         Raises ValueError for wrong shapes and lengths, TypeError for wrong types and dtypes.
         """
         y, final = self._run(x, state, lengths)

@@ -22,11 +22,15 @@ def prefixes(num_layers: int, bidirectional: bool, reverse: bool) -> Iterator[tu
 def shapes(spec: Spec, bias: bool) -> dict[str, tuple[int, ...]]:
     """Of one direction's parameters."""
     rows = spec.gates * spec.hidden_size
-    found: dict[str, tuple[int, ...]] = {"W_x": (rows, spec.input_size), "W_h": (rows, spec.hidden_size)}
+    found: dict[str, tuple[int, ...]] = {"W_x": (rows, spec.input_size), "W_h": (rows, spec.output_size)}
     if bias:
         found["b"] = (rows,)
         if spec.cell == "gru_after":
             found["b_hn"] = (spec.hidden_size,)
+    if spec.proj_size:
+        found["W_p"] = (spec.proj_size, spec.hidden_size)
+    if spec.peepholes:
+        found["peephole"] = (3 * spec.hidden_size,)
     return found
 
 

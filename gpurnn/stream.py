@@ -29,14 +29,15 @@ class Stream:
         self.batch_size = checks.size("batch_size", batch_size)
         self._dtype = layer.dtype
         self._x_shape = (self.batch_size, layer.input_size)
-        self._y_shape = (self.batch_size, layer.hidden_size)
+        self._y_shape = (self.batch_size, layer.output_size)
         self._state = [np.zeros_like(array) for array in layer.empty_state(self.batch_size)]
         kernels = kernels_for(self._state[0])
         self._step = kernels.Stepper(layer._prepared.layers(kernels), self.batch_size, self._state).step
         self.state = state
 
     def step(self, x_t: Array, out: Array | None = None) -> Array:
-        """One step: x_t (B, I) -> h of the last layer (B, H), a fresh array, or `out` filled, and then nothing is allocated.
+        """One step: x_t (B, I) -> h of the last layer (B, H), (B, P) with proj_size: a fresh array, or `out` filled, and then
+        nothing is allocated.
 
         Raises ValueError for wrong shapes, TypeError for wrong types and dtypes; the state then stays as it was.
         """
@@ -54,12 +55,13 @@ class Stream:
     def _refuse(self, out: Any) -> None:
         """Says why `out` cannot be written to."""
         checked = checks.array("out", out, self._dtype)
-        checks.shape("out", checked, self._y_shape, "B, H")
+        checks.shape("out", checked, self._y_shape, "B, P" if self._layer.proj_size else "B, H")
         raise ValueError("out: expected a contiguous, aligned, writeable array")
 
     @property
     def state(self) -> Any:
-        """A copy of the state: (h, c) for an LSTM, h for a GRU, each (L, B, H). May be set; None sets zeros."""
+        """A copy of the state: (h, c) for an LSTM, h for a GRU, each (L, B, H), h (L, B, P) with proj_size. May be set; None
+        sets zeros."""
         return self._layer.state_as_given([array.copy() for array in self._state], unbatched=False)
 
     @state.setter

@@ -38,8 +38,11 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
     kernels = kernels_for(arguments.x)
     prepared = layer._prepared
     layers = prepared.layers(kernels)
-    zeros = np.zeros((layer.num_layers * layer.directions, arguments.batch, layer.hidden_size), layer.dtype)
-    given = [zeros if array is None else array.copy() for array in arguments.state]
+    shapes = layer.state_shapes(arguments.batch)
+    given = [
+        np.zeros(shape, layer.dtype) if array is None else array.copy()
+        for array, shape in zip(arguments.state, shapes, strict=True)
+    ]
     final = layer.empty_state(arguments.batch)
     # the caller may change x or y before the gradients are asked for: theirs are copies
     inputs = [np.array(arguments.x, order="C", copy=True)]
@@ -68,25 +71,25 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
                 found |= {prefix + name: array for name, array in arrays.items()}
         assert d is not None
         dx = np.ascontiguousarray(arguments.as_given(d))
-        params = {name: found[name] for name in prepared.arrays}
-        return Gradients(dx, layer.state_as_given(dinitial, arguments.unbatched), params)
+        return Gradients(dx, layer.state_as_given(dinitial, arguments.unbatched), prepared.gradients(found))
 
     out = arguments.as_given(inputs[-1]).copy()
     return (out, layer.state_as_given(final, arguments.unbatched)), gradients
 
 
 def _checked_dy(layer: RecurrentLayer, arguments: Any, dy: Any) -> Array | None:
-    """dy as (T, B, D * H) with its units side by side."""
+    """dy as (T, B, D * P) with its units side by side."""
     if dy is None:
         return None
     checked = checks.array("dy", dy, layer.dtype)
-    width = layer.directions * layer.hidden_size
+    width = layer.directions * layer.output_size
+    letter = "P" if layer.proj_size else "H"
     if arguments.unbatched:
-        checks.shape("dy", checked, [arguments.steps, width], "T, D*H")
+        checks.shape("dy", checked, [arguments.steps, width], f"T, D*{letter}")
         checked = checked[:, None]
     elif arguments.batch_first:
-        checks.shape("dy", checked, [arguments.batch, arguments.steps, width], "B, T, D*H")
+        checks.shape("dy", checked, [arguments.batch, arguments.steps, width], f"B, T, D*{letter}")
         checked = checked.swapaxes(0, 1)
     else:
-        checks.shape("dy", checked, [arguments.steps, arguments.batch, width], "T, B, D*H")
+        checks.shape("dy", checked, [arguments.steps, arguments.batch, width], f"T, B, D*{letter}")
     return checked if checked.strides[-1] == checked.itemsize else np.ascontiguousarray(checked)

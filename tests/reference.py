@@ -2,6 +2,7 @@
 
 Notation, in shapes and names:
     T steps    B rows (batch)    I input size    H hidden size    D directions    L layers
+    P units of h in a projected LSTM, H in any other layer
     G gates: 4 in an LSTM, in the order f, i, o, g; 3 in a GRU, in the order z, r, n
     a~ is what enters a gate's sigma or tanh; da is the gradient of the loss with respect to a
 
@@ -13,6 +14,7 @@ arrays go into `Weights`; what stands below the cells knows only steps, rows, di
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +29,11 @@ class Weights(NamedTuple):
     """The weights of one layer in one direction, or their gradients."""
 
     W_x: Array  # (G*H, I)
-    W_h: Array  # (G*H, H)
+    W_h: Array  # (G*H, P)
     b: Array  # (G*H,)
     b_hn: Array  # (H,), used by the reset-after GRU only
+    W_p: Array = np.zeros((0, 0))  # (P, H), used by the projected LSTM only
+    peephole: Array = np.zeros(0)  # (3*H,), used by the LSTM with peepholes only
 
 
 class Gradients(NamedTuple):
@@ -43,76 +47,127 @@ def sigmoid(a: Array) -> Array:
     return np.where(a >= 0, 1.0, e) / (1.0 + e)
 
 
-# LSTM
+def clipped(a: Array, clip: float | None) -> Array:
+    return a if clip is None else np.clip(a, -clip, clip)
 
 
-def lstm_gates(w: Weights, x: Array, h_prev: Array) -> tuple[Array, Array, Array, Array]:
-    """x (B, I), h_prev (B, H) -> f, i, o, g, each (B, H)."""
-    f, i, o, g = np.split(h_prev @ w.W_h.T + x @ w.W_x.T + w.b, 4, axis=1)
-    return sigmoid(f), sigmoid(i), sigmoid(o), np.tanh(g)
+def inside(a: Array, clip: float | None) -> Array:
+    """The derivative of `clipped`: 1 where it changes nothing, else 0."""
+    return np.ones_like(a) if clip is None else np.where(np.abs(a) <= clip, 1.0, 0.0)
 
 
-def lstm_step(w: Weights, x: Array, h_prev: Array, c_prev: Array) -> tuple[Array, Array]:
-    """x (B, I), h_prev and c_prev (B, H) -> h, c, each (B, H)."""
-    f, i, o, g = lstm_gates(w, x, h_prev)
+# LSTM: with W_p of its own if it is projected, with peepholes, with a clip of what enters the gates, with f = 1 - i if coupled
+
+
+class LSTMGates(NamedTuple):
+    f: Array  # all (B, H)
+    i: Array
+    o: Array
+    g: Array
+    c: Array
+    slopes: list[Array]  # of f, i, o, g by what enters them before it is clipped
+
+
+def lstm_gates(
+    w: Weights, x: Array, h_prev: Array, c_prev: Array, clip: float | None = None, coupled: bool = False
+) -> LSTMGates:
+    """x (B, I), h_prev (B, P), c_prev (B, H) -> the gates and c."""
+    f, i, o, g = np.split(h_prev @ w.W_h.T + x @ w.W_x.T + w.b, 4, axis=1)  # f~, i~, o~, g~
+    if w.peephole.size:
+        p_f, p_i, p_o = np.split(w.peephole, 3)
+        f = f + p_f * c_prev
+        i = i + p_i * c_prev
+    f_in, i_in, g_in = inside(f, clip), inside(i, clip), inside(g, clip)
+    i, g = sigmoid(clipped(i, clip)), np.tanh(clipped(g, clip))
+    f = 1 - i if coupled else sigmoid(clipped(f, clip))
     c = f * c_prev + i * g
-    h = o * np.tanh(c)
-    return h, c
+    if w.peephole.size:
+        o = o + p_o * c
+    o_in = inside(o, clip)
+    o = sigmoid(clipped(o, clip))
+    slopes = [f * (1 - f) * f_in, i * (1 - i) * i_in, o * (1 - o) * o_in, (1 - g**2) * g_in]
+    return LSTMGates(f, i, o, g, c, slopes)
+
+
+def lstm_step(
+    w: Weights, x: Array, h_prev: Array, c_prev: Array, clip: float | None = None, coupled: bool = False
+) -> tuple[Array, Array]:
+    """x (B, I), h_prev (B, P) and c_prev (B, H) -> h (B, P), c (B, H)."""
+    gates = lstm_gates(w, x, h_prev, c_prev, clip, coupled)
+    m = gates.o * np.tanh(gates.c)
+    return (m @ w.W_p.T if w.W_p.size else m), gates.c
 
 
 def lstm_step_grad(
-    w: Weights, x: Array, h_prev: Array, c_prev: Array, dh: Array, dc: Array
+    w: Weights, x: Array, h_prev: Array, c_prev: Array, dh: Array, dc: Array, clip: float | None = None, coupled: bool = False
 ) -> tuple[Array, tuple[Array, Array], Weights]:
-    """The step's inputs, and dh, dc (B, H) that reach its outputs -> dx (B, I), (dh_prev, dc_prev), d weights."""
-    f, i, o, g = lstm_gates(w, x, h_prev)
-    tanh_c = np.tanh(f * c_prev + i * g)
+    """The step's inputs, and dh (B, P), dc (B, H) that reach its outputs -> dx (B, I), (dh_prev, dc_prev), d weights."""
+    f, i, o, g, c, (f_slope, i_slope, o_slope, g_slope) = lstm_gates(w, x, h_prev, c_prev, clip, coupled)
+    tanh_c = np.tanh(c)
+    dm, dW_p = (dh @ w.W_p, dh.T @ (o * tanh_c)) if w.W_p.size else (dh, w.W_p)
 
-    do = dh * tanh_c
-    dc = dc + dh * o * (1 - tanh_c**2)
+    # what enters the gates: d f~, d i~, d o~, d g~
+    do = dm * tanh_c * o_slope
+    dc = dc + dm * o * (1 - tanh_c**2)
+    if w.peephole.size:
+        p_f, p_i, p_o = np.split(w.peephole, 3)
+        dc = dc + do * p_o
     df = dc * c_prev
     di = dc * g
-    dg = dc * i
+    if coupled:
+        df, di = np.zeros_like(df), di - df
+    df = df * f_slope
+    di = di * i_slope
+    dg = dc * i * g_slope
     dc_prev = dc * f
+    dp = w.peephole
+    if w.peephole.size:
+        dc_prev = dc_prev + df * p_f + di * p_i
+        dp = np.concatenate([(df * c_prev).sum(axis=0), (di * c_prev).sum(axis=0), (do * c).sum(axis=0)])
 
-    # d [f~; i~; o~; g~], (B, 4*H)
-    da = np.concatenate([df * f * (1 - f), di * i * (1 - i), do * o * (1 - o), dg * (1 - g**2)], axis=1)
-    dw = Weights(W_x=da.T @ x, W_h=da.T @ h_prev, b=da.sum(axis=0), b_hn=np.zeros_like(w.b_hn))
+    da = np.concatenate([df, di, do, dg], axis=1)  # (B, 4*H)
+    dw = Weights(da.T @ x, da.T @ h_prev, da.sum(axis=0), np.zeros_like(w.b_hn), dW_p, dp)
     return da @ w.W_x, (da @ w.W_h, dc_prev), dw
 
 
 # GRU, reset before: r scales h_prev, then W_hn multiplies it
 
 
-def gru_zr(w: Weights, x: Array, h_prev: Array) -> tuple[Array, Array]:
-    """x (B, I), h_prev (B, H) -> z, r, each (B, H); both forms of the GRU have them in common."""
+def gru_zr(w: Weights, x: Array, h_prev: Array, clip: float | None) -> tuple[Array, Array, Array]:
+    """x (B, I), h_prev (B, H) -> z, r, each (B, H), and their slopes by what enters them (B, 2*H); both forms of the GRU have
+    them in common."""
     H = w.W_h.shape[1]
-    z, r = np.split(sigmoid(h_prev @ w.W_h[: 2 * H].T + x @ w.W_x[: 2 * H].T + w.b[: 2 * H]), 2, axis=1)
-    return z, r
+    a = h_prev @ w.W_h[: 2 * H].T + x @ w.W_x[: 2 * H].T + w.b[: 2 * H]
+    zr = sigmoid(clipped(a, clip))
+    return zr[:, :H], zr[:, H:], zr * (1 - zr) * inside(a, clip)
 
 
-def gru_step(w: Weights, x: Array, h_prev: Array) -> tuple[Array]:
+def gru_step(w: Weights, x: Array, h_prev: Array, clip: float | None = None) -> tuple[Array]:
     """x (B, I), h_prev (B, H) -> (h,), (B, H)."""
     H = w.W_h.shape[1]
     W_xn, W_hn, b_n = w.W_x[2 * H :], w.W_h[2 * H :], w.b[2 * H :]
-    z, r = gru_zr(w, x, h_prev)
-    n = np.tanh((r * h_prev) @ W_hn.T + x @ W_xn.T + b_n)
+    z, r, _ = gru_zr(w, x, h_prev, clip)
+    n = np.tanh(clipped((r * h_prev) @ W_hn.T + x @ W_xn.T + b_n, clip))
     return ((1 - z) * h_prev + z * n,)
 
 
-def gru_step_grad(w: Weights, x: Array, h_prev: Array, dh: Array) -> tuple[Array, tuple[Array], Weights]:
+def gru_step_grad(
+    w: Weights, x: Array, h_prev: Array, dh: Array, clip: float | None = None
+) -> tuple[Array, tuple[Array], Weights]:
     """The step's inputs, and dh (B, H) that reaches its output -> dx (B, I), (dh_prev,), d weights."""
     H = w.W_h.shape[1]
     W_xn, W_hn, b_n = w.W_x[2 * H :], w.W_h[2 * H :], w.b[2 * H :]
-    z, r = gru_zr(w, x, h_prev)
+    z, r, slope = gru_zr(w, x, h_prev, clip)
     s = r * h_prev
-    n = np.tanh(s @ W_hn.T + x @ W_xn.T + b_n)
+    a_n = s @ W_hn.T + x @ W_xn.T + b_n
+    n = np.tanh(clipped(a_n, clip))
 
     dz = dh * (n - h_prev)
     dn = dh * z
-    da_n = dn * (1 - n**2)
+    da_n = dn * (1 - n**2) * inside(a_n, clip)
     ds = da_n @ W_hn
     dr = ds * h_prev
-    da_zr = np.concatenate([dz * z * (1 - z), dr * r * (1 - r)], axis=1)
+    da_zr = np.concatenate([dz, dr], axis=1) * slope
     dh_prev = dh * (1 - z) + ds * r + da_zr @ w.W_h[: 2 * H]
 
     da = np.concatenate([da_zr, da_n], axis=1)  # d [z~; r~; n~], (B, 3*H)
@@ -124,29 +179,32 @@ def gru_step_grad(w: Weights, x: Array, h_prev: Array, dh: Array) -> tuple[Array
 # GRU, reset after: W_hn multiplies h_prev, then r scales the product
 
 
-def gru_after_step(w: Weights, x: Array, h_prev: Array) -> tuple[Array]:
+def gru_after_step(w: Weights, x: Array, h_prev: Array, clip: float | None = None) -> tuple[Array]:
     """x (B, I), h_prev (B, H) -> (h,), (B, H)."""
     H = w.W_h.shape[1]
     W_xn, W_hn, b_n = w.W_x[2 * H :], w.W_h[2 * H :], w.b[2 * H :]
-    z, r = gru_zr(w, x, h_prev)
-    n = np.tanh(r * (h_prev @ W_hn.T + w.b_hn) + x @ W_xn.T + b_n)
+    z, r, _ = gru_zr(w, x, h_prev, clip)
+    n = np.tanh(clipped(r * (h_prev @ W_hn.T + w.b_hn) + x @ W_xn.T + b_n, clip))
     return ((1 - z) * h_prev + z * n,)
 
 
-def gru_after_step_grad(w: Weights, x: Array, h_prev: Array, dh: Array) -> tuple[Array, tuple[Array], Weights]:
+def gru_after_step_grad(
+    w: Weights, x: Array, h_prev: Array, dh: Array, clip: float | None = None
+) -> tuple[Array, tuple[Array], Weights]:
     """The step's inputs, and dh (B, H) that reaches its output -> dx (B, I), (dh_prev,), d weights."""
     H = w.W_h.shape[1]
     W_xn, W_hn, b_n = w.W_x[2 * H :], w.W_h[2 * H :], w.b[2 * H :]
-    z, r = gru_zr(w, x, h_prev)
+    z, r, slope = gru_zr(w, x, h_prev, clip)
     s = h_prev @ W_hn.T + w.b_hn
-    n = np.tanh(r * s + x @ W_xn.T + b_n)
+    a_n = r * s + x @ W_xn.T + b_n
+    n = np.tanh(clipped(a_n, clip))
 
     dz = dh * (n - h_prev)
     dn = dh * z
-    da_n = dn * (1 - n**2)
+    da_n = dn * (1 - n**2) * inside(a_n, clip)
     ds = da_n * r
     dr = da_n * s
-    da_zr = np.concatenate([dz * z * (1 - z), dr * r * (1 - r)], axis=1)
+    da_zr = np.concatenate([dz, dr], axis=1) * slope
     dh_prev = dh * (1 - z) + ds @ W_hn + da_zr @ w.W_h[: 2 * H]
 
     da = np.concatenate([da_zr, da_n], axis=1)  # d [z~; r~; n~], (B, 3*H)
@@ -167,6 +225,25 @@ CELLS = {
     "gru": Cell(3, 1, gru_step, gru_step_grad),
     "gru_after": Cell(3, 1, gru_after_step, gru_after_step_grad),
 }
+
+
+class Options(NamedTuple):
+    """What changes an LSTM's equations or, the clip alone, a GRU's."""
+
+    proj_size: int = 0
+    peepholes: bool = False
+    clip: float | None = None
+    input_forget: bool = False
+
+    def applied(self, name: str) -> Cell:
+        """The cell with them."""
+        cell = CELLS[name]
+        given: dict[str, Any] = {"clip": self.clip}
+        if name == "lstm":
+            given["coupled"] = self.input_forget
+        else:
+            assert self._replace(clip=None) == Options(), "a GRU has a clip only"
+        return cell._replace(step=partial(cell.step, **given), step_grad=partial(cell.step_grad, **given))
 
 
 # One layer in one direction, forward in time
@@ -242,7 +319,9 @@ def _weights(cell: Cell, params: Mapping[str, npt.ArrayLike], prefix: str) -> We
     W_h = np.asarray(params[prefix + "W_h"], np.float64)
     b = np.asarray(params.get(prefix + "b", np.zeros(len(W_h))), np.float64)
     b_hn = np.asarray(params.get(prefix + "b_hn", np.zeros(len(W_h) // cell.gates)), np.float64)
-    return Weights(W_x, W_h, b, b_hn)
+    W_p = np.asarray(params.get(prefix + "W_p", np.zeros((0, 0))), np.float64)
+    peephole = np.asarray(params.get(prefix + "peephole", np.zeros(0)), np.float64)
+    return Weights(W_x, W_h, b, b_hn, W_p, peephole)
 
 
 def _directions(bidirectional: bool, reverse: bool) -> list[str]:
@@ -289,10 +368,10 @@ def _run(
     directions: list[str],
 ) -> tuple[Array, list[Array], list[list[Pass]]]:
     """Every layer in turn -> y (T, B, D*H), the last state as a list, and the passes as [layer][direction]."""
-    H = len(np.asarray(params[f"layers.0.{directions[0]}W_h"])) // cell.gates
-    rows = (num_layers * len(directions), len(lengths), H)
-    first = _given(state, [np.zeros(rows)] * cell.states)
-    last = [np.zeros(rows) for _ in first]
+    GH, P = np.shape(params[f"layers.0.{directions[0]}W_h"])
+    sizes = [P, GH // cell.gates][: cell.states]
+    last = [np.zeros((num_layers * len(directions), len(lengths), size)) for size in sizes]
+    first = _given(state, last)
 
     y = masked(np.asarray(x, np.float64), lengths)
     layers: list[list[Pass]] = []
@@ -325,15 +404,17 @@ def forward(
     num_layers: int = 1,
     bidirectional: bool = False,
     reverse: bool = False,
+    **options: Any,
 ) -> tuple[Array, State]:
-    """What a layer gives: y (T, B, D*H), and the state after each row's last valid step, h_n or (h_n, c_n).
+    """What a layer gives: y (T, B, D*P), and the state after each row's last valid step, h_n or (h_n, c_n).
 
     cell is "lstm", "gru" (reset before) or "gru_after"; params is keyed like `layer.params`, without b or b_hn they are
-    zeros; x (T, B, I); state h_0 or (h_0, c_0), each (L*D, B, H), None for zeros; lengths (B,), None for T everywhere.
+    zeros; x (T, B, I); state h_0 (L*D, B, P) or (h_0, c_0), c_0 (L*D, B, H), None for zeros; lengths (B,), None for T
+    everywhere; options as in `Options`.
     """
     T, B = np.shape(x)[:2]
     directions = _directions(bidirectional, reverse)
-    y, last, _ = _run(CELLS[cell], params, x, state, _lengths(lengths, T, B), num_layers, directions)
+    y, last, _ = _run(Options(**options).applied(cell), params, x, state, _lengths(lengths, T, B), num_layers, directions)
     return y, packed(last)
 
 
@@ -349,14 +430,15 @@ def gradients(
     num_layers: int = 1,
     bidirectional: bool = False,
     reverse: bool = False,
+    **options: Any,
 ) -> Gradients:
     """The exact gradients of sum(dy * y) + sum(dstate * state_n), for the y and state_n of `forward`.
 
-    dy (T, B, D*H) and dstate, in the form of the state, are zeros when None; the rest is as in `forward`.
+    dy (T, B, D*P) and dstate, in the form of the state, are zeros when None; the rest is as in `forward`.
     """
     T, B = np.shape(x)[:2]
     n = _lengths(lengths, T, B)
-    kind = CELLS[cell]
+    kind = Options(**options).applied(cell)
     y, last, layers = _run(kind, params, x, state, n, num_layers, _directions(bidirectional, reverse))
     d_last = _given(dstate, last)
     d_first = [np.zeros_like(s) for s in last]
@@ -388,8 +470,11 @@ def random_params(
     bias: bool = True,
     dtype: npt.DTypeLike = np.float64,
     seed: int = 0,
+    **options: Any,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Parameters keyed and shaped like `layer.params`, uniform in +-1/sqrt(H) as in PyTorch."""
+    """Parameters keyed and shaped like `layer.params`, uniform in +-1/sqrt(H) as in PyTorch; options as in `Options`."""
+    chosen = Options(**options)
+    outputs = chosen.proj_size or hidden_size
     rng = np.random.default_rng(seed)
     directions = _directions(bidirectional, reverse)
     GH = CELLS[cell].gates * hidden_size
@@ -397,11 +482,15 @@ def random_params(
     for l in range(num_layers):
         for direction in directions:
             prefix = f"layers.{l}.{direction}"
-            shapes[prefix + "W_x"] = (GH, len(directions) * hidden_size if l else input_size)
-            shapes[prefix + "W_h"] = (GH, hidden_size)
+            shapes[prefix + "W_x"] = (GH, len(directions) * outputs if l else input_size)
+            shapes[prefix + "W_h"] = (GH, outputs)
             if bias:
                 shapes[prefix + "b"] = (GH,)
             if bias and cell == "gru_after":
                 shapes[prefix + "b_hn"] = (hidden_size,)
+            if chosen.proj_size:
+                shapes[prefix + "W_p"] = (outputs, hidden_size)
+            if chosen.peepholes:
+                shapes[prefix + "peephole"] = (3 * hidden_size,)
     bound = hidden_size**-0.5
     return {name: rng.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes.items()}

@@ -23,6 +23,13 @@ class Activations(NamedTuple):
     sigmoid_tanh: Callable[[Number, Number], Number]
 
 
+class Clip(NamedTuple):
+    """Clamping to [-limit, limit], and what it lets through of a gradient: all of it where |a| <= limit, else nothing."""
+
+    clamp: Callable[[Number, Number], Number]  # a, limit
+    inside: Callable[[Number, Number, Number], Number]  # gradient, a, limit
+
+
 class Cells(NamedTuple):
     """What `make_cells` gives: see the functions of the same names there."""
 
@@ -110,3 +117,101 @@ def make_cells(activations: Activations, compiled: Callable[[Equation], Equation
         gru_candidate_grad,
     )
     return Cells(*map(compiled, equations))
+
+
+class OptionCells(NamedTuple):
+    """What `make_option_cells` gives: see the functions of the same names there."""
+
+    lstm_options: Callable[..., Any]
+    lstm_options_grad: Callable[..., Any]
+    gru_clip_reset: Callable[..., Any]
+    gru_clip_candidate: Callable[..., Any]
+    gru_clip_update: Callable[..., Any]
+    gru_clip_update_grad: Callable[..., Any]
+    gru_clip_reset_grad: Callable[..., Any]
+    gru_clip_candidate_grad: Callable[..., Any]
+
+
+def make_option_cells(
+    cells: Cells, activations: Activations, clip: Clip, compiled: Callable[[Equation], Equation] = lambda function: function
+) -> OptionCells:
+    """The equations of the cells that clamp every pre-activation and, in the LSTM, let the gates see c.
+
+    `limit` may be infinite. Their gradients start from the pre-activations as they were before the clamp.
+    """
+    sigmoid, tanh, sigmoid_tanh = activations
+    clamp, inside = clip
+
+    def lstm_options(f_, i_, o_, g_, c_prev, limit, peephole):  # type: ignore[no-untyped-def]
+        """peephole: p_f, p_i, p_o or None -> o * tanh(c), c, and f_, i_, o_ with what c adds to them"""
+        if peephole is not None:
+            p_f, p_i, p_o = peephole
+            f_ = f_ + p_f * c_prev
+            i_ = i_ + p_i * c_prev
+        c = sigmoid(clamp(f_, limit)) * c_prev + sigmoid_tanh(clamp(i_, limit), clamp(g_, limit))
+        if peephole is not None:
+            o_ = o_ + p_o * c
+        return sigmoid_tanh(clamp(o_, limit), c), c, f_, i_, o_
+
+    def lstm_options_grad(f_, i_, o_, g_, c_prev, c, dh, dc, limit, peephole):  # type: ignore[no-untyped-def]
+        """f_, i_, o_ as `lstm_options` gives them, dh of o * tanh(c) -> df_, di_, do_, dg_, dc_prev"""
+        f, i, o = sigmoid(clamp(f_, limit)), sigmoid(clamp(i_, limit)), sigmoid(clamp(o_, limit))
+        g, tanh_c = tanh(clamp(g_, limit)), tanh(c)
+        dh_o = dh * o
+        do_ = dh_o * tanh_c
+        do_ = inside(do_ - do_ * o, o_, limit)
+        dc = dc + (dh_o - dh_o * tanh_c * tanh_c)
+        if peephole is not None:
+            p_f, p_i, p_o = peephole
+            dc = dc + p_o * do_
+        dc_prev = dc * f
+        df_ = dc_prev * c_prev
+        df_ = inside(df_ - df_ * f, f_, limit)
+        dc_i = dc * i
+        di_ = dc_i * g
+        di_ = inside(di_ - di_ * i, i_, limit)
+        dg_ = inside(dc_i - dc_i * g * g, g_, limit)
+        if peephole is not None:
+            dc_prev = dc_prev + p_f * df_ + p_i * di_
+        return df_, di_, do_, dg_, dc_prev
+
+    def gru_clip_reset(r_, h_prev, limit):  # type: ignore[no-untyped-def]
+        """Reset before: -> r * h_prev"""
+        return cells.gru_reset(clamp(r_, limit), h_prev)
+
+    def gru_clip_candidate(r_, q, n_x, limit):  # type: ignore[no-untyped-def]
+        """Reset after: -> n_"""
+        return cells.gru_candidate(clamp(r_, limit), q, n_x)
+
+    def gru_clip_update(z_, n_, h_prev, limit):  # type: ignore[no-untyped-def]
+        """-> h"""
+        return cells.gru_update(clamp(z_, limit), clamp(n_, limit), h_prev)
+
+    def gru_clip_update_grad(z_, n_, h_prev, dh, limit):  # type: ignore[no-untyped-def]
+        """-> dz_, dn_, and dh_prev's part that does not pass a gate"""
+        z, n = sigmoid(clamp(z_, limit)), tanh(clamp(n_, limit))
+        dz_, dn_, dh_prev = cells.gru_update_grad(z, n, h_prev, dh)
+        return inside(dz_, z_, limit), inside(dn_, n_, limit), dh_prev
+
+    def gru_clip_reset_grad(r_, h_prev, drh, limit):  # type: ignore[no-untyped-def]
+        """Reset before: -> dr_, dh_prev's part, r * h_prev"""
+        r = sigmoid(clamp(r_, limit))
+        dr_, dh_prev = cells.gru_reset_grad(r, h_prev, drh)
+        return inside(dr_, r_, limit), dh_prev, r * h_prev
+
+    def gru_clip_candidate_grad(r_, q, dn_, limit):  # type: ignore[no-untyped-def]
+        """Reset after: -> dr_, dq"""
+        dr_, dq = cells.gru_candidate_grad(sigmoid(clamp(r_, limit)), q, dn_)
+        return inside(dr_, r_, limit), dq
+
+    equations: tuple[Equation, ...] = (
+        lstm_options,
+        lstm_options_grad,
+        gru_clip_reset,
+        gru_clip_candidate,
+        gru_clip_update,
+        gru_clip_update_grad,
+        gru_clip_reset_grad,
+        gru_clip_candidate_grad,
+    )
+    return OptionCells(*map(compiled, equations))

@@ -1,6 +1,7 @@
 """What a backend exports: `gpurnn_kernels.cpu` is a module of this shape.
 
-Shapes: T steps, B rows, I inputs, H units, D directions. Arrays are the backend's own (NumPy on the CPU), of the spec's
+Shapes: T steps, B rows, I inputs, H units, P units of h (H, or a projected layer's fewer), D directions. A state is h
+(.., B, P) and, for an LSTM, c (.., B, H). Arrays are the backend's own (NumPy on the CPU), of the spec's
 dtype, checked by the caller: the kernels trust them.
 """
 
@@ -14,14 +15,14 @@ class StepperLike(Protocol):
     """Steps of a stack of one-directional layers, one row of x at a time."""
 
     def step(self, x: Array, out: Array) -> None:
-        """x (B, I) contiguous -> out (B, H), the state array moves on."""
+        """x (B, I) contiguous -> out (B, P), the state array moves on."""
 
 
 class PlainCallLike(Protocol):
     """A stack of layers made ready for one shape: calls without initial state and lengths."""
 
     def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
-        """x -> y, both 3-D and contiguous; `between` like y, scratch for stacked layers; h, c: final state (L * D, B, H)."""
+        """x -> y, both 3-D and contiguous; `between` like y, scratch for stacked layers; h, c: final state."""
 
 
 class LayerGradientsLike(Protocol):
@@ -30,7 +31,7 @@ class LayerGradientsLike(Protocol):
     @property
     def x(self) -> Array: ...  # (T, B, I)
     @property
-    def state(self) -> tuple[Array, ...]: ...  # (D, B, H) each
+    def state(self) -> tuple[Array, ...]: ...  # (D, B, P), (D, B, H)
     @property
     def parameters(self) -> tuple[dict[str, Array], ...]: ...  # a direction each
 
@@ -53,7 +54,7 @@ class Kernels(Protocol):
         *,
         keep: bool = False,
     ) -> Any:
-        """x (T, B, I) -> fills y (T, B, D * H), already zero past `lengths`, and the final state, arrays (D, B, H)."""
+        """x (T, B, I) -> fills y (T, B, D * P), already zero past `lengths`, and the final state, arrays (D, B, ..)."""
 
     def backward(
         self,
@@ -75,4 +76,4 @@ class Kernels(Protocol):
         """strides: bytes from step to step and from row to row, of x, then of y."""
 
     def Stepper(self, layers: Sequence[Any], batch: int, state: Sequence[Array]) -> StepperLike:
-        """Over state arrays (L, B, H) that it moves on in place."""
+        """Over state arrays (L, B, ..) that it moves on in place."""

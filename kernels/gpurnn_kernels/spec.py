@@ -12,14 +12,18 @@ CellName = Literal["lstm", "gru_before", "gru_after"]
 
 @dataclass(frozen=True)
 class Spec:
-    """One direction of one layer. Arrays of its parameters: "W_x" (G*H, I), "W_h" (G*H, H), "b" (G*H,) and, for
-    "gru_after", "b_hn" (H,); gate order f, i, o, g or z, r, n along the first axis."""
+    """One direction of one layer. Arrays of its parameters: "W_x" (G*H, I), "W_h" (G*H, P), "b" (G*H,) and, for
+    "gru_after", "b_hn" (H,), with peepholes "peephole" (3*H,), with proj_size "W_p" (P, H); gate order f, i, o, g or
+    z, r, n along the first axis. P is proj_size or, without one, H."""
 
     cell: CellName
     input_size: int
     hidden_size: int
     dtype: np.dtype[Any]
     reverse: bool = False
+    proj_size: int = 0
+    peepholes: bool = False
+    clip: float | None = None
 
     @property
     def gates(self) -> int:
@@ -27,9 +31,21 @@ class Spec:
         return 4 if self.cell == "lstm" else 3
 
     @property
-    def states(self) -> int:
-        """Arrays in the state: h and c, or h."""
-        return 2 if self.cell == "lstm" else 1
+    def output_size(self) -> int:
+        """P: units of h."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Of the arrays in the state: h and c, or h."""
+        return (self.output_size, self.hidden_size) if self.cell == "lstm" else (self.hidden_size,)
+
+    @property
+    def variant(self) -> str:
+        """The kernels that run it: the plain cell's, or those that can do more."""
+        if self.cell == "lstm":
+            return "lstm_options" if self.proj_size or self.peepholes or self.clip is not None else "lstm"
+        return self.cell if self.clip is None else f"{self.cell}_clip"
 
 
 Parameters = Mapping[str, Array]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..cells import Activations
+from ..cells import Activations, Clip
 from .vector import Vector, Vectors
 
 
@@ -105,3 +105,4 @@ def sigmoid_tanh(a: Vector, b: Vector) -> Vector:
 
 
 ACTIVATIONS = Activations(sigmoid, tanh, sigmoid_tanh)
+CLIP = Clip(lambda a, limit: a.of.clamp(a, limit), lambda gradient, a, limit: a.of.inside(gradient, a, limit))

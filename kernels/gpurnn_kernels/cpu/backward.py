@@ -5,8 +5,25 @@ product of all gates' gradients with W_h transposed, for its own units again. A 
 gradients also go into an array over all (t, b), from which `weight_gradients.py` makes dW, db and dx.
 """
 
+from typing import Any
+
 from .barrier import meet
-from .forward import V1, V2, V3, V4, batch_row, load_state, saved_row, steps_of, time_of, units_in
+from .forward import (
+    V1,
+    V2,
+    V3,
+    V4,
+    batch_row,
+    first_block,
+    last_block,
+    load_rows,
+    outputs_in,
+    saved_row,
+    steps_of,
+    store_rows,
+    time_of,
+    units_in,
+)
 from .inline import called, inlined
 from .pointwise import (
     add_units,
@@ -14,8 +31,8 @@ from .pointwise import (
     gru_before_unit_grad,
     gru_reset_unit_grad,
     lstm_unit_grad,
-    store_units,
 )
+from .pointwise_options import gru_after_clip_unit_grad, gru_before_clip_unit_grad, gru_clip_reset_unit_grad
 from .tiles import multiply
 
 
@@ -54,7 +71,7 @@ def recurrent_product(job, work, rows, a, gates, w, out):  # type: ignore[no-unt
 def h_before(job, row, s):  # type: ignore[no-untyped-def]
     """The address of the h that a row's step s started from: a user's row."""
     if s == 0:
-        return job.h_0 + batch_row(job, row) * job.state_b
+        return job.h_0 + batch_row(job, row) * job.h_b
     return job.y + time_of(job, row, s - 1) * job.y_t + batch_row(job, row) * job.y_b
 
 
@@ -63,10 +80,10 @@ def backward(job, work, step):  # type: ignore[no-untyped-def]
     """All rows of a work back through their sequences."""
     for first in range(work.row_0, work.row_1, work.row_cap):
         rows = min(work.row_cap, work.row_1 - first)
-        load_state(job, work, first, rows, job.dh_n, job.dh)
+        load_rows(job, first, rows, job.dh_n, job.h_b, job.P, job.dh, work.out_0, work.out_1)
         if job.dc:
-            load_state(job, work, first, rows, job.dc_n, job.dc)
-            load_state(job, work, first, rows, job.c_0, job.c)
+            for user, padded in ((job.dc_n, job.dc), (job.c_0, job.c)):
+                load_rows(job, first, rows, user, job.c_b, job.H, padded, first_block(work), last_block(job, work))
         active = 0
         for s in range(steps_of(job, first) - 1, -1, -1):
             while active < rows and steps_of(job, first + active) > s:
@@ -74,19 +91,9 @@ def backward(job, work, step):  # type: ignore[no-untyped-def]
             if job.dy:
                 add_output_gradient(job, work, first, active, s)
             step(job, work, first, active, s)
-        store_gradient(job, work, first, rows, job.dh, job.dh_0)
+        store_rows(job, first, rows, job.dh, 0, job.dh_0, job.h_b, job.P, work.out_0, work.out_1)
         if job.dc:
-            store_gradient(job, work, first, rows, job.dc, job.dc_0)
-
-
-@inlined
-def first_block(work):  # type: ignore[no-untyped-def]
-    return work.panel_0 * work.panel
-
-
-@inlined
-def last_block(job, work):  # type: ignore[no-untyped-def]
-    return min(work.panel_1 * work.panel, blocks(job))
+            store_rows(job, first, rows, job.dc, 0, job.dc_0, job.c_b, job.H, first_block(work), last_block(job, work))
 
 
 @called
@@ -94,16 +101,8 @@ def add_output_gradient(job, work, first, rows, s):  # type: ignore[no-untyped-d
     for m in range(rows):
         row = first + m
         dy = job.dy + time_of(job, row, s) * job.dy_t + batch_row(job, row) * job.dy_b
-        for block in range(first_block(work), last_block(job, work)):
-            add_units(job.zero, (job.dh + row * job.row + block * V1, dy + block * V1, units_in(job, block)))
-
-
-@called
-def store_gradient(job, work, first, rows, padded, user):  # type: ignore[no-untyped-def]
-    for row in range(first, first + rows):
-        for block in range(first_block(work), last_block(job, work)):
-            to = user + batch_row(job, row) * job.state_b + block * V1
-            store_units(job.zero, (to, padded + row * job.row + block * V1, units_in(job, block)))
+        for block in range(work.out_0, work.out_1):
+            add_units(job.zero, (job.dh + row * job.row + block * V1, dy + block * V1, outputs_in(job, block)))
 
 
 @inlined
@@ -133,17 +132,18 @@ def lstm_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
     recurrent_product(job, work, rows, plane, 4, job.w_h, job.dh + first * job.row)
 
 
-@inlined
-def gru_after_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
-    plane = job.step + (s & 1) * job.step_plane + first * job.step_row
-    for block in range(first_block(work), last_block(job, work)):
-        unit = block * V1
-        for m in range(rows):
-            row = first + m
-            kept = saved_row(job, row, s)
-            gru_after_unit_grad(
-                job.zero,
-                (
+def make_gru_after_step_back(clip: bool) -> Any:
+    """The step with or without a clip: `clip` is a constant of the kernel."""
+
+    @inlined
+    def gru_after_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+        plane = job.step + (s & 1) * job.step_plane + first * job.step_row
+        for block in range(first_block(work), last_block(job, work)):
+            unit = block * V1
+            for m in range(rows):
+                row = first + m
+                kept = saved_row(job, row, s)
+                addresses = (
                     job.saved + kept * job.saved_row + block * V4,
                     h_before(job, row, s) + unit,
                     job.dh + row * job.row + unit,
@@ -151,23 +151,33 @@ def gru_after_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-d
                     job.d_gates + kept * job.d_row + block * V3,
                     job.dq + kept * job.kept_row + unit,
                     units_in(job, block),
-                ),
-            )
-    meet(work)
-    recurrent_product(job, work, rows, plane, 3, job.w_h, job.dh + first * job.row)
+                )
+                if clip:
+                    gru_after_clip_unit_grad(job.zero, (*addresses, job.limit))
+                else:
+                    gru_after_unit_grad(job.zero, addresses)
+        meet(work)
+        recurrent_product(job, work, rows, plane, 3, job.w_h, job.dh + first * job.row)
+
+    return gru_after_step_back
 
 
-@inlined
-def gru_before_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
-    plane = job.step + (s & 1) * job.step_plane + first * job.step_row
-    for block in range(first_block(work), last_block(job, work)):
-        unit = block * V1
-        for m in range(rows):
-            row = first + m
-            kept = saved_row(job, row, s)
-            gru_before_unit_grad(
-                job.zero,
-                (
+gru_after_step_back = make_gru_after_step_back(clip=False)
+gru_after_clip_step_back = make_gru_after_step_back(clip=True)
+
+
+def make_gru_before_step_back(clip: bool) -> Any:
+    """The step with or without a clip: `clip` is a constant of the kernel."""
+
+    @inlined
+    def gru_before_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+        plane = job.step + (s & 1) * job.step_plane + first * job.step_row
+        for block in range(first_block(work), last_block(job, work)):
+            unit = block * V1
+            for m in range(rows):
+                row = first + m
+                kept = saved_row(job, row, s)
+                addresses = (
                     job.saved + kept * job.saved_row + block * V3,
                     h_before(job, row, s) + unit,
                     job.dh + row * job.row + unit,
@@ -176,18 +186,19 @@ def gru_before_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-
                     job.d_gates + kept * job.d_row + block * V3,
                     job.drh + row * job.row + unit,
                     units_in(job, block),
-                ),
-            )
-    meet(work)
-    recurrent_product(job, work, rows, plane + job.step_n, 1, job.w_h_n, job.drh + first * job.row)
-    for block in range(first_block(work), last_block(job, work)):
-        unit = block * V1
-        for m in range(rows):
-            row = first + m
-            kept = saved_row(job, row, s)
-            gru_reset_unit_grad(
-                job.zero,
-                (
+                )
+                if clip:
+                    gru_before_clip_unit_grad(job.zero, (*addresses, job.limit))
+                else:
+                    gru_before_unit_grad(job.zero, addresses)
+        meet(work)
+        recurrent_product(job, work, rows, plane + job.step_n, 1, job.w_h_n, job.drh + first * job.row)
+        for block in range(first_block(work), last_block(job, work)):
+            unit = block * V1
+            for m in range(rows):
+                row = first + m
+                kept = saved_row(job, row, s)
+                addresses = (
                     job.saved + kept * job.saved_row + block * V3,
                     h_before(job, row, s) + unit,
                     job.dh + row * job.row + unit,
@@ -196,7 +207,16 @@ def gru_before_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-
                     job.drh + row * job.row + unit,
                     job.fed + kept * job.kept_row + unit,
                     units_in(job, block),
-                ),
-            )
-    meet(work)
-    recurrent_product(job, work, rows, plane, 2, job.w_h, job.dh + first * job.row)
+                )
+                if clip:
+                    gru_clip_reset_unit_grad(job.zero, (*addresses, job.limit))
+                else:
+                    gru_reset_unit_grad(job.zero, addresses)
+        meet(work)
+        recurrent_product(job, work, rows, plane, 2, job.w_h, job.dh + first * job.row)
+
+    return gru_before_step_back
+
+
+gru_before_step_back = make_gru_before_step_back(clip=False)
+gru_before_clip_step_back = make_gru_before_step_back(clip=True)

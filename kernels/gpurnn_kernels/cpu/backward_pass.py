@@ -17,8 +17,11 @@ from .weights import BACK, Weights
 
 KERNELS = {
     "lstm": kernels.lstm_backward,
+    "lstm_options": kernels.lstm_options_backward,
     "gru_before": kernels.gru_before_backward,
+    "gru_before_clip": kernels.gru_before_clip_backward,
     "gru_after": kernels.gru_after_backward,
+    "gru_after_clip": kernels.gru_after_clip_backward,
 }
 _PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next one does
 
@@ -33,17 +36,20 @@ class DirectionGradients:
         # rows past a sequence's end count as zeros
         self.d_gates = make(rows * self.d_row, spec.dtype)
         self.apart = None if spec.cell == "lstm" else make(rows * records.row, spec.dtype)
-        self.state = [np.empty((batch, spec.hidden_size), spec.dtype) for _ in range(spec.states)]
+        self.dh = make(rows * records.row, spec.dtype) if spec.proj_size else None
+        self.state = [np.empty((batch, size), spec.dtype) for size in spec.state_sizes]
         self._gate_rows = spec.gates * spec.hidden_size
         self._spec = spec
-        self._w_x = self._padded(spec.input_size, lanes)
-        self._w_h = self._padded(spec.hidden_size, lanes)
+        self._w_x = self._padded(self._gate_rows, spec.input_size, lanes)
+        self._w_h = self._padded(self._gate_rows, spec.output_size, lanes)
+        self._w_p = self._padded(spec.proj_size, spec.hidden_size, lanes)
+        self._peephole = np.empty(3 * spec.hidden_size if spec.peepholes else 0, spec.dtype)
         self.b = np.empty(self._gate_rows, spec.dtype)
         self.b_hn = np.empty(spec.hidden_size, spec.dtype)
         self.x = np.empty((steps, batch, spec.input_size), spec.dtype)
 
-    def _padded(self, columns: int, lanes: int) -> Array:
-        return np.zeros((self._gate_rows, -(-columns // lanes) * lanes), self._spec.dtype)
+    def _padded(self, rows: int, columns: int, lanes: int) -> Array:
+        return np.zeros((rows, -(-columns // lanes) * lanes), self._spec.dtype)
 
     def bind(self, records: Records, direction: int) -> None:
         item = records.item
@@ -57,7 +63,11 @@ class DirectionGradients:
             dw_x_row=self._w_x.strides[0],
             dw_h=address(self._w_h),
             dw_h_row=self._w_h.strides[0],
+            dw_p=address(self._w_p),
+            dw_p_row=self._w_p.strides[0],
             db=address(self.b),
+            d_peephole=address(self._peephole),
+            saved_dh=address(self.dh),
             dx=address(self.x),
         )
         if self._spec.cell == "gru_after":
@@ -69,8 +79,10 @@ class DirectionGradients:
         spec = self._spec
         named = {
             "W_x": np.ascontiguousarray(self._w_x[:, : spec.input_size]),
-            "W_h": np.ascontiguousarray(self._w_h[:, : spec.hidden_size]),
+            "W_h": np.ascontiguousarray(self._w_h[:, : spec.output_size]),
             "b": self.b,
+            "W_p": np.ascontiguousarray(self._w_p[:, : spec.hidden_size]),
+            "peephole": self._peephole,
         }
         return named | ({"b_hn": self.b_hn} if spec.cell == "gru_after" else {})
 
@@ -84,7 +96,8 @@ def recurrence(weights: Sequence[Weights], schedule: Schedule, steps: int, batch
         records.sizes(d, direction.spec, steps, batch)
         records.set(d, **{name: address(array) for name, array in direction.backward.items()})
         row = records.blocks * SAVED_GATES[spec.cell] * records.lanes + VECTOR_BYTES // records.item
-        records.set(d, saved=address(saved.gates), saved_row=row * records.item, saved_c=address(saved.c))
+        records.set(d, saved=address(saved.gates), saved_row=row * records.item)
+        records.set(d, saved_c=address(saved.c), saved_m=address(saved.m))
         records.set(d, dh=records.room(batch * records.row))
         records.set(d, step=records.room(2 * batch * step_row), step_row=step_row * records.item)
         records.set(d, step_plane=batch * step_row * records.item, step_n=2 * records.blocks * VECTOR_BYTES)
@@ -92,27 +105,32 @@ def recurrence(weights: Sequence[Weights], schedule: Schedule, steps: int, batch
             records.set(d, dc=records.room(batch * records.row), c=records.room(batch * records.row))
         if spec.cell == "gru_before":
             records.set(d, drh=records.room(batch * records.row))
+        if spec.proj_size:
+            records.set(d, dm=records.room(batch * records.row), dh_step=records.room(batch * records.row))
     for work, share in zip(records.works, schedule.shares, strict=True):
-        records.kernel(work, KERNELS[spec.cell])
+        records.kernel(work, KERNELS[spec.variant])
         work["row_cap"] = rows_at_once(share.row_1 - share.row_0, step_row * records.item)
-        work["panel"] = BACK
+        records.panels(work, share, BACK)
     return records
 
 
-def products(jobs: Any, spec: Spec, blocks: int, rows: int, threads: int) -> Records:
+def products(jobs: Any, spec: Spec, blocks: int, out_blocks: int, rows: int, threads: int) -> Records:
     """Records of dW, db and dx over the jobs that `recurrence` has run."""
+    special = spec.variant == "lstm_options"
+    weight_kernel = kernels.lstm_options_weight_gradients if special else kernels.all_weight_gradients
     directions = range(len(jobs))
-    units, stretches = cut(blocks, threads), cut(rows, threads)
+    units, stretches, outputs = cut(blocks, threads), cut(rows, threads), cut(out_blocks, threads)
     weight = [Share(d, p, 0, 0, units[p], units[p + 1]) for p in range(threads) for d in directions]
     inputs = [Share(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in directions]
-    shares = sorted([*weight, *inputs], key=lambda share: share.thread)
-    records = Records(spec, len(jobs), shares, threads)
+    tasks = [*((share, weight_kernel) for share in weight), *((share, kernels.all_input_gradients) for share in inputs)]
+    tasks.sort(key=lambda task: task[0].thread)
+    records = Records(spec, len(jobs), [share for share, _ in tasks], threads)
     records.jobs[:] = jobs
-    for work, share in zip(records.works, shares, strict=True):
-        of_weights = share.panel_1 > share.panel_0 or share.row_1 == share.row_0
-        records.kernel(work, kernels.all_weight_gradients if of_weights else kernels.all_input_gradients)
+    for work, (share, kernel) in zip(records.works, tasks, strict=True):
+        records.kernel(work, kernel)
         sums = (share.panel_1 - share.panel_0) * spec.gates
-        depth = max(4 * DEPTH, sums) if of_weights else 4 * _PRODUCT_ROWS
+        depth = max(4 * DEPTH, sums) if kernel is weight_kernel else 4 * _PRODUCT_ROWS
         work["slots"] = records.room(depth * records.lanes)
         work["row_cap"] = _PRODUCT_ROWS
+        work["out_0"], work["out_1"] = outputs[share.thread], outputs[share.thread + 1]
     return records

@@ -109,7 +109,7 @@ class Chain:
                 if index == 0:
                     records.set(d, x_t=x_t, x_b=x_b)
                 self.bind(index, d, "x", source, 0)
-                self.bind(index, d, "y", result, d * records.spec.hidden_size * records.item)
+                self.bind(index, d, "y", result, d * records.spec.output_size * records.item)
 
     def bind(self, layer: int, direction: int, field: str, array: int, offset: int) -> None:
         """Has a job's field hold an array's address plus `offset` bytes."""
@@ -118,12 +118,13 @@ class Chain:
         self._binds.append((records.jobs.ctypes.data + direction * records.jobs.itemsize + at, array, offset))
 
     def bind_final_state(self) -> None:
-        """Has the final state written to H and C, (L * D, B, H) each."""
+        """Has the final state written to H (L * D, B, P) and C (L * D, B, H)."""
         for index, records in enumerate(self.records):
-            one = int(records.jobs[0]["B"]) * records.spec.hidden_size * records.item
+            spec = records.spec
             for d in range(len(records.jobs)):
-                self.bind(index, d, "h_n", H, (index * len(records.jobs) + d) * one)
-                self.bind(index, d, "c_n", C, (index * len(records.jobs) + d) * one)
+                row = (index * len(records.jobs) + d) * int(records.jobs[0]["B"]) * records.item
+                self.bind(index, d, "h_n", H, row * spec.output_size)
+                self.bind(index, d, "c_n", C, row * spec.hidden_size)
 
     def describe(self, between: int = 0) -> None:
         """Fixes the table. `between`: the address of a scratch array of the chain's own, for a caller that brings none."""
@@ -186,7 +187,8 @@ class PlainCall:
         self._call = _ENTRIES[layers[0].spec.dtype][0]
 
     def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
-        """x, y and what stacked layers hand on: 3-D, contiguous, in the layout of the strides; h and c (L * D, B, H)."""
+        """x, y and what stacked layers hand on: 3-D, contiguous, in the layout of the strides; h (L * D, B, P) and
+        c (L * D, B, H)."""
         chains = self._chains
         if chains.want_team() and TEAMS.rested() and TEAMS.lock.acquire(blocking=False):
             try:
@@ -202,13 +204,13 @@ class PlainCall:
 
 
 class Stepper:
-    """Steps over state arrays (L, B, H), moved on in place."""
+    """Steps over state arrays (L, B, P) and (L, B, H), moved on in place."""
 
     def __init__(self, layers: Sequence[Layer], batch: int, state: Sequence[Array]) -> None:
         spec = layers[0].spec
         item = spec.dtype.itemsize
-        strides = (0, spec.input_size * item, 0, spec.hidden_size * item)
-        self._between = np.empty((batch, spec.hidden_size), spec.dtype)
+        strides = (0, spec.input_size * item, 0, spec.output_size * item)
+        self._between = np.empty((batch, spec.output_size), spec.dtype)
         self._state = state
 
         def make(threads: int) -> Chain:
@@ -224,7 +226,7 @@ class Stepper:
         self._mine = self._chains.alone()
 
     def step(self, x: Array, out: Array) -> None:
-        """x (B, I) -> out (B, H), both contiguous. Nothing is allocated."""
+        """x (B, I) -> out (B, P), both contiguous. Nothing is allocated."""
         chains = self._chains
         if chains.want_team() and TEAMS.rested() and TEAMS.lock.acquire(blocking=False):
             try:

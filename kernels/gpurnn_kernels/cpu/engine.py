@@ -56,9 +56,9 @@ class _Order:
 
 
 def _bind_sequences(records: Records, direction: int, x: Array, y: Array) -> None:
-    """x (T, B, I) and this direction's part of y (T, B, D * H)."""
+    """x (T, B, I) and this direction's part of y (T, B, D * P)."""
     records.set(direction, x=address(x), x_t=x.strides[0], x_b=x.strides[1], x_i=x.strides[2])
-    offset = direction * records.spec.hidden_size * records.item
+    offset = direction * records.spec.output_size * records.item
     records.set(direction, y=address(y) + offset, y_t=y.strides[0], y_b=y.strides[1])
 
 
@@ -72,7 +72,7 @@ def describe(layer: Layer, batch: int, lengths: Array | None) -> str:
     """In one line, what `forward` would run and why, if no other call has the threads."""
     spec = layer.spec
     shared = plan(layer, batch, get_num_threads(), _Order(lengths).lengths)
-    return f"{spec.cell}_forward, {spec.dtype.name}, {target()}: {shared}"
+    return f"{spec.variant}_forward, {spec.dtype.name}, {target()}: {shared}"
 
 
 def forward(
@@ -85,10 +85,10 @@ def forward(
     *,
     keep: bool = False,
 ) -> Sequence[Kept]:
-    """Runs one layer: fills y (T, B, D * H) and the final state; -> what `backward` reads, if it is to be kept.
+    """Runs one layer: fills y (T, B, D * P) and the final state; -> what `backward` reads, if it is to be kept.
 
-    x (T, B, I) of any strides; y with its units side by side, already zero past `lengths`; state arrays (D, B, H),
-    contiguous, the initial ones None for zeros; lengths (B,) int64, checked.
+    x (T, B, I) of any strides; y with its units side by side, already zero past `lengths`; state arrays (D, B, P)
+    and (D, B, H), contiguous, the initial ones None for zeros; lengths (B,) int64, checked.
     """
     steps, batch, _ = x.shape
     directions = layer.directions
@@ -120,7 +120,7 @@ def forward(
 @dataclass(frozen=True)
 class LayerGradients:
     x: Array  # (T, B, I)
-    state: tuple[Array, ...]  # (D, B, H) each
+    state: tuple[Array, ...]  # (D, B, P) and (D, B, H)
     parameters: tuple[dict[str, Array], ...]  # a direction each
 
 
@@ -136,7 +136,7 @@ def backward(
 ) -> LayerGradients:
     """Gradients of a call of `forward` with keep=True, its arrays as it left them and x's inputs side by side.
 
-    dy (T, B, D * H) with its units side by side, dstate (D, B, H) contiguous; None for zeros.
+    dy (T, B, D * P) with its units side by side, dstate like the state, contiguous; None for zeros.
     """
     steps, batch, _ = x.shape
     spec, directions = layer.spec, layer.directions
@@ -153,17 +153,17 @@ def backward(
             one.bind(records, d)
             order.bind(records, d)
             _bind_sequences(records, d, x, y)
-            offset = d * spec.hidden_size * records.item
+            offset = d * spec.output_size * records.item
             if dy is not None:
                 records.set(d, dy=address(dy) + offset, dy_t=dy.strides[0], dy_b=dy.strides[1])
             for name, first, last in zip(("h", "c"), state, dstate, strict=False):
                 records.set(d, **{f"{name}_0": address(first[d]), f"d{name}_n": address(None if last is None else last[d])})
         records.run()
-        products(records.jobs, spec, records.blocks, steps * batch, threads).run()
+        products(records.jobs, spec, records.blocks, records.out_blocks, steps * batch, threads).run()
     dx = gradients[0].x
     for other in gradients[1:]:
         dx += other.x
-    states = tuple(np.stack([one.state[i] for one in gradients]) for i in range(spec.states))
+    states = tuple(np.stack([one.state[i] for one in gradients]) for i in range(len(spec.state_sizes)))
     return LayerGradients(dx, states, tuple(one.parameters() for one in gradients))
 
 

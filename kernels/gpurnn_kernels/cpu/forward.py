@@ -5,6 +5,8 @@ in cache), then each step adds W_h h to its slots and runs the cell equations ov
 that every panel of a step reads the old one. Rows that are through with their sequence drop off the end of the block.
 """
 
+from typing import Any
+
 from .barrier import meet
 from .inline import called, inlined
 from .job import VECTOR_BYTES
@@ -22,6 +24,13 @@ from .pointwise import (
     lstm_save,
     lstm_unit,
     store_units,
+)
+from .pointwise_options import (
+    gru_after_clip_save,
+    gru_after_clip_unit,
+    gru_before_clip_save,
+    gru_before_clip_unit,
+    gru_clip_reset_unit,
 )
 from .tiles import multiply
 
@@ -56,34 +65,65 @@ def running(job, first, rows, s):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def first_block(work):  # type: ignore[no-untyped-def]
+    """Of the vectors of units in this work's panels."""
+    return work.panel_0 * work.panel
+
+
+@inlined
+def last_block(job, work):  # type: ignore[no-untyped-def]
+    return min(work.panel_1 * work.panel, -(-job.H // job.lanes))
+
+
+@inlined
+def outputs_in(job, block):  # type: ignore[no-untyped-def]
+    """Units in the block-th vector of h."""
+    return min(job.lanes, job.P - block * job.lanes)
+
+
+@inlined
 def units_in(job, block):  # type: ignore[no-untyped-def]
     """Units in the block-th vector of units."""
     return min(job.lanes, job.H - block * job.lanes)
 
 
 @called
-def load_state(job, work, first, rows, user, padded):  # type: ignore[no-untyped-def]
-    """This work's units of (B, H) rows into padded rows; zeros where the user gave none."""
-    item = V1 // job.lanes
-    for block in range(work.panel_0 * work.panel, min(work.panel_1 * work.panel, -(-job.H // job.lanes))):
+def load_rows(job, first, rows, user, stride, size, padded, block_0, block_1):  # type: ignore[no-untyped-def]
+    """A user's (B, size) rows, some blocks of them, into padded rows; zeros where the user gave none."""
+    for block in range(block_0, block_1):
         for row in range(first, first + rows):
             to = padded + row * job.row + block * V1
             if user:
-                source = user + batch_row(job, row) * job.state_b + block * job.lanes * item
-                copy_units(job.zero, (to, source, units_in(job, block)))
+                source = user + batch_row(job, row) * stride + block * V1
+                copy_units(job.zero, (to, source, min(job.lanes, size - block * job.lanes)))
             else:
                 clear_vector(job.zero, (to, to))
 
 
+@inlined
+def load_state(job, work, first, rows, h, c):  # type: ignore[no-untyped-def]
+    """This work's part of the arrays that a user has at h (B, P) and, for an LSTM, c (B, H)."""
+    load_rows(job, first, rows, h, job.h_b, job.P, job.h, work.out_0, work.out_1)
+    if job.c:
+        load_rows(job, first, rows, c, job.c_b, job.H, job.c, first_block(work), last_block(job, work))
+
+
 @called
-def store_state(job, work, first, rows, padded, plane, user):  # type: ignore[no-untyped-def]
-    """The padded rows, each from the plane that its last step wrote, into (B, H) rows."""
-    item = V1 // job.lanes
-    for block in range(work.panel_0 * work.panel, min(work.panel_1 * work.panel, -(-job.H // job.lanes))):
+def store_rows(job, first, rows, padded, plane, user, stride, size, block_0, block_1):  # type: ignore[no-untyped-def]
+    """Blocks of the padded rows, each from the plane that its last step wrote, into a user's (B, size) rows."""
+    for block in range(block_0, block_1):
         for row in range(first, first + rows):
             source = padded + (steps_of(job, row) & 1) * plane + row * job.row + block * V1
-            to = user + batch_row(job, row) * job.state_b + block * job.lanes * item
-            store_units(job.zero, (to, source, units_in(job, block)))
+            to = user + batch_row(job, row) * stride + block * V1
+            store_units(job.zero, (to, source, min(job.lanes, size - block * job.lanes)))
+
+
+@inlined
+def store_state(job, work, first, rows):  # type: ignore[no-untyped-def]
+    """This work's part of the final state."""
+    store_rows(job, first, rows, job.h, job.h_plane, job.h_n, job.h_b, job.P, work.out_0, work.out_1)
+    if job.c:
+        store_rows(job, first, rows, job.c, 0, job.c_n, job.c_b, job.H, first_block(work), last_block(job, work))
 
 
 @called
@@ -108,9 +148,7 @@ def forward(job, work, project, step):  # type: ignore[no-untyped-def]
     item = V1 // job.lanes
     for first in range(work.row_0, work.row_1, work.row_cap):
         rows = min(work.row_cap, work.row_1 - first)
-        load_state(job, work, first, rows, job.h_0, job.h)
-        if job.c:
-            load_state(job, work, first, rows, job.c_0, job.c)
+        load_state(job, work, first, rows, job.h_0, job.c_0)
         meet(work)
         # rows of x that lie evenly spaced in the order of the slots are projected where they are
         lone = rows == 1 and job.x_i == item
@@ -145,9 +183,7 @@ def forward(job, work, project, step):  # type: ignore[no-untyped-def]
                 meet(work)
                 slot += active
                 active = running(job, first, active, now + 1)
-        store_state(job, work, first, rows, job.h, job.h_plane, job.h_n)
-        if job.c:
-            store_state(job, work, first, rows, job.c, 0, job.c_n)
+        store_state(job, work, first, rows)
 
 
 @inlined
@@ -193,24 +229,39 @@ def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-de
             copy_vector(job.zero, (out + slot * V4 + V3, job.b_n + panel * V1))
 
 
-@inlined
-def gru_after_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
-    h = job.h + (s & 1) * job.h_plane + first * job.row
-    h_out = job.h + (~s & 1) * job.h_plane + first * job.row
-    for panel in range(work.panel_0, work.panel_1):
-        at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
-        zrq = at + V1
-        multiply(3, job.zero, (rows, h, job.row, job.w_h + panel * job.H * V3, job.H, zrq, V4, zrq, V4))
-        unit = panel * V1
-        count = units_in(job, panel)
-        for m in range(rows):
-            row = m * job.row + unit
-            y = load_word(work.row_addresses + 8 * m) + unit
-            gru_after_unit(job.zero, (at + m * V4, h + row, h_out + row, y, count))
-        if job.saved:
+def make_gru_after_step(clip: bool) -> Any:
+    """The step with or without a clip: `clip` is a constant of the kernel."""
+
+    @inlined
+    def gru_after_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+        h = job.h + (s & 1) * job.h_plane + first * job.row
+        h_out = job.h + (~s & 1) * job.h_plane + first * job.row
+        for panel in range(work.panel_0, work.panel_1):
+            at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
+            zrq = at + V1
+            multiply(3, job.zero, (rows, h, job.row, job.w_h + panel * job.H * V3, job.H, zrq, V4, zrq, V4))
+            unit = panel * V1
+            count = units_in(job, panel)
             for m in range(rows):
-                saved = job.saved + saved_row(job, first + m, s) * job.saved_row + panel * V4
-                gru_after_save(job.zero, (at + m * V4, saved))
+                row = m * job.row + unit
+                y = load_word(work.row_addresses + 8 * m) + unit
+                if clip:
+                    gru_after_clip_unit(job.zero, (at + m * V4, h + row, h_out + row, y, count, job.limit))
+                else:
+                    gru_after_unit(job.zero, (at + m * V4, h + row, h_out + row, y, count))
+            if job.saved:
+                for m in range(rows):
+                    saved = job.saved + saved_row(job, first + m, s) * job.saved_row + panel * V4
+                    if clip:
+                        gru_after_clip_save(job.zero, (at + m * V4, saved))
+                    else:
+                        gru_after_save(job.zero, (at + m * V4, saved))
+
+    return gru_after_step
+
+
+gru_after_step = make_gru_after_step(clip=False)
+gru_after_clip_step = make_gru_after_step(clip=True)
 
 
 @inlined
@@ -236,41 +287,60 @@ def gru_before_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-d
             multiply(1, job.zero, (slots, x, x_row, w_n, job.I, b_n, 0, out_n, V2))
 
 
-@inlined
-def gru_before_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
-    h = job.h + (s & 1) * job.h_plane + first * job.row
-    h_out = job.h + (~s & 1) * job.h_plane + first * job.row
-    rh = job.rh + first * job.row
-    for panel in range(work.panel_0, work.panel_1):
-        at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
-        w = job.w_h + panel * job.H * V4
-        blocks = blocks_in(job, panel)
-        if blocks == 2:
-            multiply(4, job.zero, (rows, h, job.row, w, job.H, at, V4, at, V4))
-        else:
-            multiply(2, job.zero, (rows, h, job.row, w, job.H, at, V4, at, V4))
-        for m in range(rows):
-            for block in range(blocks):
-                row = m * job.row + panel * V2 + block * V1
-                gru_reset_unit(job.zero, (at + m * V4 + block * V2, h + row, rh + row))
-    meet(work)
-    for panel in range(work.panel_0, work.panel_1):
-        at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
-        at_n = work.slots_n + ((panel - work.panel_0) * work.capacity + slot) * V2
-        w_n = job.w_h_n + panel * job.H * V2
-        blocks = blocks_in(job, panel)
-        if blocks == 2:
-            multiply(2, job.zero, (rows, rh, job.row, w_n, job.H, at_n, V2, at_n, V2))
-        else:
-            multiply(1, job.zero, (rows, rh, job.row, w_n, job.H, at_n, V2, at_n, V2))
-        for m in range(rows):
-            for block in range(blocks):
-                unit = panel * V2 + block * V1
-                row = m * job.row + unit
-                y = load_word(work.row_addresses + 8 * m) + unit
-                zr = at + m * V4 + block * V2
-                n = at_n + m * V2 + block * V1
-                gru_before_unit(job.zero, (zr, n, h + row, h_out + row, y, units_in(job, 2 * panel + block)))
-                if job.saved:
-                    saved = job.saved + saved_row(job, first + m, s) * job.saved_row + (2 * panel + block) * V3
-                    gru_before_save(job.zero, (zr, n, saved))
+def make_gru_before_step(clip: bool) -> Any:
+    """The step with or without a clip: `clip` is a constant of the kernel."""
+
+    @inlined
+    def gru_before_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+        h = job.h + (s & 1) * job.h_plane + first * job.row
+        h_out = job.h + (~s & 1) * job.h_plane + first * job.row
+        rh = job.rh + first * job.row
+        for panel in range(work.panel_0, work.panel_1):
+            at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
+            w = job.w_h + panel * job.H * V4
+            blocks = blocks_in(job, panel)
+            if blocks == 2:
+                multiply(4, job.zero, (rows, h, job.row, w, job.H, at, V4, at, V4))
+            else:
+                multiply(2, job.zero, (rows, h, job.row, w, job.H, at, V4, at, V4))
+            for m in range(rows):
+                for block in range(blocks):
+                    row = m * job.row + panel * V2 + block * V1
+                    if clip:
+                        gru_clip_reset_unit(job.zero, (at + m * V4 + block * V2, h + row, rh + row, job.limit))
+                    else:
+                        gru_reset_unit(job.zero, (at + m * V4 + block * V2, h + row, rh + row))
+        meet(work)
+        for panel in range(work.panel_0, work.panel_1):
+            at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
+            at_n = work.slots_n + ((panel - work.panel_0) * work.capacity + slot) * V2
+            w_n = job.w_h_n + panel * job.H * V2
+            blocks = blocks_in(job, panel)
+            if blocks == 2:
+                multiply(2, job.zero, (rows, rh, job.row, w_n, job.H, at_n, V2, at_n, V2))
+            else:
+                multiply(1, job.zero, (rows, rh, job.row, w_n, job.H, at_n, V2, at_n, V2))
+            for m in range(rows):
+                for block in range(blocks):
+                    unit = panel * V2 + block * V1
+                    row = m * job.row + unit
+                    y = load_word(work.row_addresses + 8 * m) + unit
+                    zr = at + m * V4 + block * V2
+                    n = at_n + m * V2 + block * V1
+                    count = units_in(job, 2 * panel + block)
+                    if clip:
+                        gru_before_clip_unit(job.zero, (zr, n, h + row, h_out + row, y, count, job.limit))
+                    else:
+                        gru_before_unit(job.zero, (zr, n, h + row, h_out + row, y, count))
+                    if job.saved:
+                        saved = job.saved + saved_row(job, first + m, s) * job.saved_row + (2 * panel + block) * V3
+                        if clip:
+                            gru_before_clip_save(job.zero, (zr, n, saved))
+                        else:
+                            gru_before_save(job.zero, (zr, n, saved))
+
+    return gru_before_step
+
+
+gru_before_step = make_gru_before_step(clip=False)
+gru_before_clip_step = make_gru_before_step(clip=True)

@@ -21,18 +21,23 @@ LEAST_SLOTS = 32  # however large they are: W_x is read once a chunk
 
 KERNELS = {
     "lstm": kernels.lstm_forward,
+    "lstm_options": kernels.lstm_options_forward,
     "gru_before": kernels.gru_before_forward,
+    "gru_before_clip": kernels.gru_before_clip_forward,
     "gru_after": kernels.gru_after_forward,
+    "gru_after_clip": kernels.gru_after_clip_forward,
 }
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What one direction's forward pass leaves for its backward pass, at [t, b]: activated gates, and the LSTM's c."""
+    """What one direction's forward pass leaves for its backward pass, at [t, b]: gates, activated or, for a layer with
+    options, not yet; the LSTM's c; a projected layer's m = o * tanh(c)."""
 
     gates: Array  # (T * B, blocks * saved gates * lanes + a cache line)
     c: Array | None  # (T * B, blocks * lanes + a cache line)
+    m: Array | None  # the same
 
 
 class ForwardProgram:
@@ -51,8 +56,10 @@ class ForwardProgram:
                 records.set(d, c=records.room(batch * records.row))
             if spec.cell == "gru_before":
                 records.set(d, rh=records.room(batch * records.row))
+            if spec.proj_size:
+                records.set(d, m=records.room(batch * records.row))
         for work, share in zip(records.works, schedule.shares, strict=True):
-            records.kernel(work, KERNELS[spec.cell])
+            records.kernel(work, KERNELS[spec.variant])
             self._make_room(work, share, steps)
         self.use(weights)
 
@@ -71,7 +78,8 @@ class ForwardProgram:
         slot = max(panels * vectors * 4 * VECTOR_BYTES, inputs)
         cap = rows_at_once(rows, slot)
         capacity = max(cap, min(rows * steps, max(SLOT_BYTES // slot, LEAST_SLOTS) // cap * cap))
-        work["row_cap"], work["capacity"], work["panel"] = cap, capacity, vectors
+        work["row_cap"], work["capacity"] = cap, capacity
+        records.panels(work, share, vectors)
         work["slots"] = records.room(capacity * panels * 4 * records.lanes)
         if spec.cell == "gru_before":
             work["slots_n"] = records.room(capacity * panels * 2 * records.lanes)
@@ -81,21 +89,23 @@ class ForwardProgram:
 
     def keep(self) -> list[Kept]:
         """Makes the next run leave what the backward pass reads."""
-        records, cell = self.records, self.records.spec.cell
+        records, spec = self.records, self.records.spec
         kept = []
         for d in range(self.directions):
-            row = records.blocks * SAVED_GATES[cell] * records.lanes + VECTOR_BYTES // records.item
+            row = records.blocks * SAVED_GATES[spec.cell] * records.lanes + VECTOR_BYTES // records.item
             one = Kept(
-                aligned(self.rows * row, records.spec.dtype),
-                aligned(self.rows * records.row, records.spec.dtype) if cell == "lstm" else None,
+                aligned(self.rows * row, spec.dtype),
+                aligned(self.rows * records.row, spec.dtype) if spec.cell == "lstm" else None,
+                aligned(self.rows * records.row, spec.dtype) if spec.proj_size else None,
             )
-            records.set(d, saved=address(one.gates), saved_row=row * records.item, saved_c=address(one.c))
+            records.set(d, saved=address(one.gates), saved_row=row * records.item)
+            records.set(d, saved_c=address(one.c), saved_m=address(one.m))
             kept.append(one)
         return kept
 
     def keep_nothing(self) -> None:
         for d in range(self.directions):
-            self.records.set(d, saved=0, saved_c=0)
+            self.records.set(d, saved=0, saved_c=0, saved_m=0)
 
 
 class Pool:

@@ -3,9 +3,10 @@
 Both are NumPy records that kernels receive by address and read by field name. All fields are int64: sizes, byte addresses
 (0: absent) and byte strides. The job also carries a `zero` of the element type, which chooses the vectors.
 
-Sizes: T steps, B rows, I inputs, H units. Rows are counted in `order`: longest first, so that the rows still running at a
-step are always the first ones. A *panel* is a run of packed columns that one tile product makes: one vector of units with
-all its gates (LSTM, GRU reset after), two vectors of units (GRU reset before), four (back-propagated h).
+Sizes: T steps, B rows, I inputs, H units, P units of h (H but for a projected layer). Rows are counted in `order`: longest
+first, so that the rows still running at a step are always the first ones. A *panel* is a run of packed columns that one tile
+product makes: one vector of units with all its gates (LSTM, GRU reset after), two vectors of units (GRU reset before), four
+(back-propagated h, projected h).
 """
 
 from functools import cache
@@ -19,33 +20,36 @@ from .target import target
 VECTOR_BYTES = target().vector_bytes
 
 _JOB = (
-    *("T", "B", "I", "H", "lanes", "reverse"),
+    *("T", "B", "I", "H", "P", "lanes", "reverse"),
     # x[t, b, i] at x + t * x_t + b * x_b + i * x_i; y and dy alike, their units side by side
     *("x", "x_t", "x_b", "x_i", "y", "y_t", "y_b", "dy", "dy_t", "dy_b", "dx"),
     # per row of `order`: its index in the batch, and its number of steps (0: all rows have T, in the batch's order)
     *("order", "lengths"),
     # packed weights and biases; *_n: the candidate's, where it has a product of its own
     *("w_x", "w_h", "b", "w_x_n", "w_h_n", "b_n"),
-    # user arrays (B, H): initial and final state, and their gradients
-    *("h_0", "c_0", "h_n", "c_n", "state_b", "dh_n", "dc_n", "dh_0", "dc_0"),
-    # padded rows in `order`: h twice (read one, write the other), c, rh = r * h; their row stride
-    *("h", "h_plane", "c", "rh", "row"),
-    # for the backward pass, at [t, b]: activated gates; c; their strides of a (t, b) row
-    *("saved", "saved_row", "saved_c", "kept_row"),
+    # the projection; p_f p_i p_o, or 0; one vector of the clip, infinite without one; zeros, a panel of them
+    *("w_p", "peephole", "limit", "zeros"),
+    # user arrays (B, P) and (B, H): initial and final state, and their gradients; h's and c's stride of a row
+    *("h_0", "c_0", "h_n", "c_n", "h_b", "c_b", "dh_n", "dc_n", "dh_0", "dc_0"),
+    # padded rows in `order`: h twice (read one, write the other), c, rh = r * h, m = o * tanh(c); their row stride
+    *("h", "h_plane", "c", "rh", "m", "row"),
+    # for the backward pass, at [t, b]: activated gates; c; m; their strides of a (t, b) row
+    *("saved", "saved_row", "saved_c", "saved_m", "kept_row"),
     # gradients at [t, b] (rows of units: kept_row apart): of the gates that W_x saw; what W_hn alone saw (dq) or was fed (rh)
-    *("d_gates", "d_row", "dq", "fed"),
-    # gradients in `order`, rows padded: of h, c, r * h; of one step's gates, in two planes, those of n `step_n` bytes along
-    *("dh", "dc", "drh", "step", "step_plane", "step_row", "step_n"),
+    *("d_gates", "d_row", "dq", "fed", "saved_dh"),
+    # gradients in `order`, rows padded: of h, c, r * h, m; of h as it was before a step; of one step's gates, in two planes,
+    # those of n `step_n` bytes along
+    *("dh", "dc", "drh", "dm", "dh_step", "step", "step_plane", "step_row", "step_n"),
     # results: dW (gates * H, columns) with padded rows, db, db_hn; and the lengths by index in the batch, or 0
-    *("dw_x", "dw_x_row", "dw_h", "dw_h_row", "db", "db_hn", "gates", "batch_lengths"),
+    *("dw_x", "dw_x_row", "dw_h", "dw_h_row", "dw_p", "dw_p_row", "db", "db_hn", "d_peephole", "gates", "batch_lengths"),
 )
 
 JOB_WORD = {name: index for index, name in enumerate(_JOB)}
 
 _WORK = (
     *("job", "kernel"),
-    # its rows of `order`, taken row_cap at a time, and its panels
-    *("row_0", "row_1", "row_cap", "panel_0", "panel_1"),
+    # its rows of `order`, taken row_cap at a time, its panels, and the vectors of h that it makes
+    *("row_0", "row_1", "row_cap", "panel_0", "panel_1", "out_0", "out_1"),
     # room for the pre-activated gates of `capacity` (step, row) pairs, and for as many gathered rows of x
     *("slots", "slots_n", "gathered", "gathered_row", "capacity", "row_addresses", "panel"),
     # the barrier of the works that share rows: its flags, how many they are, which this is, meetings so far

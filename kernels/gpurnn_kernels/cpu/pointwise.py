@@ -39,7 +39,7 @@ def pointwise(emit: Callable[..., None]) -> Any:
     return intrinsic(function)
 
 
-def _load_units(v: Vectors, address: ir.Value, count: ir.Value) -> Vector:
+def load_user(v: Vectors, address: ir.Value, count: ir.Value) -> Vector:
     """From a user's array: whole vectors plainly, the last one lane by lane under a mask."""
     whole = v.builder.icmp_signed("==", count, INT64(v.lanes))
     with v.builder.if_else(whole, likely=True) as (then, otherwise):
@@ -55,7 +55,7 @@ def _load_units(v: Vectors, address: ir.Value, count: ir.Value) -> Vector:
     return Vector(v, value)
 
 
-def _store_units(v: Vectors, address: ir.Value, value: Vector, count: ir.Value) -> None:
+def store_user(v: Vectors, address: ir.Value, value: Vector, count: ir.Value) -> None:
     """Into a user's array: whole vectors plainly, the last one lane by lane under a mask."""
     whole = v.builder.icmp_signed("==", count, INT64(v.lanes))
     with v.builder.if_else(whole, likely=True) as (then, otherwise):
@@ -68,13 +68,13 @@ def _store_units(v: Vectors, address: ir.Value, value: Vector, count: ir.Value) 
 @pointwise
 def copy_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """One vector from a user's array into a padded one, zeros past its units."""
-    v.store(to, _load_units(v, source, count))
+    v.store(to, load_user(v, source, count))
 
 
 @pointwise
 def store_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """One vector from a padded array into a user's."""
-    _store_units(v, to, v.load(source), count)
+    store_user(v, to, v.load(source), count)
 
 
 @pointwise
@@ -104,7 +104,7 @@ def lstm_unit(v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, y: ir.Va
     h, c_new = CELLS.lstm_cell(*(v.load(slot, gate) for gate in range(4)), v.load(c))
     v.store(c, c_new)
     v.store(h_out, h)
-    _store_units(v, y, h, count)
+    store_user(v, y, h, count)
 
 
 @pointwise
@@ -127,7 +127,7 @@ def gru_before_unit(
 ) -> None:
     h_new = CELLS.gru_update(v.load(slot, 0), v.load(slot_n), v.load(h))
     v.store(h_out, h_new)
-    _store_units(v, y, h_new, count)
+    store_user(v, y, h_new, count)
 
 
 @pointwise
@@ -142,7 +142,7 @@ def gru_after_unit(v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, y: 
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
     h_new = CELLS.gru_update(z, CELLS.gru_candidate(r, q, n_x), v.load(h))
     v.store(h_out, h_new)
-    _store_units(v, y, h_new, count)
+    store_user(v, y, h_new, count)
 
 
 @pointwise
@@ -187,7 +187,7 @@ def gru_after_unit_grad(
 ) -> None:
     """gates: dz_ dr_ dn_, what W_x saw; step: dz_ dr_ dq, what W_h saw; dq_out: dq."""
     z, r, n, q = (v.load(saved, gate) for gate in range(4))
-    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, _load_units(v, h_prev, count), v.load(dh))
+    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, load_user(v, h_prev, count), v.load(dh))
     dr, dq = CELLS.gru_candidate_grad(r, q, dn)
     for gate, value in enumerate((dz, dr, dn)):
         v.store(gates, value, gate)
@@ -211,7 +211,7 @@ def gru_before_unit_grad(
 ) -> None:
     """First half: dz_ and dn_; drh starts at zero for the product W_hn^T dn_."""
     z, n = v.load(saved, 0), v.load(saved, 2)
-    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, _load_units(v, h_prev, count), v.load(dh))
+    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, load_user(v, h_prev, count), v.load(dh))
     v.store(step_zr, dz, 0)
     v.store(step_n, dn)
     v.store(gates, dz, 0)
@@ -234,7 +234,7 @@ def gru_reset_unit_grad(
 ) -> None:
     """Second half: dr_, and rh = r * h_prev for the gradient of W_hn."""
     r = v.load(saved, 1)
-    previous = _load_units(v, h_prev, count)
+    previous = load_user(v, h_prev, count)
     dr, dh_prev = CELLS.gru_reset_grad(r, previous, v.load(drh))
     v.store(step_zr, dr, 1)
     v.store(gates, dr, 1)
@@ -245,4 +245,4 @@ def gru_reset_unit_grad(
 @pointwise
 def add_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """Adds one vector of a user's array into a padded one."""
-    v.store(to, v.load(to) + _load_units(v, source, count))
+    v.store(to, v.load(to) + load_user(v, source, count))

@@ -10,8 +10,9 @@ from .barrier import LINE, SPINS, YIELD_ADDRESS
 from .compile import kernel_address
 from .job import JOB_WORD, VECTOR_BYTES, WORK, job_dtype
 from .packing import aligned, aligned_zeros
-from .schedule import Share
+from .schedule import Share, cut
 from .team import TEAMS, run_alone
+from .weights import BACK
 
 ROWS_BYTES = 1 << 20  # that one step of a block of rows may take in a kernel's scratch memory
 ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6 and of 8
@@ -38,6 +39,7 @@ class Records:
         self.item = spec.dtype.itemsize
         self.lanes = VECTOR_BYTES // self.item
         self.blocks = -(-spec.hidden_size // self.lanes)
+        self.out_blocks = -(-spec.output_size // self.lanes)
         # a cache line more than the units: rows of a power of two bytes would fall on the same lines of the cache
         self.row = self.blocks * self.lanes + LINE // self.item
         self.jobs = np.zeros(directions, job_dtype(spec.dtype.name))
@@ -63,6 +65,15 @@ class Records:
                 self._flags[share.direction] = self.hold(flags)
             work["flags"] = self._flags[share.direction]
 
+    def panels(self, work: Any, share: Share, vectors: int) -> None:
+        """Panels are `vectors` vectors of units; the work makes these of h too, but for a projected layer."""
+        work["panel"] = vectors
+        if not self.spec.proj_size:
+            work["out_0"], work["out_1"] = share.panel_0 * vectors, min(share.panel_1 * vectors, self.blocks)
+        else:
+            bounds = cut(-(-self.out_blocks // BACK), share.members)[share.member :]
+            work["out_0"], work["out_1"] = bounds[0] * BACK, min(bounds[1] * BACK, self.out_blocks)
+
     def kernel(self, work: Any, function: Any) -> None:
         work["kernel"] = kernel_address(function, self.spec.dtype.name)
 
@@ -84,8 +95,9 @@ class Records:
     def sizes(self, direction: int, spec: Spec, steps: int, batch: int) -> None:
         """What every job holds."""
         row = self.row * self.item
-        self.set(direction, T=steps, B=batch, I=spec.input_size, H=spec.hidden_size, lanes=self.lanes)
-        self.set(direction, reverse=spec.reverse, gates=spec.gates, state_b=spec.hidden_size * self.item)
+        self.set(direction, T=steps, B=batch, I=spec.input_size, H=spec.hidden_size, P=spec.output_size, lanes=self.lanes)
+        self.set(direction, h_b=spec.output_size * self.item, c_b=spec.hidden_size * self.item)
+        self.set(direction, reverse=spec.reverse, gates=spec.gates)
         self.set(direction, row=row, h_plane=batch * row, kept_row=row)
 
     def run(self) -> None:

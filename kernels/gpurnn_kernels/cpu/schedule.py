@@ -67,8 +67,8 @@ def _tile_cycles(rows: int, machine: Target) -> float:
 
 def step_cycles(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
     """Rough cost of one step: `rows` rows x `vectors` vectors of units."""
-    depth = spec.hidden_size + spec.input_size
-    return vectors * (spec.gates * depth * _tile_cycles(rows, machine) + _UNIT * rows)
+    depth = spec.gates * (spec.output_size + spec.input_size) + spec.proj_size
+    return vectors * (depth * _tile_cycles(rows, machine) + _UNIT * rows)
 
 
 def schedule(
@@ -108,7 +108,7 @@ def cut_by_steps(lengths: Array, parts: int) -> list[int]:
 def _choose(spec: Spec, batch: int, panels: int, vectors: int, crew: int, machine: Target) -> tuple[Split, str]:
     if crew == 1:
         return "one", "one thread"
-    meetings = 2 if spec.cell == "gru_before" else 1
+    meetings = 2 if spec.cell == "gru_before" or spec.proj_size else 1
     costs: dict[Split, float] = {"one": step_cycles(spec, batch, panels * vectors, machine)}
     if batch > 1:
         costs["rows"] = step_cycles(spec, -(-batch // crew), panels * vectors, machine)

@@ -99,6 +99,15 @@ class Vectors:
         more = self.builder.fcmp_unordered(">", a.value, b.value)
         return Vector(self, self.builder.select(more, a.value, b.value))
 
+    def clamp(self, a: Vector, limit: Vector) -> Vector:
+        """To [-limit, limit]; NaN comes through."""
+        return self.minimum(self.maximum(a, self.negative(limit)), limit)
+
+    def inside(self, gradient: Vector, a: Vector, limit: Vector) -> Vector:
+        """The gradient where |a| <= limit or NaN, else zero."""
+        kept = self.builder.fcmp_unordered("<=", self.absolute(a).value, limit.value)
+        return Vector(self, self.builder.select(kept, gradient.value, self.zero().value))
+
     def negative(self, a: Vector) -> Vector:
         return Vector(self, self.builder.fneg(a.value))
 

@@ -9,6 +9,7 @@ KERNELS = (
     *forward_pass.KERNELS.values(),
     *backward_pass.KERNELS.values(),
     kernels.all_weight_gradients,
+    kernels.lstm_options_weight_gradients,
     kernels.all_input_gradients,
 )
 

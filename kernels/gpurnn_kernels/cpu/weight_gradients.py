@@ -1,6 +1,6 @@
 """dW_x, dW_h, db and dx: large products over all T * B rows at once, run after the recurrence.
 
-    dW[unit, column] = sum over (t, b) of d_gates[t, b, unit] * source[t, b, column]      source: x, h_prev or r * h_prev
+    dW[unit, column] = sum over (t, b) of d_gates[t, b, unit] * source[t, b, column]      source: x, h_prev, r * h_prev
     dx[t, b] = d_gates[t, b] W_x
 
 Threads share dW out by units and dx by rows; every sum runs over the rows in one order: the same bits for any number of
@@ -16,7 +16,7 @@ from .tiles import multiply_transposed
 
 DEPTH = 256  # rows of a packed source panel
 
-X, H_PREV, FED = 0, 1, 2  # sources
+X, H_PREV, FED, M = 0, 1, 2, 3  # sources
 
 
 @inlined
@@ -29,9 +29,11 @@ def source_row(job, source, t, b):  # type: ignore[no-untyped-def]
         return job.x + t * job.x_t + b * job.x_b
     if source == FED:
         return job.fed + (t * job.B + b) * job.kept_row
+    if source == M:
+        return job.saved_m + (t * job.B + b) * job.kept_row
     before = t + 1 if job.reverse else t - 1
     if before < 0 or before >= steps:
-        return job.h_0 + b * job.state_b
+        return job.h_0 + b * job.h_b
     return job.y + before * job.y_t + b * job.y_b
 
 
@@ -52,9 +54,11 @@ def pack_source(job, packed, source, columns, start, depth, panel, width):  # ty
 
 
 @called
-def add_products(job, work, source, columns, d, d_row, d_block, first_gate, gates, dw, dw_row):  # type: ignore[no-untyped-def]
-    """Adds to the rows of dW that belong to `gates` gates of this work's units. d: their gradients in block 0, first gate;
-    d_block: bytes from block to block."""
+def add_products(  # type: ignore[no-untyped-def]
+    job, work, source, columns, d, d_row, d_block, first_gate, gates, dw, dw_row, size, block_0, block_1
+):
+    """Adds to the rows of dW (all gates * size, columns) that belong to `gates` gates of some blocks of units. d: their
+    gradients in block 0, first gate; d_block: bytes from block to block."""
     vectors = -(-columns // job.lanes)
     item = V1 // job.lanes
     for start in range(0, job.T * job.B, DEPTH):
@@ -63,11 +67,11 @@ def add_products(job, work, source, columns, d, d_row, d_block, first_gate, gate
             width = min(4, vectors - 4 * panel)
             w = work.slots
             pack_source(job, w, source, columns, start, depth, panel, width)
-            for block in range(work.panel_0, work.panel_1):
-                units = units_in(job, block)
+            for block in range(block_0, block_1):
+                units = min(job.lanes, size - block * job.lanes)
                 for gate in range(gates):
                     a = d + start * d_row + block * d_block + gate * V1
-                    out = dw + ((first_gate + gate) * job.H + block * job.lanes) * dw_row + panel * 4 * job.lanes * item
+                    out = dw + ((first_gate + gate) * size + block * job.lanes) * dw_row + panel * 4 * job.lanes * item
                     if width == 4:
                         multiply_transposed(4, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
                     elif width == 3:
@@ -105,7 +109,7 @@ def weight_gradients(job, work):  # type: ignore[no-untyped-def]
         source, columns, d, d_row, d_block = X, job.I, job.d_gates, job.d_row, job.gates * V1
         first_gate, gates, dw, dw_row = 0, job.gates, job.dw_x, job.dw_x_row
         if term > 0:
-            source, columns, dw, dw_row = H_PREV, job.H, job.dw_h, job.dw_h_row
+            source, columns, dw, dw_row = H_PREV, job.P, job.dw_h, job.dw_h_row
             if split:
                 gates = 2
         if term == 2:
@@ -114,7 +118,9 @@ def weight_gradients(job, work):  # type: ignore[no-untyped-def]
                 d, d_row, d_block = job.dq, job.kept_row, V1
             else:
                 source, d = FED, job.d_gates + 2 * V1
-        add_products(job, work, source, columns, d, d_row, d_block, first_gate, gates, dw, dw_row)
+        add_products(
+            job, work, source, columns, d, d_row, d_block, first_gate, gates, dw, dw_row, job.H, work.panel_0, work.panel_1
+        )
     if job.db:
         sum_rows(job, work, job.d_gates, job.d_row, job.gates * V1, job.gates, job.db)
     if job.db_hn:

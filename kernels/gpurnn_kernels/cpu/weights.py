@@ -2,11 +2,13 @@
 
 from functools import cached_property
 
+import numpy as np
+
 from ..spec import Array, Parameters, Spec
-from .packing import aligned_zeros, pack_bias, pack_gates, pack_transposed
+from .packing import aligned, aligned_zeros, pack_bias, pack_gates, pack_transposed
 from .target import target
 
-BACK = 4  # vectors in a panel of the backward products
+BACK = 4  # vectors in a panel of the backward products, and of the projection
 
 
 class Weights:
@@ -28,7 +30,31 @@ class Weights:
         return pack_transposed(self.parameters[name], gates, self.spec.hidden_size, self.lanes, BACK)
 
     @cached_property
+    def _options(self) -> dict[str, Array]:
+        """What the layers with options have besides, the same in both passes."""
+        if self.spec.variant == self.spec.cell:
+            return {}
+        limit = aligned(self.lanes, self.spec.dtype)
+        limit[:] = np.inf if self.spec.clip is None else self.spec.clip
+        found = {"limit": limit, "zeros": aligned_zeros(BACK * self.lanes, self.spec.dtype)}
+        return found | ({"peephole": self._bias("peephole", (0, 1, 2))} if self.spec.peepholes else {})
+
+    def _projection(self) -> dict[str, Array]:
+        if not self.spec.proj_size:
+            return {}
+        return {"w_p": pack_gates(self.parameters["W_p"], (0,), self.spec.proj_size, self.lanes, BACK)}
+
+    def _projection_back(self) -> dict[str, Array]:
+        if not self.spec.proj_size:
+            return {}
+        return {"w_p": pack_transposed(self.parameters["W_p"], (0,), self.spec.proj_size, self.lanes, BACK)}
+
+    @cached_property
     def forward(self) -> dict[str, Array]:
+        return self._cell() | self._options | self._projection()
+
+    def _cell(self) -> dict[str, Array]:
+        """Of the forward pass, what every layer of this cell has."""
         if self.spec.cell == "lstm":
             every = (0, 1, 2, 3)
             return {"w_x": self._gates("W_x", every), "w_h": self._gates("W_h", every), "b": self._bias("b", every)}
@@ -55,6 +81,9 @@ class Weights:
 
     @cached_property
     def backward(self) -> dict[str, Array]:
+        return self._cell_back() | self._options | self._projection_back()
+
+    def _cell_back(self) -> dict[str, Array]:
         every = tuple(range(self.spec.gates))
         zeros = {"b": aligned_zeros(BACK * self.lanes, self.spec.dtype)}
         if self.spec.cell == "gru_before":

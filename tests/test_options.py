@@ -1,0 +1,502 @@
+"""Layers with proj_size, peepholes, clip and input_forget: against the reference, finite differences of it, PyTorch and ONNX
+Runtime; the promises hold for them too."""
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from helpers import (
+    GRADIENTS,
+    LAYERS,
+    OUTPUTS,
+    Floats,
+    Problem,
+    assert_gradients_near,
+    assert_near,
+    assert_same_bits,
+    leaves,
+    new_layer,
+    row_of,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import Options, packed, parts
+from test_reference import finite_difference, from_torch, to_torch
+
+import gpurnn
+from gpurnn_kernels.cpu import forward_pass, records, schedule
+from gpurnn_kernels.cpu.team import TEAMS
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "peepholes": ("lstm", {"peepholes": True}),
+    "clip": ("lstm", {"clip": 0.4}),
+    "input_forget": ("lstm", {"input_forget": True}),
+    "proj_size": ("lstm", {"proj_size": 3}),
+    "no projection": ("lstm", {"peepholes": True, "clip": 0.4, "input_forget": True}),
+    "all": ("lstm", {"proj_size": 5, "peepholes": True, "clip": 0.4, "input_forget": True}),
+    "gru clip": ("gru", {"clip": 0.4}),
+    "gru_after clip": ("gru_after", {"clip": 0.4}),
+}
+LSTMS = [name for name, (cell, _) in KINDS.items() if cell == "lstm"]
+every_kind = pytest.mark.parametrize("kind", KINDS)
+every_dtype = pytest.mark.parametrize("dtype", OUTPUTS)
+
+
+class OptionProblem(Problem):
+    """A problem whose h may be narrower than H, and whose gates' inputs lie on both sides of the clip."""
+
+    def __init__(self, kind: str, T: int = 5, B: int = 3, I: int = 4, H: int = 7, **more: Any) -> None:
+        cell, options = KINDS[kind]
+        super().__init__(cell, T, B, I, H, **{**options, **more})
+        rng = np.random.default_rng(1)
+        rows = more.get("num_layers", 1) * (D := 2 if more.get("bidirectional") else 1)
+        P = self.options.get("proj_size") or H
+
+        def draw(*shape: int) -> Floats:
+            return rng.standard_normal(shape).astype(self.x.dtype)
+
+        self.dy = draw(T, B, D * P)
+        self.state, self.dstate = (
+            packed([draw(rows, B, size) for size in (P, H)[: reference.CELLS[cell].states]]) for _ in range(2)
+        )
+        if self.lengths is not None:
+            self.dy[self.past] = np.nan
+
+
+def check(p: OptionProblem, dtype: str) -> None:
+    y, state = p.run()
+    assert {a.dtype.name for a in leaves((y, state))} == {dtype}
+    assert_near((y, state), p.expected(), OUTPUTS[dtype])
+    if p.lengths is not None:
+        assert np.all(y[p.past] == 0)
+
+
+def check_gradients(p: OptionProblem, dtype: str) -> None:
+    assert_gradients_near(p.gradients(), p.expected_gradients(), GRADIENTS[dtype])
+
+
+# Against the reference
+
+
+@every_kind
+@every_dtype
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("lengths", [None, [2, 0, 7, 5, 7, 1]], ids=["full", "ragged"])
+def test_layers(kind: str, dtype: str, layer: str, lengths: list[int] | None) -> None:
+    p = OptionProblem(kind, 7, 6, 9, 21, dtype=dtype, lengths=lengths, **LAYERS[layer])
+    check(p, dtype)
+    check_gradients(p, dtype)
+
+
+@every_kind
+@every_dtype
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 6), (5, 13, 40, 33), (33, 1, 40, 64), (3, 50, 3, 20), (0, 2, 5, 7), (5, 0, 5, 7)])
+def test_sizes(kind: str, dtype: str, sizes: tuple[int, int, int, int]) -> None:
+    p = OptionProblem(kind, *sizes, dtype=dtype)
+    check(p, dtype)
+    check_gradients(p, dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize(("H", "P"), [(2, 1), (40, 16), (40, 39), (130, 64), (130, 65), (300, 129)])
+def test_projections(dtype: str, H: int, P: int) -> None:
+    for B in (1, 9):
+        p = OptionProblem("all", 6, B, 5, H, dtype=dtype, proj_size=P, num_layers=2)
+        check(p, dtype)
+        check_gradients(p, dtype)
+
+
+@every_kind
+def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What large layers do, at a small size."""
+    monkeypatch.setattr(records, "ROWS_BYTES", 1)
+    monkeypatch.setattr(forward_pass, "SLOT_BYTES", 1)
+    for lengths in (None, [*range(12)] * 5):
+        p = OptionProblem(kind, 11, 60, 5, 33, lengths=lengths)
+        check(p, "float32")
+        check_gradients(p, "float32")
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(data=st.data())
+def test_any_combination(data: st.DataObject) -> None:
+    T, B = (data.draw(st.integers(0, 7)) for _ in range(2))
+    I, H = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 40))
+    options = {
+        "peepholes": data.draw(st.booleans()),
+        "input_forget": data.draw(st.booleans()),
+        "clip": data.draw(st.none() | st.floats(0.1, 2)),
+        "proj_size": data.draw(st.integers(0, H - 1)),
+        **LAYERS[data.draw(st.sampled_from(sorted(LAYERS)))],
+    }
+    dtype = data.draw(st.sampled_from(sorted(OUTPUTS)))
+    lengths = data.draw(st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B))
+    p = OptionProblem("all", T, B, I, H, dtype=dtype, lengths=lengths, **options)
+    check(p, dtype)
+    check_gradients(p, dtype)
+
+
+@every_kind
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_inf_stay_in_their_row(kind: str, bad: float) -> None:
+    p = OptionProblem(kind, 6, 9, 5, 17)
+    clean, _ = p.run()
+    p.x[3, 4, 2] = bad
+    y, _ = p.run()
+    others = np.arange(9) != 4
+    assert_same_bits(y[:, others], clean[:, others])
+    assert_same_bits(y[:3], clean[:3])
+    assert np.isnan(y[3:, 4]).all() == bool(np.isnan(bad))
+
+
+@pytest.mark.parametrize("kind", ["clip", "proj_size"])
+def test_an_infinite_c_goes_as_in_a_plain_layer(kind: str) -> None:
+    """No peephole: none of weight zero either, which would make it NaN."""
+    p = OptionProblem(kind)
+    p.state[1][0, 0, 0] = np.inf
+    y, (_, c_n) = p.run()
+    assert c_n[0, 0, 0] == np.inf
+    assert np.isfinite(y).all()
+
+
+def test_a_clip_that_clips_nothing() -> None:
+    for cell in reference.CELLS:
+        p = Problem(cell)
+        clipped = new_layer(cell, *p.sizes, clip=1e9)
+        clipped.load_params(p.params)
+        assert_near(clipped(p.x, p.state), p.layer(p.x, p.state), 1e-6)
+
+
+def test_coupled_gates_ignore_the_forget_gate() -> None:
+    p = OptionProblem("all", bidirectional=True)
+    expected, grads = p.run(), p.gradients()
+    H = p.sizes[1]
+    for name, a in p.params.items():
+        if not name.endswith("W_p"):
+            assert np.all(grads[name][:H] == 0)
+            a[:H] = 7
+    p.layer.load_params(p.params)
+    assert_same_bits(p.run(), expected)
+    assert_same_bits(p.gradients(), grads)
+
+
+# The reference itself
+
+
+@every_kind
+@pytest.mark.parametrize("layer", [{}, {"num_layers": 2, "bidirectional": True}], ids=["forward", "stacked-both"])
+@pytest.mark.parametrize("lengths", [None, [2, 5, 0]], ids=["full", "ragged"])
+def test_the_references_gradients(kind: str, layer: dict[str, Any], lengths: list[int] | None) -> None:
+    """Against finite differences; no gate's input lies so near the clip that a difference would cross it."""
+    p = OptionProblem(kind, 5, 3, 3, 7, dtype="float64", lengths=lengths, **layer)
+    x, dy = (np.nan_to_num(a) for a in (p.x, p.dy))
+
+    def loss() -> float:
+        y, last = reference.forward(p.cell, p.params, x, p.state, lengths, **p.options)
+        return float(np.sum(dy * y) + sum(np.sum(d * s) for d, s in zip(parts(p.dstate), parts(last), strict=True)))
+
+    grads = reference.gradients(p.cell, p.params, x, dy, p.dstate, p.state, lengths, **p.options)
+    inputs = [x, *parts(p.state), *p.params.values()]
+    analytic = [grads.x, *parts(grads.state), *grads.params.values()]
+    largest = max(float(np.linalg.norm(a)) for a in analytic)
+    for name, a, grad in zip(
+        ["x", "h_0", "c_0"][: len(inputs) - len(p.params)] + list(p.params), inputs, analytic, strict=True
+    ):
+        expected = finite_difference(loss, a, 1e-6)
+        assert np.linalg.norm(grad - expected) <= 1e-7 * largest, name
+
+
+def test_the_clip_is_met_on_both_sides() -> None:
+    """In the problems above some gates are clipped and some are not."""
+    for kind, (cell, options) in KINDS.items():
+        if "clip" in options:
+            p = OptionProblem(kind)
+            a = p.x @ p.params["layers.0.W_x"].T
+            assert 0.05 < np.mean(np.abs(a) > options["clip"]) < 0.95, (kind, cell)
+
+
+# PyTorch
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@every_dtype
+@pytest.mark.parametrize("layer", ["forward", "both", "stacked", "stacked-both", "no-bias", "batch-first-both"])
+@pytest.mark.parametrize("lengths", [None, [2, 9, 1, 4]], ids=["full", "ragged"])
+def test_projected_layers_against_torch(dtype: str, layer: str, lengths: list[int] | None) -> None:
+    torch = pytest.importorskip("torch")
+    p = OptionProblem("proj_size", 9, 4, 11, 35, dtype=dtype, lengths=lengths, proj_size=17, **LAYERS[layer])
+    options = {"batch_first": p.batch_first, "bias": p.layer.bias, **p.options}
+    module = torch.nn.LSTM(*p.sizes, dtype=getattr(torch, dtype), **options)
+    theirs = dict(module.named_parameters())
+    names = {name: torch_name(name) for name in p.params}
+    with torch.no_grad():
+        for target in theirs.values():
+            target.zero_()
+        for name, value in p.params.items():
+            theirs[names[name]].copy_(torch.tensor(value if name.endswith("W_p") else to_torch("lstm", value)))
+    x = torch.tensor(p.laid_out(np.nan_to_num(p.x)), requires_grad=True)
+    first = [torch.tensor(s, requires_grad=True) for s in parts(p.state)]
+    if lengths is None:
+        y, last = module(x, packed(first))
+    else:
+        utilities = torch.nn.utils.rnn
+        ragged = utilities.pack_padded_sequence(x, lengths, batch_first=p.batch_first, enforce_sorted=False)
+        y, last = module(ragged, packed(first))
+        y, _ = utilities.pad_packed_sequence(y, batch_first=p.batch_first, total_length=9)
+    ends = zip(last, parts(p.dstate), strict=True)
+    loss = (y * torch.tensor(p.laid_out(np.nan_to_num(p.dy)))).sum() + sum((s * torch.tensor(d)).sum() for s, d in ends)
+    loss.backward()
+    y, state = p.laid_out(y.detach().numpy()), packed([s.detach().numpy() for s in last])
+    assert_near(p.run(), (y, state), 2 * OUTPUTS[dtype])
+    expected = {"x": p.laid_out(x.grad.numpy()), "h_0": first[0].grad.numpy(), "c_0": first[1].grad.numpy()}
+    for name in p.params:
+        grad = theirs[names[name]].grad.numpy()
+        expected[name] = grad if name.endswith("W_p") else from_torch("lstm", grad)
+    assert_gradients_near(p.gradients(), expected, GRADIENTS[dtype])
+
+
+def torch_name(name: str) -> str:
+    """From "layers.1.reverse.W_p" to "weight_hr_l1_reverse"."""
+    _, l, *reverse, kind = name.split(".")
+    head = {"W_x": "weight_ih", "W_h": "weight_hh", "b": "bias_ih", "W_p": "weight_hr"}[kind]
+    return f"{head}_l{l}{'_reverse' if reverse else ''}"
+
+
+# ONNX Runtime
+
+
+def onnx_rows(cell: str, a: Floats) -> Floats:
+    """Our order of gates to ONNX's: i o f c | z r h, its z in the opposite sense."""
+    if cell == "lstm":
+        f, i, o, g = np.split(a, 4)
+        return np.concatenate([i, o, f, g])
+    z, r, n = np.split(a, 3)
+    return np.concatenate([-z, r, n])
+
+
+ONNX_KINDS = [
+    {"cell": cell, "clip": clip, **more}
+    for clip in (None, 0.4, 1.5)
+    for cell, more in [
+        *(("lstm", {"peepholes": p, "input_forget": c}) for p in (False, True) for c in (False, True)),
+        ("gru", {}),
+        ("gru_after", {}),
+    ]
+]
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("kind", ONNX_KINDS, ids=str)
+def test_against_onnx_runtime(kind: dict[str, Any], direction: str) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    cell = kind["cell"]
+    options = {name: value for name, value in kind.items() if name != "cell"}
+    more = {} if direction == "forward" else {direction: True}
+    p = Problem(cell, 9, 4, 5, 12, lengths=[9, 1, 4, 7], **options, **more)
+    p.x = 3 * np.nan_to_num(p.x)
+    y, last = run_onnx(p, direction, options)
+    assert_near(p.run(), (y, last), OUTPUTS["float32"])
+
+
+def run_onnx(p: Problem, direction: str, options: dict[str, Any]) -> tuple[Floats, Any]:
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    H = p.sizes[1]
+    inputs = {"X": p.x, **onnx_weights(p, H), "lengths": np.array(p.lengths, np.int32)}
+    inputs |= dict(zip(("h_0", "c_0"), parts(p.state), strict=False))
+    order = ["X", "W", "R", "B", "lengths", "h_0", *(["c_0"] if p.cell == "lstm" else []), *(["P"] if "P" in inputs else [])]
+    attributes: dict[str, Any] = {"hidden_size": H, "direction": direction}
+    if options.get("clip"):
+        attributes["clip"] = options["clip"]
+    if p.cell == "lstm":
+        attributes["input_forget"] = int(options["input_forget"])
+    else:
+        attributes["linear_before_reset"] = int(p.cell == "gru_after")
+    outputs = ["Y", "h_n", *(["c_n"] if p.cell == "lstm" else [])]
+    node = helper.make_node("LSTM" if p.cell == "lstm" else "GRU", order, outputs, **attributes)
+    kinds = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}
+    declared = [helper.make_tensor_value_info(name, kinds[inputs[name].dtype], inputs[name].shape) for name in order]
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    graph = helper.make_graph([node], "one", declared, results)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    y, *last = session.run(None, inputs)
+    return y.transpose(0, 2, 1, 3).reshape(*p.x.shape[:2], -1), packed(last)
+
+
+def onnx_weights(p: Problem, H: int) -> dict[str, Floats]:
+    """W, R, B (D, 8*H or 6*H) and, with peepholes, P."""
+    directions = sorted({name[: name.rindex(".") + 1] for name in p.params}, key=lambda prefix: "reverse" in prefix)
+    found: dict[str, list[Floats]] = {"W": [], "R": [], "B": [], "P": []}
+    for prefix in directions:
+        b = onnx_rows(p.cell, p.params[prefix + "b"])
+        second = np.zeros_like(b)
+        if p.cell == "gru_after":
+            second[2 * H :] = p.params[prefix + "b_hn"]
+        found["W"].append(onnx_rows(p.cell, p.params[prefix + "W_x"]))
+        found["R"].append(onnx_rows(p.cell, p.params[prefix + "W_h"]))
+        found["B"].append(np.concatenate([b, second]))
+        if prefix + "peephole" in p.params:
+            p_f, p_i, p_o = np.split(p.params[prefix + "peephole"], 3)
+            found["P"].append(np.concatenate([p_i, p_o, p_f]))
+    return {name: np.stack(arrays) for name, arrays in found.items() if arrays}
+
+
+# The promises
+
+
+@pytest.fixture
+def _threads_work_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a busy machine, where calls would keep to one thread."""
+    monkeypatch.setattr(type(TEAMS), "rested", lambda _: True)
+
+
+@pytest.mark.usefixtures("_threads_work_together")
+@every_kind
+@every_dtype
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_do_not_depend_on_the_batch(kind: str, dtype: str, threads: int) -> None:
+    gpurnn.set_num_threads(threads)
+    p = OptionProblem(kind, 4, 65, 19, 41, dtype=dtype)
+    y, state = p.run()
+    for n in (1, 2, 3, 5, 6, 7, 8, 12, 13, 33, 64):
+        for first in (0, 65 - n):
+            rows = slice(first, first + n)
+            assert_same_bits(p.layer(p.x[:, rows], row_of(p.state, rows)), (y[:, rows], row_of(state, rows)))
+
+
+def everything(p: Problem) -> Any:
+    """The arrays of calls and gradients, from a layer that has not run before."""
+    p = copy.deepcopy(p)
+    x = p.laid_out(p.x)
+    return *p.run(), p.gradients(), *[p.layer(x, None, p.lengths) for _ in range(3)]
+
+
+@pytest.mark.usefixtures("_threads_work_together")
+@every_kind
+@every_dtype
+@pytest.mark.parametrize("split", ["one", "rows", "units"])
+@pytest.mark.parametrize("B", [1, 13])
+def test_every_way_to_share_the_work(kind: str, dtype: str, split: str, B: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for options in ("forward", "stacked-reverse", "both"):
+        for lengths in (None, [5, 0, 4, 4, 1, 2, 5, 3, 3, 0, 1, 5, 5][:B]):
+            wide = {"proj_size": 150} if "proj_size" in KINDS[kind][1] else {}
+            p = OptionProblem(kind, 5, B, 13, 200, dtype=dtype, lengths=lengths, **LAYERS[options], **wide)
+            gpurnn.set_num_threads(1)
+            expected = everything(p)
+            with monkeypatch.context() as forced:
+                forced.setattr(schedule, "_choose", lambda *_: (split, f"forced: {split}"))
+                for threads in (2, 3, 5):
+                    gpurnn.set_num_threads(threads)
+                    assert f"forced: {split}" in str(p.layer.plan(p.x, lengths))
+                    assert_same_bits(everything(p), expected)
+
+
+@pytest.mark.usefixtures("_threads_work_together")
+@every_kind
+@pytest.mark.parametrize("B", [1, 5, 26])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_stream_gives_what_a_call_gives(kind: str, B: int, threads: int) -> None:
+    gpurnn.set_num_threads(threads)
+    p = OptionProblem(kind, 5, B, 13, 70, num_layers=2)
+    y, state = p.run()
+    stream = p.layer.stream(B, p.state)
+    out = np.full_like(y[0], np.nan)
+    for t, x_t in enumerate(p.x):
+        if t % 2:
+            assert stream.step(x_t, out=out) is out
+            assert_same_bits(out, y[t])
+        else:
+            assert_same_bits(stream.step(x_t), y[t])
+    assert_same_bits(stream.state, state)
+    stream.reset()
+    assert all(np.all(s == 0) for s in leaves(stream.state))
+
+
+# What a user sees
+
+
+@every_kind
+def test_copies_and_files(kind: str, tmp_path: Path) -> None:
+    p = OptionProblem(kind, num_layers=2, bidirectional=True)
+    expected = p.run()
+    p.layer.save(tmp_path / "layer.safetensors")
+    for other in (gpurnn.load(tmp_path / "layer.safetensors"), pickle.loads(pickle.dumps(p.layer)), copy.deepcopy(p.layer)):
+        assert repr(other) == repr(p.layer)
+        assert_same_bits(dict(other.params), dict(p.layer.params))
+        p.layer = other
+        assert_same_bits(p.run(), expected)
+
+
+@every_kind
+def test_attributes_repr_and_plan(kind: str) -> None:
+    cell, options = KINDS[kind]
+    layer = new_layer(cell, 3, 9, **options)
+    for name, value in options.items():
+        assert getattr(layer, name) == value
+        assert f"{name}={value}" in repr(layer)
+    names = {"lstm": "lstm_options_forward", "gru": "gru_before_clip_forward", "gru_after": "gru_after_clip_forward"}
+    plain = kind == "input_forget"  # the plain kernels, on parameters that say f = 1 - i
+    assert ("lstm_forward" if plain else names[cell]) in str(layer.plan(np.zeros((4, 2, 3), np.float32)))
+
+
+def test_shapes() -> None:
+    lstm = gpurnn.LSTM(3, 9, 2, proj_size=4, peepholes=True, bidirectional=True)
+    shapes = {name: a.shape for name, a in lstm.params.items() if name.startswith("layers.1.reverse")}
+    assert shapes == {
+        "layers.1.reverse.W_x": (36, 8),
+        "layers.1.reverse.W_h": (36, 4),
+        "layers.1.reverse.b": (36,),
+        "layers.1.reverse.W_p": (4, 9),
+        "layers.1.reverse.peephole": (27,),
+    }
+    x = np.zeros((5, 2, 3), np.float32)
+    y, (h, c) = lstm(x)
+    assert (y.shape, h.shape, c.shape) == ((5, 2, 8), (4, 2, 4), (4, 2, 9))
+    with pytest.raises(ValueError, match=r"state's h: expected shape \(L\*D, B, P\) = \(4, 2, 4\), got \(4, 2, 9\)"):
+        lstm(x, (c, c))
+    with pytest.raises(ValueError, match=r"dy: expected shape \(T, B, D\*P\) = \(5, 2, 8\)"):
+        lstm.vjp(x)[1](np.zeros((5, 2, 18), np.float32))
+    stream = gpurnn.LSTM(3, 9, proj_size=4).stream(2)
+    assert stream.step(x[0]).shape == (2, 4)
+    with pytest.raises(ValueError, match=r"out: expected shape \(B, P\) = \(2, 4\)"):
+        stream.step(x[0], out=np.zeros((2, 9), np.float32))
+
+
+BAD: dict[str, list[tuple[Any, type[Exception]]]] = {
+    "proj_size": [(9, ValueError), (10, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError), (None, TypeError)],
+    "peepholes": [(1, TypeError), (None, TypeError)],
+    "input_forget": [(1, TypeError), ("yes", TypeError)],
+    "clip": [
+        (0, ValueError),
+        (-1.0, ValueError),
+        (np.nan, ValueError),
+        (np.inf, ValueError),
+        ("1", TypeError),
+        (True, TypeError),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_arguments(name: str) -> None:
+    for value, error in BAD[name]:
+        with pytest.raises(error, match=name):
+            gpurnn.LSTM(3, 9, **{name: value})
+        with pytest.raises(error if name == "clip" else TypeError, match=name):
+            gpurnn.GRU(3, 9, **{name: value})
+    with pytest.raises(ValueError, match="forget_bias"):
+        gpurnn.LSTM(3, 9, input_forget=True, forget_bias=1.0)
+
+
+def test_the_reference_takes_no_option_that_a_gru_lacks() -> None:
+    with pytest.raises(AssertionError):
+        Options(peepholes=True).applied("gru")
