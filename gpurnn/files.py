@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .layer import RecurrentLayer
 
 FORMAT = "1"
+_DTYPES = {"float32": "F32", "float64": "F64"}  # safetensors' names
 _KEY, _FORMAT_KEY = "gpurnn", "gpurnn_format"
 
 
@@ -85,9 +86,12 @@ def _read(source: Path, file: Any, extra: tuple[str, ...]) -> tuple[Any, dict[st
         if set(expected) != names:
             raise ValueError(f"tensors {sorted(names)} do not belong to {kind.__name__} with {arguments}")
         for name, shape in expected.items():
-            found = tuple(file.get_slice(name).get_shape())
+            tensor = file.get_slice(name)
+            found = tuple(tensor.get_shape())
             if found != shape:
                 raise ValueError(f"{name}: expected shape {shape}, got {found}")
+            if tensor.get_dtype() != _DTYPES[layer.dtype.name]:
+                raise ValueError(f"{name}: expected {_DTYPES[layer.dtype.name]}, got {tensor.get_dtype()}")
         layer._start({name: file.get_tensor(name) for name in expected})
     except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
         raise ValueError(f"{source}: {error}") from None

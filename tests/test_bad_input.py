@@ -305,14 +305,17 @@ def test_forget_bias() -> None:
         gpurnn.LSTM(3, 4, forget_bias=1.0, bias=False)
 
 
-COMMON = {"precision": "tf32", "fast_math": True, "clip": 50.0, "dtype": "float16"}
-LSTM_ONLY = {"proj_size": 2, "peepholes": True, "input_forget": True}
+NOT_BUILT = {"precision": "tf32", "fast_math": True, "dtype": "float16"}
 
 
-@pytest.mark.parametrize("name", [*COMMON, *LSTM_ONLY])
-def test_options_that_are_not_built_yet(name: str) -> None:
-    value = (COMMON | LSTM_ONLY)[name]
+@every_cell
+@pytest.mark.parametrize("name", NOT_BUILT)
+def test_options_that_are_not_built_yet(name: str, cell: str) -> None:
     with pytest.raises(NotImplementedError, match="float16" if name == "dtype" else name):
-        gpurnn.LSTM(3, 4, **{name: value})
-    with pytest.raises(NotImplementedError if name in COMMON else TypeError):
+        new_layer(cell, 3, 4, **{name: NOT_BUILT[name]})
+
+
+@pytest.mark.parametrize(("name", "value"), [("proj_size", 2), ("peepholes", True), ("input_forget", True)])
+def test_options_that_a_gru_does_not_have(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=name):
         gpurnn.GRU(3, 4, **{name: value})

