@@ -39,3 +39,11 @@ def _threads_as_before() -> Iterator[None]:
     before = gpurnn.get_num_threads()
     yield
     gpurnn.set_num_threads(before)
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls share their work with other threads on a busy machine, too, where they would rather keep to one."""
+    from gpurnn_kernels.cpu.team import TEAMS
+
+    monkeypatch.setattr(type(TEAMS), "rested", lambda _: True)

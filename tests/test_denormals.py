@@ -12,6 +12,7 @@ from reference import CELLS
 
 import gpurnn
 
+pytestmark = pytest.mark.usefixtures("together")
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 X86 = platform.machine().lower() in ("x86_64", "amd64", "i686", "i386")

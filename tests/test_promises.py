@@ -13,18 +13,12 @@ from reference import CELLS, packed
 
 import gpurnn
 from gpurnn_kernels.cpu import engine, forward_pass, schedule
-from gpurnn_kernels.cpu.team import TEAMS
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", OUTPUTS)
 BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 17, 24, 25, 33, 64, 65, 97, 128, 129, 130)
 ORDERS = ["forward", "both", "stacked-reverse", "batch-first-both"]
-
-
-@pytest.fixture(autouse=True)
-def _threads_work_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also on a busy machine, where calls would keep to one thread."""
-    monkeypatch.setattr(type(TEAMS), "rested", lambda _: True)
+pytestmark = pytest.mark.usefixtures("together")
 
 
 @every_cell

@@ -12,6 +12,7 @@ from reference import CELLS, packed, parts
 
 import gpurnn
 
+pytestmark = pytest.mark.usefixtures("together")
 every_cell = pytest.mark.parametrize("cell", CELLS)
 
 

@@ -14,6 +14,7 @@ from reference import CELLS
 import gpurnn
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
+pytestmark = pytest.mark.usefixtures("together")
 
 
 @pytest.fixture
