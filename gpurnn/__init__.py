@@ -10,6 +10,10 @@ from importlib.metadata import version
 
 from .cells import gru_cell as gru_cell
 from .cells import lstm_cell as lstm_cell
+from .convert import from_keras as from_keras
+from .convert import from_onnx as from_onnx
+from .convert import from_torch as from_torch
+from .convert import list_onnx as list_onnx
 from .files import load as load
 from .gru import GRU as GRU
 from .lstm import LSTM as LSTM

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,18 +54,30 @@ def load(path: Any) -> Any:
 
 def load_with_extra(path: Any, extra: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
     """A layer, and the further arrays of these names that the file must hold."""
+    source = Path(path)
+    with _opened(source) as file:
+        return _read(source, file, extra)
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
-    source = Path(path)
     if not source.exists():
         raise FileNotFoundError(f"no such file: {source}")
     if not source.is_file():
         raise ValueError(f"{source}: expected a safetensors file, got a folder or device")
     try:
         with safe_open(source, framework="numpy") as file:
-            return _read(source, file, extra)
+            yield file
     except SafetensorError as error:
         raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
+
+
+def is_layer(path: Any) -> bool:
+    """Whether a safetensors file is one of `save`. Raises FileNotFoundError, and ValueError if it is none of safetensors."""
+    with _opened(Path(path)) as file:
+        return _KEY in (file.metadata() or {})
 
 
 def _read(source: Path, file: Any, extra: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:

@@ -336,6 +336,15 @@ class RecurrentLayer:
         lines = [kernels.describe(layer, arguments.batch, arguments.lengths) for layer in layers]
         return Plan(repr(self), x.shape, lines)
 
+    def to_torch(self) -> Any:
+        """The torch.nn.LSTM or torch.nn.GRU that computes the same, with this layer's parameters.
+
+        Raises ValueError for what PyTorch has not: a GRU with the reset before, reverse, peepholes, clip, input_forget.
+        """
+        from .convert import to_torch
+
+        return to_torch(self)
+
     def save(self, path: Any) -> None:
         """Writes parameters and constructor arguments to a safetensors file, atomically."""
         from .files import save

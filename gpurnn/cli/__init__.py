@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import demo, info, run, warmup
+from . import convert, demo, info, inspect, run, warmup
 from .parser import Parser, one_line
 
 
@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("gpurnn", description="LSTM and GRU layers as Numba kernels.")
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for command in (info, demo, run, warmup):
+    for command in (info, demo, run, convert, inspect, warmup):
         command.add(commands)
     try:
         args = parser.parse_args(argv)

@@ -1,0 +1,72 @@
+"""`gpurnn inspect`: what a model file holds."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .parser import Commands, command
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..convert import Found
+
+
+def add(commands: Commands) -> None:
+    parser = command(commands, run, "inspect", "print what a model file holds: its recurrent layers, their names and sizes")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="gpurnn's or PyTorch's .safetensors, .onnx, .pt, .pth, .h5 or .keras"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from ..files import is_layer
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if args.file.suffix == ".safetensors" and is_layer(args.file):
+        title, table = _layer(args.file)
+        console.print(title)
+    else:
+        found = listed(args.file)
+        if not found:
+            raise ValueError(f"{args.file}: no LSTM or GRU in it")
+        table = _table(found)
+    # names stay whole: they are what convert asks for
+    needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
+def listed(path: Path) -> "list[Found]":
+    """The recurrent layers of another framework's file."""
+    from ..convert import list_onnx
+    from ..convert.keras_files import list_keras
+    from ..convert.torch_files import list_torch
+    from .convert import kind_of
+
+    return {"onnx": list_onnx, "keras": list_keras, "torch": list_torch}[kind_of(path)](path)
+
+
+def _table(found: "list[Found]") -> "Table":
+    from rich.table import Table
+
+    table = Table("name", "kind", "inputs", "hidden", "layers", "directions", "remarks", box=None, pad_edge=False)
+    for one in found:
+        sizes = ("?" if size is None else str(size) for size in (one.input_size, one.hidden_size))
+        table.add_row(one.name, one.kind, *sizes, str(one.num_layers), str(one.directions), one.note)
+    return table
+
+
+def _layer(path: Path) -> "tuple[str, Table]":
+    """Of gpurnn's own files."""
+    from rich.table import Table
+
+    import gpurnn
+
+    layer = gpurnn.load(path)
+    table = Table("parameter", "shape", "dtype", box=None, pad_edge=False)
+    for name, array in layer.params.items():
+        table.add_row(name, str(array.shape), array.dtype.name)
+    return f"{layer!r}, {sum(array.size for array in layer.params.values()):,} parameters", table

@@ -1,0 +1,130 @@
+"""From another framework's weights to gpurnn's and back: the order of the gates, the sense of z, one bias or two.
+
+Rows of gates are (G*H, ...), one gate below the other. Gates are letters here: f, i, o, g of an LSTM; z, r, n of a GRU.
+Elsewhere z is how much of the OLD value stays, here how much of the new one enters: its rows change sign, since
+sigma(-a) = 1 - sigma(a).
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from gpurnn_kernels.spec import Array
+
+Kind = Literal["LSTM", "GRU"]
+
+
+class Order(NamedTuple):
+    """A framework's gates, from top to bottom."""
+
+    lstm: str
+    gru: str
+
+    def of(self, kind: Kind) -> str:
+        return self.lstm if kind == "LSTM" else self.gru
+
+
+OURS = Order("fiog", "zrn")
+TORCH = Order("ifgo", "rzn")
+KERAS = Order("ifgo", "zrn")
+ONNX = Order("iofg", "zrn")
+ONNX_PEEPHOLES, OUR_PEEPHOLES = "iof", "fio"
+
+
+def reorder(rows: Array, order: str, wanted: str) -> Array:
+    """(G*H, ...) with the gates in another order."""
+    parts = dict(zip(order, np.split(rows, len(order)), strict=True))
+    return np.concatenate([parts[gate] for gate in wanted])
+
+
+def ours(kind: Kind, order: Order, rows: Array) -> Array:
+    """(G*H, ...) of a framework whose z keeps the old value, as gpurnn has it."""
+    return _signed(kind, reorder(rows, order.of(kind), OURS.of(kind)))
+
+
+def theirs(kind: Kind, order: Order, rows: Array) -> Array:
+    """(G*H, ...) of gpurnn, as a framework whose z keeps the old value has it."""
+    return reorder(_signed(kind, rows), OURS.of(kind), order.of(kind))
+
+
+def _signed(kind: Kind, rows: Array) -> Array:
+    """A copy in which z has the other sense; an LSTM has none."""
+    signed = np.array(rows)
+    if kind == "GRU":
+        z = signed[: len(rows) // 3]
+        np.negative(z, out=z)
+    return signed
+
+
+class Source(NamedTuple):
+    """One direction of a framework's layer, the gates in the framework's order."""
+
+    W_x: Array  # (G*H, I)
+    W_h: Array  # (G*H, H), or (G*H, P)
+    b_x: Array | None = None  # (G*H,), beside W_x
+    b_h: Array | None = None  # (G*H,), beside W_h
+    W_p: Array | None = None  # (P, H)
+    peephole: Array | None = None  # (3*H,), in gpurnn's order
+
+
+def direction(kind: Kind, order: Order, source: Source, reset_after: bool = False) -> dict[str, Array]:
+    """The parameters of one direction, by gpurnn's names without a prefix; biases that always meet are summed."""
+    found = {"W_x": ours(kind, order, source.W_x), "W_h": ours(kind, order, source.W_h)}
+    if source.b_x is not None:
+        b = ours(kind, order, source.b_x)
+        b_h = None if source.b_h is None else ours(kind, order, source.b_h)
+        if reset_after:
+            hidden = len(b) // 3
+            if b_h is None:
+                b_h = np.zeros_like(b)
+            # inside the reset gate: n's two biases never meet
+            b[: 2 * hidden] += b_h[: 2 * hidden]
+            found |= {"b": b, "b_hn": b_h[2 * hidden :].copy()}
+        else:
+            found["b"] = b if b_h is None else b + b_h
+    if source.W_p is not None:
+        found["W_p"] = np.array(source.W_p)
+    if source.peephole is not None:
+        found["peephole"] = np.array(source.peephole)
+    return found
+
+
+def undo(kind: Kind, order: Order, params: dict[str, Array], gradients: bool = False) -> Source:
+    """A direction's parameters as a framework with two biases has them, GRUs reset-after; or their gradients.
+
+    All of a summed bias goes beside W_x and 0 beside W_h; the gradient of a sum goes to both.
+    """
+    b_x = b_h = None
+    if "b" in params:
+        b = params["b"]
+        other = b.copy() if gradients else np.zeros_like(b)
+        if kind == "GRU":
+            other[2 * len(b) // 3 :] = params["b_hn"]
+        b_x, b_h = theirs(kind, order, b), theirs(kind, order, other)
+    W_x, W_h = theirs(kind, order, params["W_x"]), theirs(kind, order, params["W_h"])
+    return Source(W_x, W_h, b_x, b_h, np.array(params["W_p"]) if "W_p" in params else None)
+
+
+def layer(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[str, Array]]]) -> Any:
+    """A `gpurnn.LSTM` or `GRU` of these arguments, the others by default, and these parameters: per layer, per direction.
+
+    Raises NotImplementedError for options that are not built, ValueError and TypeError for what cannot be.
+    """
+    import gpurnn
+    from gpurnn import parameters
+
+    cls = gpurnn.LSTM if kind == "LSTM" else gpurnn.GRU
+    lost = [name for name, value in configuration.items() if value and name not in cls._arguments]
+    if lost:
+        raise ValueError(f"gpurnn.{kind} has no {', '.join(lost)}")
+    defaults = {"num_layers": 1, **(cls.__init__.__kwdefaults__ or {})}
+    full = {name: configuration.get(name, defaults.get(name)) for name in cls._arguments}
+    two, backward = bool(full["bidirectional"]), bool(full["reverse"])
+    prefixes = [prefix for _, _, prefix in parameters.prefixes(len(directions), two, backward)]
+    flat = [one for found in directions for one in found]
+    arrays = {
+        prefix + name: np.ascontiguousarray(array)
+        for prefix, found in zip(prefixes, flat, strict=True)
+        for name, array in found.items()
+    }
+    return cls.with_params(full, arrays)

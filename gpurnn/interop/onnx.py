@@ -1,0 +1,92 @@
+"""ONNX models with gpurnn's LSTM and GRU inside:
+
+    evaluator = onnx.reference.ReferenceEvaluator("model.onnx", new_ops=[gpurnn.interop.onnx.LSTM, gpurnn.interop.onnx.GRU])
+    evaluator.run(None, {"input": x})
+
+Beyond ONNX's own evaluator these two know sequence_lens, and clip, input_forget and peepholes as far as gpurnn has them;
+what it has not raises NotImplementedError or ValueError, never a different result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+
+from gpurnn_kernels.spec import Array
+
+from ..convert.gates import Kind
+from ..convert.onnx_operator import DEFAULTS, Operator, layer_of
+
+
+class _Recurrent(OpRun):
+    op_domain = ""
+
+    def __init__(self, onnx_node: Any, run_params: Any, schema: Any = None) -> None:
+        super().__init__(onnx_node, run_params, schema)
+        self._weights: list[Array | None] = []
+        self._layer: Any = None
+
+    def _run(
+        self,
+        X: Array,  # (T, B, I), or (B, T, I) with layout=1
+        W: Array,  # (D, G*H, I)
+        R: Array,  # (D, G*H, H)
+        B: Array | None = None,  # (D, 2*G*H)
+        sequence_lens: Array | None = None,  # (B,)
+        initial_h: Array | None = None,  # (D, B, H), or (B, D, H)
+        initial_c: Array | None = None,
+        P: Array | None = None,  # (D, 3*H)
+        **attributes: Any,
+    ) -> tuple[Array, ...]:
+        """-> Y (T, D, B, H), or (B, T, D, H); Y_h and Y_c (D, B, H), or (B, D, H)."""
+        layer = self._layer_of([W, R, B, P], attributes)
+        swap = layer.batch_first
+        state = [None if one is None else one.swapaxes(0, 1) if swap else one for one in (initial_h, initial_c)]
+        y, final = layer(X, _state(layer, state, X.shape[0 if swap else 1]), sequence_lens)
+        finals = final if len(layer.states) == 2 else (final,)
+        by_direction = y.reshape(*y.shape[:2], layer.directions, layer.hidden_size)
+        Y = by_direction if swap else by_direction.swapaxes(1, 2)
+        found = (Y, *(one.swapaxes(0, 1) if swap else one for one in finals))
+        return found[: len(self.onnx_node.output)]
+
+    def _layer_of(self, weights: list[Array | None], attributes: dict[str, Any]) -> Any:
+        """The layer of these weights: the last call's, if they are the same."""
+        if self._layer is None or not all(map(_same, weights, self._weights)):
+            kind: Kind = "LSTM" if self.onnx_node.op_type == "LSTM" else "GRU"
+            given = {name: value for name, value in attributes.items() if name in DEFAULTS and value is not None}
+            W, R, B, P = weights
+            assert W is not None
+            assert R is not None
+            self._layer = layer_of(Operator(kind, DEFAULTS | given, W, R, B, P, self.onnx_node.name or kind))
+            self._weights = [None if one is None else one.copy() for one in weights]
+        return self._layer
+
+
+class LSTM(_Recurrent):
+    """The operator LSTM of ONNX, opset 7 and later."""
+
+
+class GRU(_Recurrent):
+    """The operator GRU of ONNX, opset 7 and later, both forms."""
+
+
+def _same(new: Array | None, old: Array | None) -> bool:
+    """Bit for bit; the arrays themselves may have been changed in place."""
+    if new is None or old is None:
+        return new is old
+    return new.shape == old.shape and new.dtype == old.dtype and np.array_equal(_bits(new), _bits(old))
+
+
+def _bits(array: Array) -> Array:
+    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+
+
+def _state(layer: Any, given: list[Array | None], batch: int) -> Any:
+    """ONNX may give one of the two alone."""
+    if all(one is None for one in given):
+        return None
+    zeros = np.zeros((layer.directions, batch, layer.hidden_size), layer.dtype)
+    h, c = (zeros if one is None else one for one in given)
+    return (h, c) if len(layer.states) == 2 else h
