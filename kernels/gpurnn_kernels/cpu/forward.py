@@ -16,12 +16,15 @@ from .pointwise import (
     copy_element,
     copy_units,
     copy_vector,
+    gru_after_part,
     gru_after_save,
+    gru_after_spread,
     gru_after_unit,
     gru_before_save,
     gru_before_unit,
     gru_reset_unit,
     lstm_save,
+    lstm_spread,
     lstm_unit,
     store_units,
 )
@@ -187,6 +190,21 @@ def forward(job, work, project, step):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def narrow_in(job, panel):  # type: ignore[no-untyped-def]
+    """Vectors that the gates in a panel share; 0 if each has its own."""
+    return job.narrow if panel == job.H // job.lanes else 0
+
+
+@called
+def multiply_narrow(job, vectors, rows, a, a_row, w, depth, init, init_row, out):  # type: ignore[no-untyped-def]
+    """`multiply` where gates share one or two vectors."""
+    if vectors == 1:
+        multiply(1, job.zero, (rows, a, a_row, w, depth, init, init_row, out, V4))
+    else:
+        multiply(2, job.zero, (rows, a, a_row, w, depth, init, init_row, out, V4))
+
+
+@inlined
 def saved_row(job, row, s):  # type: ignore[no-untyped-def]
     """The index of (t, b) that a row's step s is kept under."""
     return time_of(job, row, s) * job.B + batch_row(job, row)
@@ -196,7 +214,12 @@ def saved_row(job, row, s):  # type: ignore[no-untyped-def]
 def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
     for panel in range(work.panel_0, work.panel_1):
         out = work.slots + (panel - work.panel_0) * work.capacity * V4
-        multiply(4, job.zero, (slots, x, x_row, job.w_x + panel * job.I * V4, job.I, job.b + panel * V4, 0, out, V4))
+        w = job.w_x + panel * job.I * V4
+        narrow = narrow_in(job, panel)
+        if narrow:
+            multiply_narrow(job, narrow, slots, x, x_row, w, job.I, job.b + panel * V4, 0, out)
+        else:
+            multiply(4, job.zero, (slots, x, x_row, w, job.I, job.b + panel * V4, 0, out, V4))
 
 
 @inlined
@@ -205,7 +228,14 @@ def lstm_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
     h_out = job.h + (~s & 1) * job.h_plane + first * job.row
     for panel in range(work.panel_0, work.panel_1):
         at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
-        multiply(4, job.zero, (rows, h, job.row, job.w_h + panel * job.H * V4, job.H, at, V4, at, V4))
+        w = job.w_h + panel * job.H * V4
+        narrow = narrow_in(job, panel)
+        if narrow:
+            multiply_narrow(job, narrow, rows, h, job.row, w, job.H, at, V4, at)
+            for m in range(rows):
+                lstm_spread(job.zero, (at + m * V4, job.H % job.lanes))
+        else:
+            multiply(4, job.zero, (rows, h, job.row, w, job.H, at, V4, at, V4))
         unit = panel * V1
         count = units_in(job, panel)
         for m in range(rows):
@@ -224,9 +254,16 @@ def lstm_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
 def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
     for panel in range(work.panel_0, work.panel_1):
         out = work.slots + (panel - work.panel_0) * work.capacity * V4
-        multiply(3, job.zero, (slots, x, x_row, job.w_x + panel * job.I * V3, job.I, job.b + panel * V3, 0, out, V4))
-        for slot in range(slots):
-            copy_vector(job.zero, (out + slot * V4 + V3, job.b_n + panel * V1))
+        w = job.w_x + panel * job.I * V3
+        narrow = narrow_in(job, panel)
+        if narrow:
+            multiply_narrow(job, narrow, slots, x, x_row, w, job.I, job.b + panel * V3, 0, out)
+            for slot in range(slots):
+                gru_after_part(job.zero, (out + slot * V4, job.b_n + panel * V1, job.H % job.lanes))
+        else:
+            multiply(3, job.zero, (slots, x, x_row, w, job.I, job.b + panel * V3, 0, out, V4))
+            for slot in range(slots):
+                copy_vector(job.zero, (out + slot * V4 + V3, job.b_n + panel * V1))
 
 
 def make_gru_after_step(clip: bool) -> Any:
@@ -238,8 +275,15 @@ def make_gru_after_step(clip: bool) -> Any:
         h_out = job.h + (~s & 1) * job.h_plane + first * job.row
         for panel in range(work.panel_0, work.panel_1):
             at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
-            zrq = at + V1
-            multiply(3, job.zero, (rows, h, job.row, job.w_h + panel * job.H * V3, job.H, zrq, V4, zrq, V4))
+            w = job.w_h + panel * job.H * V3
+            narrow = 0 if clip else narrow_in(job, panel)
+            if narrow:
+                multiply_narrow(job, narrow, rows, h, job.row, w, job.H, at, V4, at)
+                for m in range(rows):
+                    gru_after_spread(job.zero, (at + m * V4, job.H % job.lanes))
+            else:
+                zrq = at + V1
+                multiply(3, job.zero, (rows, h, job.row, w, job.H, zrq, V4, zrq, V4))
             unit = panel * V1
             count = units_in(job, panel)
             for m in range(rows):

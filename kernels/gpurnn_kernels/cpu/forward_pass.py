@@ -67,7 +67,7 @@ class ForwardProgram:
         """Runs on these weights from now on: other values of the same shapes."""
         self._weights = weights
         for d, direction in enumerate(weights):
-            self.records.set(d, **direction.forward_addresses)
+            self.records.set(d, narrow=direction.narrow, **direction.forward_addresses)
 
     def _make_room(self, work: Any, share: Share, steps: int) -> None:
         """A work's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""

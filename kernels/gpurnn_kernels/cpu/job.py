@@ -21,6 +21,8 @@ VECTOR_BYTES = target().vector_bytes
 
 _JOB = (
     *("T", "B", "I", "H", "P", "lanes", "reverse"),
+    # vectors that the gates of the units in the last panel share; 0: each gate has its own
+    *("narrow",),
     # x[t, b, i] at x + t * x_t + b * x_b + i * x_i; y and dy alike, their units side by side
     *("x", "x_t", "x_b", "x_i", "y", "y_t", "y_b", "dy", "dy_t", "dy_b", "dx"),
     # per row of `order`: its index in the batch, and its number of steps (0: all rows have T, in the batch's order)

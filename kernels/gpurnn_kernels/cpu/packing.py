@@ -2,6 +2,9 @@
 
 A matrix (gates * H, K) becomes panels [panel][k][block of units][gate][lane]: `blocks` vectors of units with all their gates
 side by side, for one k after the other, and the last panel as narrow as it is. Lanes past H are zeros.
+
+The units that are left over after whole vectors (4 of 100) would waste most of their lanes. Where that takes fewer vectors,
+their gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
 """
 
 from collections.abc import Sequence
@@ -11,6 +14,7 @@ import numpy as np
 from ..spec import Array
 
 ALIGNMENT = 64  # bytes, a cache line
+NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
 
 
 def aligned(count: int, dtype: np.dtype[np.generic]) -> Array:
@@ -52,6 +56,26 @@ def pack_panels(columns: Array, blocks: int) -> Array:
 def pack_gates(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, blocks: int = 1) -> Array:
     """W (all gates * H, K) for the forward product: columns are units, all chosen gates of a unit in one panel."""
     return pack_panels(units_first(matrix, gates, hidden_size, lanes), blocks)
+
+
+def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:
+    """Vectors that the gates of the left-over units share; 0 where each gate has vectors of its own."""
+    needed = -(-gates * (hidden_size % lanes) // lanes)
+    return needed if needed in NARROW and needed < gates else 0
+
+
+def pack_narrow(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, vectors: int) -> Array:
+    """As `pack_gates`, but the left-over units' gates share vectors, in the matrix's own order."""
+    depth = matrix.shape[1]
+    whole = hidden_size // lanes * lanes
+    parts = matrix.reshape(-1, hidden_size, depth)
+    at = whole * len(gates) * depth
+    out = aligned_zeros(at + vectors * lanes * depth, matrix.dtype)
+    if whole:
+        out[:at] = pack_gates(parts[:, :whole].reshape(-1, depth), gates, whole, lanes)
+    narrow = parts[:, whole:].reshape(-1, depth)
+    out[at:].reshape(depth, -1)[:, : len(narrow)] = narrow.T
+    return out
 
 
 def pack_bias(bias: Array | None, gates: Sequence[int], hidden_size: int, lanes: int, dtype: np.dtype[np.generic]) -> Array:

@@ -99,6 +99,35 @@ def add_vector(v: Vectors, to: ir.Value, source: ir.Value) -> None:
     v.store(to, v.load(to) + v.load(source))
 
 
+def _shared(v: Vectors, slot: ir.Value, gate: int, count: ir.Value) -> ir.Value:
+    """The address of a gate of `count` units in vectors that the gates share."""
+    return v.builder.add(slot, v.builder.mul(count, INT64(gate * v.itemsize)))
+
+
+@pointwise
+def lstm_spread(v: Vectors, slot: ir.Value, count: ir.Value) -> None:
+    """f i o g that share vectors, into a vector each, zeros past the units."""
+    gates = [v.load_first(_shared(v, slot, gate, count), count) for gate in range(4)]
+    for gate, value in enumerate(gates):
+        v.store(slot, value, gate)
+
+
+@pointwise
+def gru_after_part(v: Vectors, slot: ir.Value, b_n: ir.Value, count: ir.Value) -> None:
+    """z r n_x that share vectors: n_x goes aside, and b_hn takes its place, to become q."""
+    n_x = _shared(v, slot, 2, count)
+    v.store(slot, v.load_first(n_x, count), 3)
+    v.store_first(n_x, v.load(b_n), count)
+
+
+@pointwise
+def gru_after_spread(v: Vectors, slot: ir.Value, count: ir.Value) -> None:
+    """z r q that share vectors, and n_x where `gru_after_part` left it: n_x z r q in a vector each."""
+    gates = [v.load(slot, 3), *(v.load_first(_shared(v, slot, gate, count), count) for gate in range(3))]
+    for place, value in enumerate(gates):
+        v.store(slot, value, place)
+
+
 @pointwise
 def lstm_unit(v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value) -> None:
     h, c_new = CELLS.lstm_cell(*(v.load(slot, gate) for gate in range(4)), v.load(c))

@@ -18,9 +18,9 @@ from .target import Target
 
 Split = Literal["one", "rows", "units"]
 
-_BARRIER = 700.0  # cycles that a meeting of threads costs
+_BARRIER = 800.0  # cycles that a meeting of threads costs
 _UNIT = 70.0  # cycles for the cell equations of one vector of units of one row
-_FEW_ROWS = 2  # a tile of fewer rows waits for its weights: as dear as one of so many
+_FEW_ROWS = 2.3  # a tile of fewer rows waits for its weights: as dear as one of so many
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def _tile_cycles(rows: int, machine: Target) -> float:
 
 
 def step_cycles(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
-    """Rough cost of one step: `rows` rows x `vectors` vectors of units."""
-    depth = spec.gates * (spec.output_size + spec.input_size) + spec.proj_size
-    return vectors * (depth * _tile_cycles(rows, machine) + _UNIT * rows)
+    """Rough cost of one step: `rows` rows x `vectors` vectors of units. The input is projected many steps at a time."""
+    depth = spec.gates * spec.output_size + spec.proj_size
+    return vectors * (depth * _tile_cycles(rows, machine) + (spec.gates * spec.input_size + _UNIT) * rows)
 
 
 def schedule(

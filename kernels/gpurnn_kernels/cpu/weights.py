@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
-from .packing import aligned, aligned_zeros, pack_bias, pack_gates, pack_transposed
+from .packing import aligned, aligned_zeros, narrow_vectors, pack_bias, pack_gates, pack_narrow, pack_transposed
 from .target import target
 
 BACK = 4  # vectors in a panel of the backward products, and of the projection
@@ -19,12 +19,23 @@ class Weights:
         self.parameters = parameters
         self.lanes = target().lanes(spec.dtype.itemsize)
 
+    @cached_property
+    def narrow(self) -> int:
+        """Vectors that the gates of the left-over units share; 0 for none, and for kernels that do not know of it."""
+        spec = self.spec
+        known = spec.variant == spec.cell != "gru_before"
+        return narrow_vectors(spec.gates, spec.hidden_size, self.lanes) if known else 0
+
     def _gates(self, name: str, gates: tuple[int, ...], blocks: int = 1) -> Array:
+        if self.narrow:
+            return pack_narrow(self.parameters[name], gates, self.spec.hidden_size, self.lanes, self.narrow)
         return pack_gates(self.parameters[name], gates, self.spec.hidden_size, self.lanes, blocks)
 
     def _bias(self, name: str, gates: tuple[int, ...]) -> Array:
-        spec = self.spec
-        return pack_bias(self.parameters.get(name), gates, spec.hidden_size, self.lanes, spec.dtype)
+        spec, bias = self.spec, self.parameters.get(name)
+        if self.narrow and bias is not None and len(gates) == spec.gates:
+            return pack_narrow(bias[:, None], gates, spec.hidden_size, self.lanes, self.narrow)
+        return pack_bias(bias, gates, spec.hidden_size, self.lanes, spec.dtype)
 
     def _transposed(self, name: str, gates: tuple[int, ...]) -> Array:
         return pack_transposed(self.parameters[name], gates, self.spec.hidden_size, self.lanes, BACK)
