@@ -9,10 +9,10 @@ from ..spec import Array, Spec
 from . import kernels
 from .forward_pass import SAVED_GATES, Kept
 from .job import VECTOR_BYTES
-from .packing import aligned, aligned_zeros
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, cut
-from .weight_gradients import DEPTH
+from .shelf import borrowed, borrowed_zeros, returned
+from .weight_gradients import DEPTH, PANELS
 from .weights import BACK, Weights
 
 KERNELS = {
@@ -31,7 +31,7 @@ class DirectionGradients:
 
     def __init__(self, records: Records, spec: Spec, steps: int, batch: int, ragged: bool) -> None:
         rows, lanes = steps * batch, records.lanes
-        make = aligned_zeros if ragged else aligned
+        make = borrowed_zeros if ragged else borrowed
         self.d_row = records.blocks * spec.gates * lanes + VECTOR_BYTES // records.item
         # rows past a sequence's end count as zeros
         self.d_gates = make(rows * self.d_row, spec.dtype)
@@ -74,6 +74,10 @@ class DirectionGradients:
             records.set(direction, dq=address(self.apart), db_hn=address(self.b_hn))
         if self._spec.cell == "gru_before":
             records.set(direction, fed=address(self.apart))
+
+    def done(self) -> None:
+        """The products have run: what they read can serve another call."""
+        returned(self.d_gates, self.apart, self.dh)
 
     def parameters(self) -> dict[str, Array]:
         spec = self._spec
@@ -129,7 +133,7 @@ def products(jobs: Any, spec: Spec, blocks: int, out_blocks: int, rows: int, thr
     for work, (share, kernel) in zip(records.works, tasks, strict=True):
         records.kernel(work, kernel)
         sums = (share.panel_1 - share.panel_0) * spec.gates
-        depth = max(4 * DEPTH, sums) if kernel is weight_kernel else 4 * _PRODUCT_ROWS
+        depth = max(4 * PANELS * DEPTH, sums) if kernel is weight_kernel else 4 * _PRODUCT_ROWS
         work["slots"] = records.room(depth * records.lanes)
         work["row_cap"] = _PRODUCT_ROWS
         work["out_0"], work["out_1"] = outputs[share.thread], outputs[share.thread + 1]

@@ -38,7 +38,7 @@ def kernel_object(function: Callable[..., Any], element: str) -> Any:
     return compiled
 
 
-def entry(signature: str) -> Callable[[Callable[..., Any]], Any]:
+def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """A function that Python calls, without the GIL, compiled (or loaded) at once for its one signature."""
 
     def decorate(function: Callable[..., Any]) -> Any:

@@ -8,9 +8,10 @@ import numpy as np
 
 from ..spec import Array, Parameters, Spec
 from .backward_pass import DirectionGradients, products, recurrence
-from .forward_pass import ForwardProgram, Kept, Pool
+from .forward_pass import ForwardProgram, Kept, new_pool
 from .records import Records, address
 from .schedule import Schedule, schedule, vectors_per_panel
+from .shelf import Shelf
 from .target import target
 from .team import TEAMS, get_num_threads
 from .weights import BACK, Weights
@@ -19,7 +20,7 @@ from .weights import BACK, Weights
 class Layer:
     """The packed weights of one layer, a `Weights` a direction, and programs that have run on weights of their shapes."""
 
-    def __init__(self, directions: Sequence[Weights], pool: Pool) -> None:
+    def __init__(self, directions: Sequence[Weights], pool: Shelf[ForwardProgram]) -> None:
         self.directions = tuple(directions)
         self.spec = directions[0].spec
         self.pool = pool
@@ -27,7 +28,7 @@ class Layer:
 
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
     weights = [Weights(spec, arrays) for spec, arrays in zip(specs, parameters, strict=True)]
-    return Layer(weights, Pool() if previous is None else previous.pool)
+    return Layer(weights, new_pool() if previous is None else previous.pool)
 
 
 @contextmanager
@@ -160,6 +161,8 @@ def backward(
                 records.set(d, **{f"{name}_0": address(first[d]), f"d{name}_n": address(None if last is None else last[d])})
         records.run()
         products(records.jobs, spec, records.blocks, records.out_blocks, steps * batch, threads).run()
+    for one in gradients:
+        one.done()
     dx = gradients[0].x
     for other in gradients[1:]:
         dx += other.x

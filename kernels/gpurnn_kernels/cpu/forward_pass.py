@@ -11,9 +11,9 @@ from typing import Any
 from ..spec import Array
 from . import kernels
 from .job import VECTOR_BYTES
-from .packing import aligned
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
+from .shelf import Shelf, borrowed, returned
 from .weights import Weights
 
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
@@ -38,6 +38,9 @@ class Kept:
     gates: Array  # (T * B, blocks * saved gates * lanes + a cache line)
     c: Array | None  # (T * B, blocks * lanes + a cache line)
     m: Array | None  # the same
+
+    def __del__(self) -> None:
+        returned(self.gates, self.c, self.m)
 
 
 class ForwardProgram:
@@ -94,9 +97,9 @@ class ForwardProgram:
         for d in range(self.directions):
             row = records.blocks * SAVED_GATES[spec.cell] * records.lanes + VECTOR_BYTES // records.item
             one = Kept(
-                aligned(self.rows * row, spec.dtype),
-                aligned(self.rows * records.row, spec.dtype) if spec.cell == "lstm" else None,
-                aligned(self.rows * records.row, spec.dtype) if spec.proj_size else None,
+                borrowed(self.rows * row, spec.dtype),
+                borrowed(self.rows * records.row, spec.dtype) if spec.cell == "lstm" else None,
+                borrowed(self.rows * records.row, spec.dtype) if spec.proj_size else None,
             )
             records.set(d, saved=address(one.gates), saved_row=row * records.item)
             records.set(d, saved_c=address(one.c), saved_m=address(one.m))
@@ -108,25 +111,6 @@ class ForwardProgram:
             self.records.set(d, saved=0, saved_c=0, saved_m=0)
 
 
-class Pool:
-    """Programs by key, the longest unused first to go. Without a lock, which a forked child might find held for ever: each
-    step is one operation on a dict or a list, and what two threads may do at once costs a program at worst."""
-
-    LIMIT = 8 << 20  # bytes of scratch memory
-
-    def __init__(self) -> None:
-        self._free: dict[Any, list[ForwardProgram]] = {}
-
-    def take(self, key: Any) -> ForwardProgram | None:
-        try:
-            return self._free[key].pop()
-        except (KeyError, IndexError):
-            return None
-
-    def give(self, key: Any, program: ForwardProgram) -> None:
-        self._free[key] = [*self._free.pop(key, []), program]  # as the last key
-        kept = 0
-        for other, programs in reversed(list(self._free.items())):
-            kept += sum(one.records.bytes for one in programs)
-            if kept > self.LIMIT:
-                self._free.pop(other, None)
+def new_pool() -> Shelf[ForwardProgram]:
+    """For the programs of one layer, by T, B and threads."""
+    return Shelf(8 << 20, lambda program: program.records.bytes)

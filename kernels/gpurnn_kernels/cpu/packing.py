@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..spec import Array
+from .transpose import transposer
 
 ALIGNMENT = 64  # bytes, a cache line
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
@@ -30,32 +31,32 @@ def aligned_zeros(count: int, dtype: np.dtype[np.generic]) -> Array:
     return array
 
 
-def units_first(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int) -> Array:
-    """(all gates * H, K) -> [block][gate][lane][k] of the chosen gates: padded units, gates inside their block."""
-    depth = matrix.shape[1]
-    blocks = -(-hidden_size // lanes)
-    padded = np.zeros((len(gates), blocks * lanes, depth), matrix.dtype)
-    padded[:, :hidden_size] = matrix.reshape(-1, hidden_size, depth)[list(gates)]
-    return padded.reshape(len(gates), blocks, lanes, depth).transpose(1, 0, 2, 3)
-
-
-def pack_panels(columns: Array, blocks: int) -> Array:
-    """[block][gate][lane][k] -> panels of `blocks` blocks."""
-    count, gates, lanes, depth = columns.shape
-    out = aligned(columns.size, columns.dtype)
-    whole = count // blocks * blocks
-    at = whole * gates * lanes * depth
-    if whole:
-        panels = columns[:whole].reshape(whole // blocks, blocks, gates, lanes, depth)
-        out[:at].reshape(whole // blocks, depth, blocks, gates, lanes)[...] = panels.transpose(0, 4, 1, 2, 3)
-    if whole < count:
-        out[at:].reshape(depth, count - whole, gates, lanes)[...] = columns[whole:].transpose(3, 0, 1, 2)
-    return out
+def room(count: int, dtype: np.dtype[np.generic], padded: bool) -> Array:
+    return aligned_zeros(count, dtype) if padded else aligned(count, dtype)
 
 
 def pack_gates(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, blocks: int = 1) -> Array:
     """W (all gates * H, K) for the forward product: columns are units, all chosen gates of a unit in one panel."""
-    return pack_panels(units_first(matrix, gates, hidden_size, lanes), blocks)
+    vectors = -(-hidden_size // lanes)
+    out = room(vectors * len(gates) * lanes * matrix.shape[1], matrix.dtype, hidden_size % lanes != 0)
+    _fill_panels(out, matrix, gates, hidden_size, hidden_size, lanes, blocks)
+    return out
+
+
+def _fill_panels(
+    out: Array, matrix: Array, gates: Sequence[int], hidden_size: int, units: int, lanes: int, blocks: int
+) -> None:
+    """The panels of the first `units` units."""
+    depth = matrix.shape[1]
+    vectors = -(-units // lanes)
+    flat, transpose = matrix.reshape(-1), transposer(matrix.dtype.name)
+    for block in range(vectors):
+        first = block // blocks * blocks
+        row = min(blocks, vectors - first) * len(gates) * lanes
+        count = min(lanes, units - block * lanes)
+        for index, gate in enumerate(gates):
+            to = first * len(gates) * lanes * depth + ((block - first) * len(gates) + index) * lanes
+            transpose(out, to, row, flat, (gate * hidden_size + block * lanes) * depth, depth, count, depth)
 
 
 def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:
@@ -68,12 +69,10 @@ def pack_narrow(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: in
     """As `pack_gates`, but the left-over units' gates share vectors, in the matrix's own order."""
     depth = matrix.shape[1]
     whole = hidden_size // lanes * lanes
-    parts = matrix.reshape(-1, hidden_size, depth)
     at = whole * len(gates) * depth
     out = aligned_zeros(at + vectors * lanes * depth, matrix.dtype)
-    if whole:
-        out[:at] = pack_gates(parts[:, :whole].reshape(-1, depth), gates, whole, lanes)
-    narrow = parts[:, whole:].reshape(-1, depth)
+    _fill_panels(out, matrix, gates, hidden_size, whole, lanes, 1)
+    narrow = matrix.reshape(-1, hidden_size, depth)[:, whole:].reshape(-1, depth)
     out[at:].reshape(depth, -1)[:, : len(narrow)] = narrow.T
     return out
 
@@ -88,16 +87,20 @@ def pack_bias(bias: Array | None, gates: Sequence[int], hidden_size: int, lanes:
 def pack_transposed(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, blocks: int) -> Array:
     """W (all gates * H, K) for the backward product: columns are W's K columns, depth its rows as [block][gate][lane]."""
     columns = matrix.shape[1]
-    rows = units_first(matrix, gates, hidden_size, lanes).reshape(-1, columns)
-    depth = len(rows)
-    count = -(-columns // lanes)
-    whole = columns // (blocks * lanes)
+    vectors = -(-hidden_size // lanes)
+    depth = vectors * len(gates) * lanes
     width = blocks * lanes
-    out = aligned(depth * count * lanes, matrix.dtype)
-    at = whole * depth * width
-    out[:at].reshape(whole, depth, width)[...] = rows[:, : whole * width].reshape(depth, whole, width).transpose(1, 0, 2)
-    if at < out.size:
-        last = out[at:].reshape(depth, -1)
-        last[:, : columns - whole * width] = rows[:, whole * width :]
-        last[:, columns - whole * width :] = 0
+    padded = hidden_size % lanes != 0 or columns % lanes != 0
+    out = room(depth * -(-columns // lanes) * lanes, matrix.dtype, padded)
+    parts = matrix.reshape(-1, hidden_size, columns)
+    for start in range(0, columns, width):
+        stop = min(start + width, columns)
+        panel = out[start * depth :][: depth * (-(-(stop - start) // lanes) * lanes)]
+        by_gate = panel.reshape(vectors, len(gates), lanes, -1)
+        for index, gate in enumerate(gates):
+            for first, last in ((0, hidden_size // lanes), (hidden_size // lanes, vectors)):
+                rows = parts[gate, first * lanes : last * lanes, start:stop]
+                if len(rows):
+                    units = len(rows) // (last - first)
+                    by_gate[first:last, index, :units, : stop - start] = rows.reshape(last - first, units, -1)
     return out

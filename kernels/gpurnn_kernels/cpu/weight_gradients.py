@@ -15,6 +15,7 @@ from .pointwise import add_vector, clear_vector, copy_units, store_units
 from .tiles import multiply_transposed
 
 DEPTH = 256  # rows of a packed source panel
+PANELS = 8  # that are packed at once, and stay in cache: the gates' gradients, strided, are read once for all of them
 
 X, H_PREV, FED, M = 0, 1, 2, 3  # sources
 
@@ -38,17 +39,16 @@ def source_row(job, source, t, b):  # type: ignore[no-untyped-def]
 
 
 @called
-def pack_source(job, packed, source, columns, start, depth, panel, width):  # type: ignore[no-untyped-def]
-    """`depth` rows from row `start` on of one panel of a source, its `width` vectors side by side."""
+def pack_source(job, packed, source, columns, start, depth, vector, width):  # type: ignore[no-untyped-def]
+    """`depth` rows from row `start` on of `width` vectors of a source from `vector` on, side by side."""
     for k in range(depth):
         row = start + k
         t = row // job.B
         address = source_row(job, source, t, row - t * job.B)
         for u in range(width):
             to = packed + (k * width + u) * V1
-            column = (4 * panel + u) * job.lanes
             if address:
-                copy_units(job.zero, (to, address + (4 * panel + u) * V1, min(job.lanes, columns - column)))
+                copy_units(job.zero, (to, address + (vector + u) * V1, min(job.lanes, columns - (vector + u) * job.lanes)))
             else:
                 clear_vector(job.zero, (to, to))
 
@@ -63,23 +63,30 @@ def add_products(  # type: ignore[no-untyped-def]
     item = V1 // job.lanes
     for start in range(0, job.T * job.B, DEPTH):
         depth = min(DEPTH, job.T * job.B - start)
-        for panel in range(-(-vectors // 4)):
-            width = min(4, vectors - 4 * panel)
-            w = work.slots
-            pack_source(job, w, source, columns, start, depth, panel, width)
+        for vector in range(0, vectors, 4 * PANELS):
+            count = min(4 * PANELS, vectors - vector)
+            for v in range(0, count, 4):
+                pack_source(job, work.slots + v * DEPTH * V1, source, columns, start, depth, vector + v, min(4, count - v))
             for block in range(block_0, block_1):
                 units = min(job.lanes, size - block * job.lanes)
                 for gate in range(gates):
                     a = d + start * d_row + block * d_block + gate * V1
-                    out = dw + ((first_gate + gate) * size + block * job.lanes) * dw_row + panel * 4 * job.lanes * item
-                    if width == 4:
-                        multiply_transposed(4, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
-                    elif width == 3:
-                        multiply_transposed(3, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
-                    elif width == 2:
-                        multiply_transposed(2, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
-                    else:
-                        multiply_transposed(1, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
+                    out = dw + ((first_gate + gate) * size + block * job.lanes) * dw_row + vector * job.lanes * item
+                    for v in range(0, count, 4):
+                        add_product(job, min(4, count - v), units, a, d_row, work.slots + v * DEPTH * V1, depth, out, dw_row)
+                        out += 4 * job.lanes * item
+
+
+@inlined
+def add_product(job, width, units, a, d_row, w, depth, out, dw_row):  # type: ignore[no-untyped-def]
+    if width == 4:
+        multiply_transposed(4, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
+    elif width == 3:
+        multiply_transposed(3, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
+    elif width == 2:
+        multiply_transposed(2, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
+    else:
+        multiply_transposed(1, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
 
 
 @called

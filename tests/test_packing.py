@@ -1,0 +1,94 @@
+"""Packed weights against loops that say what goes where; and memory that is used again."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from helpers import Floats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpurnn_kernels.cpu import packing
+from gpurnn_kernels.cpu.shelf import Shelf
+
+problems = given(
+    hidden=st.integers(1, 40),
+    columns=st.integers(1, 30),
+    lanes=st.sampled_from([2, 4, 8, 16]),
+    blocks=st.sampled_from([1, 2, 4]),
+    gates=st.sampled_from([(0, 1, 2, 3), (2, 0, 1), (0, 1), (1,)]),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+few = settings(max_examples=60, derandomize=True, deadline=None)
+
+
+def matrix(hidden: int, columns: int, dtype: str) -> Floats:
+    return np.random.default_rng(0).standard_normal((4 * hidden, columns)).astype(dtype)
+
+
+def padded(W: Floats, gate: int, unit: int, hidden: int) -> Floats:
+    """A unit's row of a gate."""
+    return W[gate * hidden + unit] if unit < hidden else np.zeros_like(W[0])
+
+
+@few
+@problems
+def test_forward(hidden: int, columns: int, lanes: int, blocks: int, gates: Sequence[int], dtype: str) -> None:
+    W = matrix(hidden, columns, dtype)
+    count = -(-hidden // lanes)
+    expected = [
+        padded(W, gate, block * lanes + lane, hidden)[k]
+        for first in range(0, count, blocks)
+        for k in range(columns)
+        for block in range(first, min(first + blocks, count))
+        for gate in gates
+        for lane in range(lanes)
+    ]
+    assert packing.pack_gates(W, gates, hidden, lanes, blocks).tolist() == expected
+
+
+@few
+@problems
+def test_backward(hidden: int, columns: int, lanes: int, blocks: int, gates: Sequence[int], dtype: str) -> None:
+    W = matrix(hidden, columns, dtype)
+    width, count = blocks * lanes, -(-columns // lanes) * lanes
+    expected = [
+        padded(W, gate, block * lanes + lane, hidden)[k] if k < columns else 0
+        for start in range(0, count, width)
+        for block in range(-(-hidden // lanes))
+        for gate in gates
+        for lane in range(lanes)
+        for k in range(start, min(start + width, count))
+    ]
+    assert packing.pack_transposed(W, gates, hidden, lanes, blocks).tolist() == expected
+
+
+@few
+@given(hidden=st.integers(1, 40), lanes=st.sampled_from([4, 8, 16]), gates=st.sampled_from([(0, 1, 2, 3), (2, 0, 1)]))
+def test_units_left_over_share_vectors(hidden: int, lanes: int, gates: Sequence[int]) -> None:
+    vectors = packing.narrow_vectors(len(gates), hidden, lanes)
+    left = hidden % lanes
+    assert vectors * lanes >= len(gates) * left or not vectors
+    assert vectors < len(gates)
+    if not vectors:
+        return
+    W = matrix(hidden, 5, "float32")[: len(gates) * hidden]
+    got = packing.pack_narrow(W, gates, hidden, lanes, vectors)
+    whole = hidden // lanes
+    in_whole = packing.pack_gates(W, gates, hidden, lanes)[: whole * len(gates) * lanes * 5]
+    assert np.array_equal(got[: in_whole.size], in_whole)
+    for k, row in enumerate(got[in_whole.size :].reshape(5, -1)):
+        shared = [W[gate * hidden + whole * lanes + unit, k] for gate in range(len(gates)) for unit in range(left)]
+        assert row.tolist() == shared + [0] * (vectors * lanes - len(shared))
+
+
+@pytest.mark.parametrize("kept", [2, 3])
+def test_a_shelf_keeps_what_was_given_last(kept: int) -> None:
+    shelf: Shelf[Floats] = Shelf(kept * 8, lambda array: array.nbytes)
+    things = [np.zeros(1) for _ in range(4)]
+    for key, thing in enumerate(things):
+        shelf.give(key, thing)
+    for key, thing in enumerate(things):
+        found = shelf.take(key)
+        assert found is (thing if key >= 4 - kept else None)
+        assert shelf.take(key) is None
