@@ -49,7 +49,7 @@ def theirs(kind: Kind, order: Order, rows: Array) -> Array:
 
 def _signed(kind: Kind, rows: Array) -> Array:
     """A copy in which z has the other sense; an LSTM has none."""
-    signed = np.array(rows)
+    signed = rows.copy()
     if kind == "GRU":
         z = signed[: len(rows) // 3]
         np.negative(z, out=z)
@@ -83,9 +83,9 @@ def direction(kind: Kind, order: Order, source: Source, reset_after: bool = Fals
         else:
             found["b"] = b if b_h is None else b + b_h
     if source.W_p is not None:
-        found["W_p"] = np.array(source.W_p)
+        found["W_p"] = source.W_p.copy()
     if source.peephole is not None:
-        found["peephole"] = np.array(source.peephole)
+        found["peephole"] = source.peephole.copy()
     return found
 
 
@@ -102,7 +102,7 @@ def undo(kind: Kind, order: Order, params: dict[str, Array], gradients: bool = F
             other[2 * len(b) // 3 :] = params["b_hn"]
         b_x, b_h = theirs(kind, order, b), theirs(kind, order, other)
     W_x, W_h = theirs(kind, order, params["W_x"]), theirs(kind, order, params["W_h"])
-    return Source(W_x, W_h, b_x, b_h, np.array(params["W_p"]) if "W_p" in params else None)
+    return Source(W_x, W_h, b_x, b_h, params["W_p"].copy() if "W_p" in params else None)
 
 
 def layer(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[str, Array]]]) -> Any:

@@ -1,12 +1,14 @@
 """PyTorch modules that run, forward and backward, on gpurnn's kernels: `LSTM`, `GRU`, and `replace` for whole models.
 
 They are `torch.nn.LSTM` and `torch.nn.GRU` with another `forward`: the same constructor, parameters, state dict and pickles.
-A GRU is reset-after, as PyTorch's. CPU tensors are read where they lie; CUDA tensors go through DLPack to the CUDA backend.
+A GRU is reset-after, as PyTorch's. CPU tensors are read where they lie; CUDA tensors go through DLPack to the CUDA backend, on
+PyTorch's current stream (not yet run on a GPU).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -163,10 +165,11 @@ class _Function(torch.autograd.Function):
         states = [_array(one) for one in rest[:count]]
         given = None if not states else tuple(states) if len(states) == 2 else states[0]
         counts = None if lengths is None else lengths.numpy()
-        if keep:
-            (y, final), ctx.vjp = layer.vjp(_array(x), given, counts)
-        else:
-            y, final = layer(_array(x), given, counts)
+        with _stream_on(x.device):
+            if keep:
+                (y, final), ctx.vjp = layer.vjp(_array(x), given, counts)
+            else:
+                y, final = layer(_array(x), given, counts)
         results = tuple(_tensor(one) for one in (y, *(final if len(layer.states) == 2 else (final,))))
         ctx.shape, ctx.count, ctx.finals = shape, count, [(one.shape, one.dtype, one.device) for one in results[1:]]
         ctx.set_materialize_grads(False)
@@ -176,9 +179,10 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, *dfinal: Tensor | None) -> tuple[Any, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("gpurnn has no second derivatives: differentiate without create_graph=True")
-        grads = ctx.vjp(None if dy is None else _array(dy), _dstate(ctx, dfinal))
+        with _stream_on(ctx.finals[0][2]):
+            grads = ctx.vjp(None if dy is None else _array(dy), _dstate(ctx, dfinal))
+            weights = ctx.shape.weights(grads.params, gradients=True).values()
         states = grads.state if len(ctx.finals) == 2 else (grads.state,)
-        weights = ctx.shape.weights(grads.params, gradients=True).values()
         found = [_tensor(one) for one in (*states[: ctx.count], *weights)]
         return (None, None, None, None, None, _tensor(grads.x), *found)
 
@@ -192,6 +196,15 @@ def _dstate(ctx: Any, given: Sequence[Tensor | None]) -> Any:
         for one, (shape, dtype, device) in zip(given, ctx.finals, strict=True)
     ]
     return tuple(arrays) if len(arrays) == 2 else arrays[0]
+
+
+def _stream_on(device: torch.device) -> AbstractContextManager[Any]:
+    """On a GPU, PyTorch's current stream is CuPy's, inside."""
+    if device.type != "cuda":
+        return nullcontext()
+    import cupy
+
+    return cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream)  # type: ignore[no-any-return]
 
 
 def _array(tensor: Tensor) -> Array:
