@@ -1,0 +1,163 @@
+"""The forward pass of an LSTM or a reset-after GRU: one launch for a direction of a layer, one grid barrier a step.
+
+h of the step before is read from y itself: each address of y is written once, before the barrier that its readers pass.
+
+    h of the last step to shared memory | products, summed over lanes | cells | y | arrive | prefetch W_x x | wait
+"""
+
+from functools import lru_cache
+from typing import Any
+
+from numba import cuda, types
+
+from ..device import Kernel
+from .cells import traced_cells, traced_gates
+from .geometry import Geometry
+from .memory import await_copies, load_shared, load_shared_int, store_float, store_shared
+from .parts import TICKET_BYTES, inlined, make_parts
+from .tile import make_tile
+from .weights import gate_rows
+
+ADDRESS, SIZE = types.uint64, types.int64
+SIGNATURE = (ADDRESS,) * 13 + (SIZE,) * 4
+
+
+@lru_cache(maxsize=None)
+def forward_kernel(g: Geometry) -> Kernel:
+    return Kernel(f"persistent_{g.cell}_forward", _forward(g), SIGNATURE, g.threads, 1, cooperative=g.blocks > 1)
+
+
+def _cell_update(g: Geometry) -> Any:
+    """-> cell(s, local row, local unit, row, t, ...): gates, state and what is saved; gives h."""
+    H, U, G, S = g.hidden, g.units, g.gates, g.splits
+    SUMS, PROJECTED, CELLS, BIASES, H_AT = (g.layout.sums, g.layout.projected, g.layout.cells, g.layout.biases, g.layout.h)
+    PITCH, SPLIT_WORDS, WIDTH = g.tile.pitch, g.split_words, g.width
+    cells, gru_gates = traced_cells(g.fast_math), traced_gates(g.fast_math)
+    lstm_cell, lstm_gates, gru_candidate, gru_update = cells.lstm_cell, cells.lstm_gates, cells.gru_candidate, cells.gru_update
+
+    @inlined
+    def product(gate, bias, unit, row):
+        """W_h h + a bias."""
+        total = load_shared(BIASES + bias * U + unit)
+        for split in range(S):
+            total += load_shared(SUMS + split * SPLIT_WORDS + (gate * U + unit) * PITCH + row)
+        return total
+
+    @inlined
+    def pre_activation(gate, unit, row):
+        return load_shared(PROJECTED + (row * G + gate) * U + unit) + product(gate, gate, unit, row)
+
+    @inlined
+    def lstm(unit, row, at, first, gates, saved, last, c_n, state_at):
+        f_, i_ = pre_activation(0, unit, row), pre_activation(1, unit, row)
+        o_, g_ = pre_activation(2, unit, row), pre_activation(3, unit, row)
+        word = CELLS + row * U + unit
+        h, c = lstm_cell((f_, i_, o_, g_, load_shared(word)))
+        store_shared(word, c)
+        if last:
+            store_float(c_n + state_at, c)
+        if gates != 0:
+            f, i, o, g_ = lstm_gates((f_, i_, o_, g_))
+            to = gates + types.uint64(4 * (at * (4 * H) + first + unit))
+            store_float(to, f)
+            store_float(to + types.uint64(4 * H), i)
+            store_float(to + types.uint64(8 * H), o)
+            store_float(to + types.uint64(12 * H), g_)
+            store_float(saved + types.uint64(4 * (at * H + first + unit)), c)
+        return h
+
+    @inlined
+    def gru_after(unit, row, at, first, gates, saved, last, c_n, state_at):
+        z_, r_ = pre_activation(0, unit, row), pre_activation(1, unit, row)
+        q = product(2, 3, unit, row)
+        n_x = load_shared(PROJECTED + (row * G + 2) * U + unit) + load_shared(BIASES + 2 * U + unit)
+        (n_,) = gru_candidate((r_, q, n_x))
+        (h,) = gru_update((z_, n_, load_shared(H_AT + row * WIDTH + first + unit)))
+        if gates != 0:
+            z, r, n = gru_gates((z_, r_, n_))
+            to = gates + types.uint64(4 * (at * (3 * H) + first + unit))
+            store_float(to, z)
+            store_float(to + types.uint64(4 * H), r)
+            store_float(to + types.uint64(8 * H), n)
+            store_float(saved + types.uint64(4 * (at * H + first + unit)), q)
+        return h
+
+    return lstm if g.cell == "lstm" else gru_after
+
+
+def _forward(g: Geometry) -> Any:
+    H, U, G = g.hidden, g.units, g.gates
+    BLOCKS, THREADS, WARPS, GROUPS, ROWS, WIDTH = g.blocks, g.threads, g.warps, g.groups, g.rows, g.width
+    LSTM, ALONE = g.cell == "lstm", g.blocks == 1
+    WARP_ROWS, SPAN, PITCH, TURNS, TURN_ROWS = g.tile.warp_rows, g.tile.span, g.tile.pitch, g.turns, g.tiles * g.tile.batch
+    WARP_WEIGHTS, SPLIT_WORDS, IN_SHARED = g.tile.shared_words, g.split_words, g.tile.shared_words > 0
+    H_AT, SUMS, CELLS, LENGTHS = g.layout.h, g.layout.sums, g.layout.cells, g.layout.lengths
+    load_weights, fill_weights, sweep = make_tile(g.tile, g.tiles, gate_rows(H, U, range(G)))
+    time, load_lengths, load_biases, pass_state, fetch_projection, fetch_row, arrive, wait = make_parts(g)
+    update = _cell_update(g)
+
+    @inlined
+    def fetch_h(s, h0, y, base, rows, y_step, y_row):
+        """h before step s of the slice's rows, all units, to shared memory."""
+        warp, lane = cuda.threadIdx.x // 32, cuda.threadIdx.x % 32
+        for row in range(warp, rows, WARPS):
+            length = load_shared_int(LENGTHS + row)
+            if s < length:
+                word = H_AT + row * WIDTH
+                if s > 0:
+                    fetch_row(word, y + types.uint64(time(s - 1, length) * y_step + (base + row) * y_row), lane)
+                elif h0 != 0:
+                    fetch_row(word, h0 + types.uint64(4 * H * (base + row)), lane)
+
+    def kernel(xp, w, b, b_hn, h0, c0, y, h_n, c_n, lengths, gates, saved, tickets, T, B, y_step, y_row):
+        tid = cuda.threadIdx.x
+        lane, warp = tid % 32, tid // 32
+        group, split = warp % GROUPS, warp // GROUPS
+        first = cuda.blockIdx.x * U
+        slice_rows = (B + cuda.gridDim.y - 1) // cuda.gridDim.y
+        base = cuda.blockIdx.y * slice_rows
+        rows = max(min(slice_rows, B - base), 0)
+        ticket = tickets + types.uint64(cuda.blockIdx.y * TICKET_BYTES)
+
+        weights = load_weights(w, first, group * WARP_ROWS, split * SPAN, lane)
+        if IN_SHARED:
+            fill_weights(w, first, group * WARP_ROWS, split * SPAN, lane, warp * WARP_WEIGHTS)
+        for i in range(tid, ROWS * WIDTH, THREADS):
+            store_shared(H_AT + i, types.float32(0))
+        load_lengths(lengths, T, base, rows)
+        load_biases(b, b_hn, first)
+        cuda.syncthreads()
+        if LSTM:
+            pass_state(c0, c_n, base, rows, first, CELLS)
+        pass_state(h0, h_n, base, rows, first, -1)
+        fetch_projection(0, xp, B, base, rows, first)
+
+        for s in range(T):
+            if not ALONE or s == 0:
+                fetch_h(s, h0, y, base, rows, y_step, y_row)
+            await_copies()
+            cuda.syncthreads()
+            for turn in range(TURNS):
+                operand = H_AT + turn * (TURN_ROWS * WIDTH) + split * SPAN
+                sums = SUMS + split * SPLIT_WORDS + group * (WARP_ROWS * PITCH) + turn * TURN_ROWS
+                sweep(weights, warp * WARP_WEIGHTS, operand, sums, lane)
+            cuda.syncthreads()
+            for i in range(tid, rows * U, THREADS):
+                unit, row = i % U, i // U
+                length = load_shared_int(LENGTHS + row)
+                if s < length and first + unit < H:
+                    at = time(s, length) * B + base + row
+                    state_at = types.uint64(4 * ((base + row) * H + first + unit))
+                    last = s == length - 1
+                    h = update(unit, row, at, first, gates, saved, last, c_n, state_at)
+                    store_float(y + types.uint64(time(s, length) * y_step + (base + row) * y_row + 4 * (first + unit)), h)
+                    if last:
+                        store_float(h_n + state_at, h)
+                    if ALONE:
+                        store_shared(H_AT + row * WIDTH + first + unit, h)
+            if s + 1 < T:
+                arrive(ticket)
+                fetch_projection(s + 1, xp, B, base, rows, first)
+                wait(ticket, (s + 1) * BLOCKS)
+
+    return kernel

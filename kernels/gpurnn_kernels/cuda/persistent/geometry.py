@@ -1,0 +1,111 @@
+"""How a layer is cut into blocks and warps: all that a persistent kernel is compiled for.
+
+A block owns `units` units for the whole sequence. Its rows of W_h are ordered gate by gate, unit by unit, and go to groups of
+`tile.warp_rows`; `splits` warps share the k of a group. The grid is (blocks, slices of the batch).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ...spec import CellName
+from .tile import WARP, Tile
+
+
+@dataclass(frozen=True)
+class Geometry:
+    cell: CellName
+    hidden: int
+    units: int  # of a block
+    lanes: int  # that share the k of a row
+    splits: int  # warps that share the k of a row
+    held: int  # float4 a lane and row in registers
+    tiles: int  # of batch rows, as straight-line code
+    turns: int  # times that the code runs in a step
+    reverse: bool
+    aligned: bool  # rows of h lie at multiples of 16 bytes
+    async_copies: bool  # compute capability 8.0 on
+    fast_math: bool = False
+
+    @property
+    def gates(self) -> int:
+        return 4 if self.cell == "lstm" else 3
+
+    @property
+    def blocks(self) -> int:
+        """That share a slice of the batch."""
+        return -(-self.hidden // self.units)
+
+    @property
+    def quads(self) -> int:
+        return -(-self.hidden // (4 * self.lanes * self.splits))
+
+    @property
+    def width(self) -> int:
+        """Words of a row of h in shared memory."""
+        return 4 * self.lanes * self.splits * self.quads
+
+    @cached_property
+    def tile(self) -> Tile:
+        rows, batch = 8, 4
+        return Tile(rows, batch, self.lanes, self.quads, self.held, self.width, self.batch_rows(batch) | 1)
+
+    def batch_rows(self, tile_batch: int) -> int:
+        return self.turns * self.tiles * tile_batch
+
+    @property
+    def rows(self) -> int:
+        """Batch rows of a slice, at most."""
+        return self.batch_rows(self.tile.batch)
+
+    @property
+    def groups(self) -> int:
+        """Row groups of a block, so many that the number of warps is a multiple of 4."""
+        needed = -(-self.gates * self.units // self.tile.warp_rows)
+        while needed * self.splits % 4:
+            needed += 1
+        return needed
+
+    @property
+    def warps(self) -> int:
+        return self.groups * self.splits
+
+    @property
+    def threads(self) -> int:
+        return WARP * self.warps
+
+    @cached_property
+    def layout(self) -> "Layout":
+        weights = self.warps * self.tile.shared_words
+        sizes = {
+            "weights": weights,
+            "h": self.rows * self.width,
+            "sums": self.splits * self.split_words,
+            "projected": self.rows * self.gates * self.units,
+            "cells": self.rows * self.units,
+            "biases": (self.gates + 1) * self.units,
+            "lengths": self.rows,
+        }
+        places, at = {}, 0
+        for name, size in sizes.items():
+            places[name] = at
+            at += size
+        return Layout(**places, end=at)
+
+    @property
+    def split_words(self) -> int:
+        """Words of the sums of one share of k."""
+        return self.groups * self.tile.warp_rows * self.tile.pitch
+
+
+@dataclass(frozen=True)
+class Layout:
+    """First words of the parts of shared memory."""
+
+    weights: int  # that registers do not hold: (warps, rows, quads, lanes, 4)
+    h: int  # (rows, width)
+    sums: int  # (splits, rows of the block, pitch)
+    projected: int  # W_x x of this step (rows, G, units)
+    cells: int  # c of the LSTM (rows, units)
+    biases: int  # b (G, units), b_hn (units,)
+    lengths: int  # (rows,)
+    end: int

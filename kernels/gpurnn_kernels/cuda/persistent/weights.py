@@ -1,0 +1,48 @@
+"""Where a block's share of W_h (G*H, H) stands: the layer's natural layout, read once per launch."""
+
+from collections.abc import Callable
+
+from llvmlite import ir
+
+from . import emit
+from .emit import FLOAT, INT32, INT64, ZERO
+from .tile import Weight
+
+
+def _row(builder: ir.IRBuilder, first: ir.Value, row: ir.Value, units: int, gates: range, hidden: int) -> tuple[ir.Value, ir.Value]:
+    """Row of a block, gate by gate, unit by unit -> row of W_h, and whether there is one."""
+    gate = builder.udiv(row, INT32(units))
+    unit = builder.add(first, builder.sub(row, builder.mul(gate, INT32(units))))
+    inside = builder.and_(
+        builder.icmp_unsigned("<", gate, INT32(len(gates))), builder.icmp_unsigned("<", unit, INT32(hidden))
+    )
+    return builder.add(builder.mul(builder.add(gate, INT32(gates.start)), INT32(hidden)), unit), inside
+
+
+def _masked(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, inside: ir.Value) -> ir.Value:
+    """base[index], or zero."""
+    value = builder.load(builder.gep(base, [builder.select(inside, index, INT64(0))]), align=4)
+    return builder.select(inside, value, ZERO)
+
+
+def gate_rows(hidden: int, units: int, gates: range) -> Callable[[ir.Value], Weight]:
+    """Rows (gate, unit) of the block's units, k along the row: what the forward pass multiplies h with."""
+
+    def at(address: ir.Value) -> Weight:
+        def fetch(builder: ir.IRBuilder, first: ir.Value, row: ir.Value, k: ir.Value) -> list[ir.Value]:
+            base = emit.global_pointer(builder, address, FLOAT)
+            row, exists = _row(builder, first, row, units, gates, hidden)
+            index = builder.add(builder.mul(builder.zext(row, INT64), INT64(hidden)), builder.zext(k, INT64))
+            if hidden % 4 == 0:
+                inside = builder.and_(exists, builder.icmp_unsigned("<", k, INT32(hidden)))
+                quad = emit.load_quad(builder, builder.gep(base, [builder.select(inside, index, INT64(0))]))
+                return [builder.select(inside, value, ZERO) for value in quad]
+            quad = []
+            for e in range(4):
+                inside = builder.and_(exists, builder.icmp_unsigned("<", builder.add(k, INT32(e)), INT32(hidden)))
+                quad.append(_masked(builder, base, builder.add(index, INT64(e)), inside))
+            return quad
+
+        return fetch
+
+    return at
