@@ -13,13 +13,13 @@ from numba import cuda, types
 from ..device import Kernel
 from .cells import traced_cells, traced_gates
 from .geometry import Geometry
-from .memory import await_copies, load_shared, load_shared_int, store_float, store_shared
+from .memory import afresh, load_shared, load_shared_int, split_index, store_float, store_shared
 from .parts import TICKET_BYTES, inlined, make_parts
 from .tile import make_tile
 from .weights import gate_rows
 
 ADDRESS, SIZE = types.uint64, types.int64
-SIGNATURE = (ADDRESS,) * 13 + (SIZE,) * 4
+SIGNATURE = (ADDRESS,) * 13 + (SIZE,) * 5
 
 
 @lru_cache(maxsize=None)
@@ -93,13 +93,13 @@ def _forward(g: Geometry) -> Any:
     WARP_WEIGHTS, SPLIT_WORDS, IN_SHARED = g.tile.shared_words, g.split_words, g.tile.shared_words > 0
     H_AT, SUMS, CELLS, LENGTHS = g.layout.h, g.layout.sums, g.layout.cells, g.layout.lengths
     load_weights, fill_weights, sweep = make_tile(g.tile, g.tiles, gate_rows(H, U, range(G)))
-    time, load_lengths, load_biases, pass_state, fetch_projection, fetch_row, arrive, wait = make_parts(g)
+    time, load_lengths, load_biases, pass_state, fetch_projection, fetch_row, await_fetches, arrive, wait = make_parts(g)
     update = _cell_update(g)
 
     @inlined
     def fetch_h(s, h0, y, base, rows, y_step, y_row):
         """h before step s of the slice's rows, all units, to shared memory."""
-        warp, lane = cuda.threadIdx.x // 32, cuda.threadIdx.x % 32
+        warp, lane = split_index(afresh(cuda.threadIdx.x), 32)
         for row in range(warp, rows, WARPS):
             length = load_shared_int(LENGTHS + row)
             if s < length:
@@ -109,12 +109,11 @@ def _forward(g: Geometry) -> Any:
                 elif h0 != 0:
                     fetch_row(word, h0 + types.uint64(4 * H * (base + row)), lane)
 
-    def kernel(xp, w, b, b_hn, h0, c0, y, h_n, c_n, lengths, gates, saved, tickets, T, B, y_step, y_row):
+    def kernel(xp, w, b, b_hn, h0, c0, y, h_n, c_n, lengths, gates, saved, tickets, T, B, y_step, y_row, slice_rows):
         tid = cuda.threadIdx.x
-        lane, warp = tid % 32, tid // 32
-        group, split = warp % GROUPS, warp // GROUPS
+        warp, lane = split_index(tid, 32)
+        split, group = split_index(warp, GROUPS)
         first = cuda.blockIdx.x * U
-        slice_rows = (B + cuda.gridDim.y - 1) // cuda.gridDim.y
         base = cuda.blockIdx.y * slice_rows
         rows = max(min(slice_rows, B - base), 0)
         ticket = tickets + types.uint64(cuda.blockIdx.y * TICKET_BYTES)
@@ -131,19 +130,23 @@ def _forward(g: Geometry) -> Any:
             pass_state(c0, c_n, base, rows, first, CELLS)
         pass_state(h0, h_n, base, rows, first, -1)
         fetch_projection(0, xp, B, base, rows, first)
+        if ALONE:
+            fetch_h(0, h0, y, base, rows, y_step, y_row)
 
         for s in range(T):
-            if not ALONE or s == 0:
+            if not ALONE:
                 fetch_h(s, h0, y, base, rows, y_step, y_row)
-            await_copies()
+            await_fetches()
             cuda.syncthreads()
+            warp, lane = split_index(afresh(tid), 32)
+            split, group = split_index(warp, GROUPS)
             for turn in range(TURNS):
                 operand = H_AT + turn * (TURN_ROWS * WIDTH) + split * SPAN
                 sums = SUMS + split * SPLIT_WORDS + group * (WARP_ROWS * PITCH) + turn * TURN_ROWS
                 sweep(weights, warp * WARP_WEIGHTS, operand, sums, lane)
             cuda.syncthreads()
-            for i in range(tid, rows * U, THREADS):
-                unit, row = i % U, i // U
+            for i in range(afresh(tid), rows * U, THREADS):
+                row, unit = split_index(i, U)
                 length = load_shared_int(LENGTHS + row)
                 if s < length and first + unit < H:
                     at = time(s, length) * B + base + row

@@ -23,6 +23,27 @@ def _shared(context: Any, builder: Any, sig: Any, args: Any, n: int) -> ir.Value
 
 
 @intrinsic
+def split_index(typingctx, index, size):  # type: ignore[no-untyped-def]
+    """index >= 0 -> index // size, index % size, without the care for negative numbers that Python's operators take."""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        index, size = _int32(context, builder, sig, args, 0), _int32(context, builder, sig, args, 1)
+        return context.make_tuple(builder, sig.return_type, [builder.udiv(index, size), builder.urem(index, size)])
+
+    return types.UniTuple(types.int32, 2)(index, size), codegen
+
+
+@intrinsic
+def afresh(typingctx, value):  # type: ignore[no-untyped-def]
+    """The same int32, but what is computed from it is not kept in registers from step to step: those hold weights."""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return emit.ptx(builder, "mov.b32 $0, $1;", INT32, [_int32(context, builder, sig, args, 0)], "=r,r")
+
+    return types.int32(value), codegen
+
+
+@intrinsic
 def load_shared(typingctx, word):  # type: ignore[no-untyped-def]
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
         return builder.load(_shared(context, builder, sig, args, 0), align=4)

@@ -10,7 +10,9 @@ from numba import cuda, types
 
 from .geometry import Geometry
 from .memory import (
+    afresh,
     arrive_release,
+    await_copies,
     copy_quad,
     copy_quad_async,
     copy_word,
@@ -20,6 +22,7 @@ from .memory import (
     load_float,
     load_int64,
     load_shared_int,
+    split_index,
     store_float,
     store_shared,
     store_shared_int,
@@ -37,6 +40,7 @@ class Parts(NamedTuple):
     pass_state: Any  # from or 0, to, first row, rows, first unit, word or -1: initial state to shared memory, final state of empty rows
     fetch_projection: Any  # step, W_x x, B, first row, rows, first unit
     fetch_row: Any  # word, address, lane: a row of h, by one warp
+    await_fetches: Any  # what this thread has fetched
     arrive: Any  # ticket
     wait: Any  # ticket, goal
 
@@ -55,7 +59,7 @@ def make_parts(g: Geometry) -> Parts:
 
     @inlined
     def load_lengths(lengths, T, base, rows):
-        for row in range(cuda.threadIdx.x, ROWS, THREADS):
+        for row in range(afresh(cuda.threadIdx.x), ROWS, THREADS):
             length = T if row < rows else 0
             if lengths != 0 and row < rows:
                 length = max(min(load_int64(lengths + types.uint64(8 * (base + row))), T), 0)
@@ -63,8 +67,9 @@ def make_parts(g: Geometry) -> Parts:
 
     @inlined
     def load_biases(b, b_hn, first):
-        for i in range(cuda.threadIdx.x, (G + 1) * U, THREADS):
-            gate, unit = i // U, first + i % U
+        for i in range(afresh(cuda.threadIdx.x), (G + 1) * U, THREADS):
+            gate, local = split_index(i, U)
+            unit = first + local
             value = types.float32(0)
             if unit < H:
                 if gate < G:
@@ -75,8 +80,9 @@ def make_parts(g: Geometry) -> Parts:
 
     @inlined
     def pass_state(initial, final, base, rows, first, word):
-        for i in range(cuda.threadIdx.x, rows * U, THREADS):
-            unit, row = first + i % U, i // U
+        for i in range(afresh(cuda.threadIdx.x), rows * U, THREADS):
+            row, local = split_index(i, U)
+            unit = first + local
             if unit < H:
                 at = types.uint64(4 * ((base + row) * H + unit))
                 value = types.float32(0)
@@ -89,8 +95,10 @@ def make_parts(g: Geometry) -> Parts:
 
     @inlined
     def fetch_projection(step, xp, B, base, rows, first):
-        for i in range(cuda.threadIdx.x, rows * (G * U), THREADS):
-            unit, gate, row = first + i % U, i // U % G, i // (G * U)
+        for i in range(afresh(cuda.threadIdx.x), rows * (G * U), THREADS):
+            pair, local = split_index(i, U)
+            row, gate = split_index(pair, G)
+            unit = first + local
             length = load_shared_int(LENGTHS + row)
             if step < length and unit < H:
                 t = time(step, length)
@@ -113,6 +121,11 @@ def make_parts(g: Geometry) -> Parts:
                 store_shared(word + k, load_coherent(source + types.uint64(4 * k)))
 
     @inlined
+    def await_fetches():
+        if ASYNC:
+            await_copies()
+
+    @inlined
     def arrive(ticket):
         cuda.syncthreads()
         if not ALONE and cuda.threadIdx.x == 0:
@@ -125,4 +138,4 @@ def make_parts(g: Geometry) -> Parts:
                 pass
         cuda.syncthreads()
 
-    return Parts(time, load_lengths, load_biases, pass_state, fetch_projection, fetch_row, arrive, wait)
+    return Parts(time, load_lengths, load_biases, pass_state, fetch_projection, fetch_row, await_fetches, arrive, wait)
