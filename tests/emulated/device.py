@@ -1,0 +1,141 @@
+"""`EmulatedDevice`: the seam's `Device` over NumPy and the PTX interpreter."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from gpurnn_kernels.cuda.device import Kernel, Limits
+
+from .compile import compiled
+from .instructions.conversions import as_tf32
+from .memory import EmulatedArray, GlobalMemory
+from .occupancy import resident_blocks
+from .program import Program
+from .resources import resources
+from .scheduler import Launch, Shape
+from .table import DEVICES
+
+
+@cache
+def program(kernel: Kernel, cc: tuple[int, int]) -> Program:
+    return Program(compiled(kernel, cc).ptx)
+
+
+class EmulatedDevice:
+    """name: of a card in `table.DEVICES`.
+
+    noise: approximate instructions err within their documented bounds. detailed: sectors and bank conflicts are counted.
+    strict: a launch with warnings raises AssertionError; else they are collected in `warnings`.
+    """
+
+    def __init__(
+        self, name: str = "H100 SXM", *, noise: bool = True, strict: bool = True, detailed: bool = False, seed: int = 0
+    ) -> None:
+        self.limits: Limits = DEVICES[name]
+        self.noise, self.strict, self.detailed = noise, strict, detailed
+        self.memory = GlobalMemory()
+        self.random = np.random.default_rng(seed)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was counted."""
+        self.launches: Counter[str] = Counter()  # by kernel; products count as "multiply"
+        self.bytes: Counter[tuple[str, str]] = Counter()  # (kernel, "load" or "store"), of global memory
+        self.warnings: Counter[str] = Counter()
+        self.last: Launch | None = None
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> EmulatedArray:
+        return self.memory.allocate(tuple(shape), dtype, self, initialised=False)
+
+    def zeros(self, shape: Sequence[int], dtype: Any) -> EmulatedArray:
+        return self.upload(np.zeros(tuple(shape), dtype))
+
+    def upload(self, array: Any) -> EmulatedArray:
+        array = np.asarray(array)
+        result = self.memory.allocate(array.shape, array.dtype, self, initialised=True)
+        result.view(np.ndarray)[...] = array
+        return result
+
+    def multiply(
+        self,
+        a: Any,
+        b: Any,
+        out: Any,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        accumulate: bool = False,
+        tf32: bool = False,
+    ) -> None:
+        for array in (a, b, out):
+            if array.ndim != 2 or (array.shape[1] > 1 and array.strides[1] != array.itemsize):
+                raise ValueError(f"a matrix of units side by side expected, received {array.shape} with strides {array.strides}")
+            self.memory.address(array)
+        self._require_initialised(a, b, *([out] if accumulate else []))
+        left, right = (m.view(np.ndarray).T if t else m.view(np.ndarray) for m, t in ((a, transpose_a), (b, transpose_b)))
+        compute = np.float64 if out.dtype == np.float64 else np.float32
+        if tf32:
+            left, right = as_tf32(left, nearest_even=True), as_tf32(right, nearest_even=True)
+        product = left.astype(compute) @ right.astype(compute)
+        out[...] = product + out.view(np.ndarray) if accumulate else product
+        self.launches["multiply"] += 1
+
+    def _require_initialised(self, *arrays: Any) -> None:
+        for array in arrays:
+            if array.size and not self.memory.flags_of(array).all():
+                self._warn(f"multiply reads an array {array.shape} that is not initialised")
+
+    def _warn(self, text: str) -> None:
+        if self.strict:
+            raise AssertionError(text)
+        self.warnings[text] += 1
+
+    def launcher(self, kernel: Kernel, grid: Sequence[int], *first: Any, shared: int = 0) -> Callable[..., None]:
+        shape: Shape = (tuple(grid) + (1, 1))[:3]  # type: ignore[assignment]
+        limits = self.limits
+        if kernel.cooperative:
+            held = self.resident_blocks(kernel, shared) * limits.multiprocessors
+            if int(np.prod(shape)) > held:
+                raise RuntimeError(f"{kernel.name}: a grid of {tuple(grid)} blocks that wait for each other, {limits.name} holds {held}")
+        made = program(kernel, limits.compute_capability)
+        if made.static_shared + shared > limits.shared_per_block:
+            raise RuntimeError(f"{kernel.name}: {made.static_shared + shared} bytes of shared memory a block, {limits.name} has {limits.shared_per_block}")
+        types = [np.dtype(t.name) for t in kernel.signature]
+        start = self._values(first, types)
+
+        def launch(*rest: int | float) -> None:
+            keep = first  # arrays live as long as the launcher
+            arguments = start + self._values(rest, types[len(keep) :])
+            run = Launch(
+                made, shape, (kernel.threads, 1, 1), shared, self.memory, self.random, noise=self.noise, detailed=self.detailed
+            )
+            run.run(arguments)
+            self._count(kernel, run)
+
+        return launch
+
+    def _values(self, given: Sequence[Any], types: Sequence[Any]) -> list[Any]:
+        values = []
+        for value, dtype in zip(given, types, strict=False):
+            if isinstance(value, EmulatedArray):
+                value = self.memory.address(value)
+            elif isinstance(value, np.ndarray):
+                raise TypeError("a NumPy array given to a kernel: arrays must be on the device")
+            values.append(np.array([value], dtype))
+        return values
+
+    def _count(self, kernel: Kernel, run: Launch) -> None:
+        self.launches[kernel.name] += 1
+        for kind in ("load", "store"):
+            self.bytes[kernel.name, kind] += run.counters.bytes["global", kind]
+        self.last = run
+        self.warnings += run.warnings
+        if self.strict and run.warnings:
+            listed = "\n".join(f"{n} x {text}" for text, n in run.warnings.items())
+            raise AssertionError(f"{kernel.name}:\n{listed}")
+
+    def resident_blocks(self, kernel: Kernel, shared: int) -> int:
+        used = resources(kernel, self.limits.compute_capability)
+        return resident_blocks(self.limits, kernel.threads, used.registers, used.shared + shared)
