@@ -190,18 +190,14 @@ class Program:
     def _call(self, instruction: Instruction) -> tuple[Semantics, tuple[Operand, ...]]:
         names = [o.name for o in instruction.operands if isinstance(o, (Symbol, Register))]
         if GRID_HANDLE in names:
+            self.slot(names[0])
             return Semantics(lambda: np.ones(1, np.uint64), ("u64",), ()), (Register(names[0]),)
         raise UnknownPTX(f"a call, which a kernel here must not hold: {instruction.text}")
 
     def _source(self, operand: Operand, kind: str, before: list[Op]) -> tuple[int, Any]:
         dtype = DTYPES[kind]
         if isinstance(operand, Address):
-            slot, _ = self._source(operand.base, "address", before)
-            if operand.offset:
-                total, offset = self.slot(f"{slot}+{operand.offset}"), np.int64(operand.offset)
-                before.append(Op(lambda a: a + offset, ((slot, dtype),), ((total, None),), False, None, ""))
-                slot = total
-            return slot, dtype
+            return self._address(operand, before), dtype
         if isinstance(operand, Symbol) and operand.name in self.places:
             return self._constant(np.array([self.places[operand.name]], np.int64).astype(dtype)), dtype
         if isinstance(operand, Immediate):
@@ -212,6 +208,16 @@ class Program:
             before.append(Op(np.invert, ((slot, dtype),), ((other, None),), False, None, ""))
             slot = other
         return slot, dtype
+
+    def _address(self, operand: Address, before: list[Op]) -> int:
+        """A slot of int64. Registers of 32 bits, which shared memory is addressed with, are unsigned."""
+        narrow = isinstance(operand.base, Register) and self.entry.registers.get(operand.base.name, "b64").endswith("32")
+        slot, dtype = self._source(operand.base, "u32" if narrow else "address", before)
+        if not operand.offset and not narrow:
+            return slot
+        total, offset = self.slot(f"{slot}+{operand.offset}"), np.int64(operand.offset)
+        before.append(Op(lambda a: a.astype(np.int64) + offset, ((slot, dtype),), ((total, None),), False, None, ""))
+        return total
 
     def _destination(self, operand: Operand, kind: str) -> tuple[int, Callable[[Any], Any] | None]:
         if isinstance(operand, Sink):
