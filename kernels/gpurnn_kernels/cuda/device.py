@@ -64,6 +64,9 @@ class Device(Protocol):
 
     def upload(self, array: Array) -> DeviceArray: ...
 
+    def address(self, array: DeviceArray) -> int:
+        """Of its first byte."""
+
     def multiply(
         self,
         a: DeviceArray,  # (M, K), or (K, M) with transpose_a

@@ -1,0 +1,5 @@
+"""The CUDA backend: Numba kernels and GEMMs over device arrays. Exports what `gpurnn_kernels.protocol.Kernels` asks of a
+backend."""
+
+from .engine import forward as forward
+from .engine import prepare as prepare
