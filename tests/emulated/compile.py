@@ -15,7 +15,11 @@ Capability = tuple[int, int]
 
 def why_not() -> str | None:
     """Why nothing can be compiled here; None when it can. `numba.cuda` alone proves nothing: Numba ships an old one."""
-    for module, package in (("numba_cuda", "numba-cuda"), ("cuda.core", "cuda-core"), ("cuda.bindings.nvjitlink", "cuda-bindings")):
+    for module, package in (
+        ("numba_cuda", "numba-cuda"),
+        ("cuda.core", "cuda-core"),
+        ("cuda.bindings.nvjitlink", "cuda-bindings"),
+    ):
         try:
             found = importlib.util.find_spec(module)
         except ModuleNotFoundError:
@@ -57,11 +61,11 @@ def capability(cc: Capability) -> Iterator[None]:
 @cache
 def compiled(kernel: Kernel, cc: Capability) -> Compiled:
     """A kernel's code for a compute capability; each is made once a process."""
+    from gpurnn_kernels.cuda.compile import jit_options
     from numba.cuda.dispatcher import _Kernel
 
-    bounds = (kernel.threads, kernel.blocks_per_multiprocessor)
     with capability(cc):
-        made = _Kernel(kernel.function, kernel.signature, launch_bounds=bounds, lto=True)
+        made = _Kernel(kernel.function, kernel.signature, **jit_options(kernel))
         library = made._codelibrary
         library.use_cooperative |= kernel.cooperative
         full = (*cc, "a" if cc >= (9, 0) else "")  # as at a real launch

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -58,6 +59,13 @@ class EmulatedDevice:
         result.view(np.ndarray)[...] = array
         return result
 
+    def address(self, array: EmulatedArray) -> int:
+        return self.memory.address(array)
+
+    def current(self) -> AbstractContextManager[None]:
+        """There is one device only."""
+        return nullcontext()
+
     def multiply(
         self,
         a: Any,
@@ -71,7 +79,9 @@ class EmulatedDevice:
     ) -> None:
         for array in (a, b, out):
             if array.ndim != 2 or (array.shape[1] > 1 and array.strides[1] != array.itemsize):
-                raise ValueError(f"a matrix of units side by side expected, received {array.shape} with strides {array.strides}")
+                raise ValueError(
+                    f"a matrix of units side by side expected, received {array.shape} with strides {array.strides}"
+                )
             self.memory.address(array)
         self._require_initialised(a, b, *([out] if accumulate else []))
         left, right = (m.view(np.ndarray).T if t else m.view(np.ndarray) for m, t in ((a, transpose_a), (b, transpose_b)))
@@ -98,10 +108,14 @@ class EmulatedDevice:
         if kernel.cooperative:
             held = self.resident_blocks(kernel, shared) * limits.multiprocessors
             if int(np.prod(shape)) > held:
-                raise RuntimeError(f"{kernel.name}: a grid of {tuple(grid)} blocks that wait for each other, {limits.name} holds {held}")
+                raise RuntimeError(
+                    f"{kernel.name}: a grid of {tuple(grid)} blocks that wait for each other, {limits.name} holds {held}"
+                )
         made = program(kernel, limits.compute_capability)
         if made.static_shared + shared > limits.shared_per_block:
-            raise RuntimeError(f"{kernel.name}: {made.static_shared + shared} bytes of shared memory a block, {limits.name} has {limits.shared_per_block}")
+            raise RuntimeError(
+                f"{kernel.name}: {made.static_shared + shared} bytes of shared memory a block, {limits.name} has {limits.shared_per_block}"
+            )
         types = [np.dtype(t.name) for t in kernel.signature]
         start = self._values(first, types)
 
@@ -120,7 +134,7 @@ class EmulatedDevice:
         values = []
         for value, dtype in zip(given, types, strict=False):
             if isinstance(value, EmulatedArray):
-                value = self.memory.address(value)
+                value = self.address(value)
             elif isinstance(value, np.ndarray):
                 raise TypeError("a NumPy array given to a kernel: arrays must be on the device")
             values.append(np.array([value], dtype))

@@ -16,7 +16,9 @@ def resident_blocks(limits: Limits, threads: int, registers: int, shared: int) -
     if threads > MAX_THREADS or registers > MAX_REGISTERS or shared > limits.shared_per_block:
         return 0
     by_threads = limits.threads_per_multiprocessor // WARP // warps
-    return min(limits.blocks_per_multiprocessor, by_threads, _by_registers(limits, warps, registers), _by_shared(limits, shared))
+    return min(
+        limits.blocks_per_multiprocessor, by_threads, _by_registers(limits, warps, registers), _by_shared(limits, shared)
+    )
 
 
 def _by_registers(limits: Limits, warps: int, registers: int) -> int:

@@ -109,7 +109,9 @@ class Program:
         """Control's targets are indices of blocks."""
         code = self.entry.instructions
         leaders = {0, len(code)} | set(self.entry.labels.values())
-        leaders |= {i + 1 for i, instruction in enumerate(code) if _ends_block(instruction.opcode) or _is_grid_barrier(instruction)}
+        leaders |= {
+            i + 1 for i, instruction in enumerate(code) if _ends_block(instruction.opcode) or _is_grid_barrier(instruction)
+        }
         starts = sorted(leaders)
         number = {start: k for k, start in enumerate(starts)}
         blocks = []
@@ -152,9 +154,7 @@ class Program:
         if count != len(meaning.destinations) and not (instruction.opcode.startswith("shfl") and count == 1):
             raise UnknownPTX(f"number of operands: {instruction.text}")
         before: list[Op] = []
-        sources = tuple(
-            self._source(o, kind, before) for o, kind in zip(operands[count:], meaning.sources, strict=True)
-        )
+        sources = tuple(self._source(o, kind, before) for o, kind in zip(operands[count:], meaning.sources, strict=True))
         destinations = tuple(
             self._destination(o, kind) for o, kind in zip(operands[:count], meaning.destinations[:count], strict=True)
         )
@@ -234,7 +234,11 @@ class Program:
         return slot, lambda v: v.view(raw).astype(wide)
 
     def _register(self, operand: Operand) -> int:
-        if not isinstance(operand, (Register, Symbol)) or operand.name not in self.slots and operand.name not in self.entry.registers:
+        if (
+            not isinstance(operand, (Register, Symbol))
+            or operand.name not in self.slots
+            and operand.name not in self.entry.registers
+        ):
             raise UnknownPTX(f"operand {operand}")
         return self.slot(operand.name)
 

@@ -324,5 +324,3 @@ def scattered(before: Any, value: Any, positions: Any, n: int) -> Any:
         result = before.copy() if before.size == n else np.broadcast_to(before, (n,)).copy()
     result[positions] = value
     return result
-
-

@@ -8,7 +8,9 @@ from gpurnn_kernels.cuda.device import Limits
 KIB = 1024
 
 
-def _limits(name: str, cc: tuple[int, int], multiprocessors: int, threads: int, blocks: int, shared: int, shared_block: int) -> Limits:
+def _limits(
+    name: str, cc: tuple[int, int], multiprocessors: int, threads: int, blocks: int, shared: int, shared_block: int
+) -> Limits:
     return Limits(name, cc, multiprocessors, threads, blocks, 65536, shared * KIB, shared_block * KIB)
 
 

@@ -24,14 +24,18 @@ UPDATES: dict[str, Callable[[Any, Any], Any]] = {
 INTEGERS = r"add|min|max|and|or|xor|inc|dec"
 
 
-@opcode(rf"(?P<op>atom|red){ORDER}{SPACE}\.((?P<kind>{INTEGERS}|exch)\.(?P<type>[bsu](32|64))|(?P<sum>add)\.(?P<float>f32|f64))")
+@opcode(
+    rf"(?P<op>atom|red){ORDER}{SPACE}\.((?P<kind>{INTEGERS}|exch)\.(?P<type>[bsu](32|64))|(?P<sum>add)\.(?P<float>f32|f64))"
+)
 def _atomic(m: re.Match[str]) -> Semantics:
     kind, name = m["type"] or m["float"], m["kind"] or m["sum"]
     update, dtype = UPDATES[name], DTYPES[kind]
     space, order = m["space"] or "generic", m["order"] or "relaxed"
 
     def atomic(group: Any, address: Any, value: Any) -> Any:
-        old = _in_turn(group, space, address, order, dtype, lambda k, before: update(before, value[k if value.size > 1 else 0]))
+        old = _in_turn(
+            group, space, address, order, dtype, lambda k, before: update(before, value[k if value.size > 1 else 0])
+        )
         return old if m["op"] == "atom" else None
 
     return Semantics(atomic, (kind,) if m["op"] == "atom" else (), ("address", kind), group=True)

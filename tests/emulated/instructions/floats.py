@@ -72,7 +72,12 @@ def _fma(m: re.Match[str]) -> Semantics:
 
 @opcode(r"mad(\.rn)?(?P<ftz>\.ftz)?(?P<sat>\.sat)?\.(?P<type>f32|f64)")
 def _mad(m: re.Match[str]) -> Semantics:
-    return _fma(re.fullmatch(r"(?P<round>rn)(?P<ftz>\.ftz)?(?P<sat>\.sat)?\.(?P<type>f32|f64)", "rn" + m[0].removeprefix("mad").removeprefix(".rn")))  # type: ignore[arg-type]
+    return _fma(
+        re.fullmatch(
+            r"(?P<round>rn)(?P<ftz>\.ftz)?(?P<sat>\.sat)?\.(?P<type>f32|f64)",
+            "rn" + m[0].removeprefix("mad").removeprefix(".rn"),
+        )
+    )  # type: ignore[arg-type]
 
 
 def fused_nearest(a: Floats, b: Floats, c: Floats) -> Floats:
@@ -264,5 +269,3 @@ def _packed(m: re.Match[str]) -> Semantics:
         return low.view(np.uint16).astype(np.uint32) | high.view(np.uint16).astype(np.uint32) << np.uint32(16)
 
     return Semantics(halves, ("f16x2",), ("f16x2",) * count)
-
-

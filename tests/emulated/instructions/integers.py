@@ -189,7 +189,14 @@ def _bits(m: re.Match[str]) -> Semantics:
     return Semantics(lambda a: np.array([function(int(x)) for x in a], DTYPES[result]), (result,), (m["type"],))
 
 
-COMPARISONS = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
+COMPARISONS = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
 COMPARISONS |= {"lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal}
 
 
@@ -221,7 +228,9 @@ def unpack(kind: str, parts: int) -> Semantics:
     size = DTYPES[kind].itemsize // parts
     part = UNSIGNED[size]
     return Semantics(
-        lambda a: tuple((a >> a.dtype.type(8 * size * k)).astype(part) for k in range(parts)), (f"b{8 * size}",) * parts, (kind,)
+        lambda a: tuple((a >> a.dtype.type(8 * size * k)).astype(part) for k in range(parts)),
+        (f"b{8 * size}",) * parts,
+        (kind,),
     )
 
 

@@ -47,5 +47,3 @@ def _store(m: re.Match[str]) -> Semantics:
 @opcode(r"(prefetch|prefetchu)(\.global)?\.(L1|L2)")
 def _prefetch(m: re.Match[str]) -> Semantics:
     return Semantics(lambda address: None, (), ("address",))
-
-

@@ -62,5 +62,3 @@ def _synchronise(m: re.Match[str]) -> Semantics:
 @opcode(r"nanosleep\.u32")
 def _sleep(m: re.Match[str]) -> Semantics:
     return Semantics(lambda time: None, (), ("u32",))
-
-
