@@ -13,7 +13,7 @@ from numba import cuda, types
 from ..device import Kernel
 from .cells import traced_cells, traced_gates
 from .geometry import Geometry
-from .memory import afresh, load_shared, load_shared_int, split_index, store_float, store_shared
+from .memory import afresh, load_float, load_shared, load_shared_int, split_index, store_float, store_shared
 from .parts import TICKET_BYTES, inlined, make_parts
 from .tile import make_tile
 from .weights import gate_rows
@@ -88,11 +88,11 @@ def _cell_update(g: Geometry) -> Any:
 def _forward(g: Geometry) -> Any:
     H, U, G = g.hidden, g.units, g.gates
     BLOCKS, THREADS, WARPS, GROUPS, ROWS, WIDTH = g.blocks, g.threads, g.warps, g.groups, g.rows, g.width
-    LSTM, ALONE = g.cell == "lstm", g.blocks == 1
+    LSTM, ALONE, REVERSE = g.cell == "lstm", g.blocks == 1, g.reverse
     WARP_ROWS, SPAN, PITCH, TURNS, TURN_ROWS = g.tile.warp_rows, g.tile.span, g.tile.pitch, g.turns, g.tiles * g.tile.batch
     WARP_WEIGHTS, SPLIT_WORDS, IN_SHARED = g.tile.shared_words, g.split_words, g.tile.shared_words > 0
     H_AT, SUMS, CELLS, LENGTHS = g.layout.h, g.layout.sums, g.layout.cells, g.layout.lengths
-    load_weights, fill_weights, sweep = make_tile(g.tile, g.tiles, gate_rows(H, U, range(G)))
+    load_weights, fill_weights, sweep = make_tile(g.tile, g.tiles, gate_rows(H, U, range(G), g.aligned))
     time, load_lengths, load_biases, pass_state, fetch_projection, fetch_row, await_fetches, arrive, wait = make_parts(g)
     update = _cell_update(g)
 
@@ -106,8 +106,16 @@ def _forward(g: Geometry) -> Any:
                 word = H_AT + row * WIDTH
                 if s > 0:
                     fetch_row(word, y + types.uint64(time(s - 1, length) * y_step + (base + row) * y_row), lane)
-                elif h0 != 0:
+                else:
                     fetch_row(word, h0 + types.uint64(4 * H * (base + row)), lane)
+
+    @inlined
+    def keep_cell(unit, row, at, first, saved, c0, base):
+        """c at a time past the row's length: that of the step before, in the order of steps."""
+        c = load_shared(CELLS + row * U + unit)
+        if REVERSE:
+            c = load_float(c0 + types.uint64(4 * ((base + row) * H + first + unit)))
+        store_float(saved + types.uint64(4 * (at * H + first + unit)), c)
 
     def kernel(xp, w, b, b_hn, h0, c0, y, h_n, c_n, lengths, gates, saved, tickets, T, B, y_step, y_row, slice_rows):
         tid = cuda.threadIdx.x
@@ -158,6 +166,8 @@ def _forward(g: Geometry) -> Any:
                         store_float(h_n + state_at, h)
                     if ALONE:
                         store_shared(H_AT + row * WIDTH + first + unit, h)
+                if LSTM and gates != 0 and s >= length and first + unit < H:
+                    keep_cell(unit, row, s * B + base + row, first, saved, c0, base)
             if s + 1 < T:
                 arrive(ticket)
                 fetch_projection(s + 1, xp, B, base, rows, first)

@@ -22,7 +22,7 @@ class Geometry:
     tiles: int  # of batch rows, as straight-line code
     turns: int  # times that the code runs in a step
     reverse: bool
-    aligned: bool  # rows of h lie at multiples of 16 bytes
+    aligned: bool  # rows of h and of W_h lie at multiples of 16 bytes
     async_copies: bool  # compute capability 8.0 on
     fast_math: bool = False
 
@@ -44,23 +44,26 @@ class Geometry:
         """Words of a row of h in shared memory."""
         return 4 * self.lanes * self.splits * self.quads
 
+    @property
+    def sweeps(self) -> int:
+        """Products of a step that one warp makes: reset before, z, r and n each wait for something else."""
+        return 3 if self.cell == "gru_before" else 1
+
     @cached_property
     def tile(self) -> Tile:
-        rows, batch = 8, 4
-        return Tile(rows, batch, self.lanes, self.quads, self.held, self.width, self.batch_rows(batch) | 1)
-
-    def batch_rows(self, tile_batch: int) -> int:
-        return self.turns * self.tiles * tile_batch
+        rows, batch = (4, 8) if self.sweeps == 3 else (8, 4)
+        pitch = self.turns * self.tiles * batch | 1  # odd: neighbouring units in different banks
+        return Tile(rows, batch, self.lanes, self.quads, self.held, self.width, pitch)
 
     @property
     def rows(self) -> int:
         """Batch rows of a slice, at most."""
-        return self.batch_rows(self.tile.batch)
+        return self.turns * self.tiles * self.tile.batch
 
     @property
     def groups(self) -> int:
         """Row groups of a block, so many that the number of warps is a multiple of 4."""
-        needed = -(-self.gates * self.units // self.tile.warp_rows)
+        needed = -(-self.gates * self.units // (self.sweeps * self.tile.warp_rows))
         while needed * self.splits % 4:
             needed += 1
         return needed
@@ -75,11 +78,12 @@ class Geometry:
 
     @cached_property
     def layout(self) -> "Layout":
-        weights = self.warps * self.tile.shared_words
+        weights = self.sweeps * self.warps * self.tile.shared_words
         sizes = {
             "weights": weights,
             "h": self.rows * self.width,
-            "sums": self.splits * self.split_words,
+            "reset": self.rows * self.width if self.sweeps == 3 else 0,
+            "sums": self.sweeps * self.splits * self.split_words,
             "projected": self.rows * self.gates * self.units,
             "cells": self.rows * self.units,
             "biases": (self.gates + 1) * self.units,
@@ -90,6 +94,15 @@ class Geometry:
             places[name] = at
             at += size
         return Layout(**places, end=at)
+
+    @property
+    def shared_bytes(self) -> int:
+        return 4 * self.layout.end
+
+    @property
+    def registers(self) -> int:
+        """Weights a thread holds."""
+        return self.sweeps * self.tile.registers
 
     @property
     def split_words(self) -> int:
@@ -103,7 +116,8 @@ class Layout:
 
     weights: int  # that registers do not hold: (warps, rows, quads, lanes, 4)
     h: int  # (rows, width)
-    sums: int  # (splits, rows of the block, pitch)
+    reset: int  # r * h (rows, width), reset before
+    sums: int  # (sweeps, splits, rows of the block, pitch)
     projected: int  # W_x x of this step (rows, G, units)
     cells: int  # c of the LSTM (rows, units)
     biases: int  # b (G, units), b_hn (units,)

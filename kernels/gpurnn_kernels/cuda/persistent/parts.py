@@ -85,9 +85,7 @@ def make_parts(g: Geometry) -> Parts:
             unit = first + local
             if unit < H:
                 at = types.uint64(4 * ((base + row) * H + unit))
-                value = types.float32(0)
-                if initial != 0:
-                    value = load_float(initial + at)
+                value = load_float(initial + at)
                 if word >= 0:
                     store_shared(word + i, value)
                 if load_shared_int(LENGTHS + row) == 0:

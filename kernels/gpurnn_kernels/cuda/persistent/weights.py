@@ -25,7 +25,7 @@ def _masked(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, inside: ir.V
     return builder.select(inside, value, ZERO)
 
 
-def gate_rows(hidden: int, units: int, gates: range) -> Callable[[ir.Value], Weight]:
+def gate_rows(hidden: int, units: int, gates: range, aligned: bool) -> Callable[[ir.Value], Weight]:
     """Rows (gate, unit) of the block's units, k along the row: what the forward pass multiplies h with."""
 
     def at(address: ir.Value) -> Weight:
@@ -33,7 +33,7 @@ def gate_rows(hidden: int, units: int, gates: range) -> Callable[[ir.Value], Wei
             base = emit.global_pointer(builder, address, FLOAT)
             row, exists = _row(builder, first, row, units, gates, hidden)
             index = builder.add(builder.mul(builder.zext(row, INT64), INT64(hidden)), builder.zext(k, INT64))
-            if hidden % 4 == 0:
+            if aligned:
                 inside = builder.and_(exists, builder.icmp_unsigned("<", k, INT32(hidden)))
                 quad = emit.load_quad(builder, builder.gep(base, [builder.select(inside, index, INT64(0))]))
                 return [builder.select(inside, value, ZERO) for value in quad]

@@ -1,0 +1,173 @@
+"""Whether a layer fits on the chip, and how: from the device's own figures, never from a table of devices.
+
+One block, if it can hold all weights: rows of the batch go to blocks that never meet. Else a block for every few units, one a
+multiprocessor, that meet at each step; what multiprocessors remain share out the batch.
+The order in which k is summed (lanes, splits) follows from the layer and the device, not from the batch: a row's bits do not
+depend on the rows beside it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ...spec import Spec
+from ..device import Device, Limits
+from .kernels import kernel_of
+from .geometry import Geometry
+
+# Weights a thread can hold beside 32 sums and its indices, by the warps of a block: 65536 registers, 255 a thread
+REGISTER_WEIGHTS = {8: 128, 12: 64, 16: 32}
+STRAIGHT_TILES = 4  # longer code gains nothing
+STRAIGHT_ONLY = 8  # tiles where the code cannot loop
+LOOPS_FROM = (9, 0)  # before, the compiler takes shuffles in a loop apart, at the price of spills
+
+
+@dataclass(frozen=True)
+class Refusal:
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    geometry: Geometry
+    slices: int  # of the batch
+    slice_rows: int
+
+    @property
+    def blocks(self) -> int:
+        return self.geometry.blocks * self.slices
+
+    def __str__(self) -> str:
+        g = self.geometry
+        if g.blocks == 1:
+            return f"persistent: {self.slices} blocks of {g.threads} threads, all weights in each, {self.slice_rows} rows a block"
+        return (
+            f"persistent: {g.blocks} x {self.slices} blocks of {g.threads} threads, {g.units} units and {self.slice_rows} rows"
+            " a block"
+        )
+
+
+def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
+    """How `forward` would run on the device, or why it cannot."""
+    limits = device.limits
+    reason = unsupported(spec)
+    if reason:
+        return Refusal(reason)
+    base = Geometry(
+        cell=spec.cell,
+        hidden=spec.hidden_size,
+        units=spec.hidden_size,
+        lanes=8,
+        splits=1,
+        held=1,
+        tiles=1,
+        turns=1,
+        reverse=spec.reverse,
+        aligned=spec.hidden_size % 4 == 0,
+        async_copies=limits.compute_capability >= (8, 0),
+        fast_math=spec.fast_math,
+    )
+    chosen = one_block(base, batch, limits) or many_blocks(base, batch, limits)
+    if isinstance(chosen, Refusal):
+        return chosen
+    resident = device.resident_blocks(kernel_of(chosen.geometry), chosen.geometry.shared_bytes)
+    if resident == 0 or (chosen.geometry.blocks > 1 and chosen.blocks > resident * limits.multiprocessors):
+        return Refusal(f"{chosen.blocks} blocks of {chosen.geometry.threads} threads cannot be resident on {limits.name}")
+    return chosen
+
+
+def unsupported(spec: Spec) -> str | None:
+    if spec.dtype != "float32":
+        return f"persistent kernels compute in float32, the layer is {spec.dtype}"
+    if spec.precision is not None:
+        return f"no persistent kernel for precision={spec.precision!r}"
+    if spec.proj_size or spec.peepholes or spec.clip is not None:
+        return "no persistent kernel for projected, peephole or clipped layers"
+    return None
+
+
+def one_block(base: Geometry, batch: int, limits: Limits) -> Plan | None:
+    """8 lanes share k: a warp holds many rows, and the sums take few shuffles."""
+    for g in register_shares(base):
+        for tiles in (1, 2, STRAIGHT_TILES):
+            whole = replace(g, tiles=tiles)
+            slice_rows = whole.rows
+            slices = -(-batch // slice_rows)
+            if whole.shared_bytes <= limits.shared_per_block and (slices <= limits.multiprocessors or tiles == STRAIGHT_TILES):
+                return Plan(whole, slices, min(slice_rows, batch))
+    return None
+
+
+def many_blocks(base: Geometry, batch: int, limits: Limits) -> Plan | Refusal:
+    base = replace(base, lanes=lanes_for(base.hidden))
+    largest = largest_share(base, limits)
+    if largest is None:
+        return Refusal(too_large(base, limits))
+    slices = max(min(limits.multiprocessors // largest.blocks, -(-batch // base.tile.batch)), 1)
+    slice_rows = -(-batch // slices)
+    slices = -(-batch // slice_rows)
+    g = with_rows(largest, slice_rows, limits)
+    if g is None or g.shared_bytes > limits.shared_per_block:
+        return Refusal(f"{slice_rows} rows of the batch in each block, more than its kernel can take on {limits.name}")
+    return Plan(with_units(g, limits.multiprocessors // slices), slices, slice_rows)
+
+
+def lanes_for(hidden: int) -> int:
+    lanes = 8
+    while lanes < 32 and 4 * lanes < hidden:
+        lanes *= 2
+    return lanes
+
+
+def register_shares(g: Geometry) -> Iterator[Geometry]:
+    """`g` with as many weights in registers as its number of warps leaves room for, if it has one."""
+    room = next((weights for warps, weights in REGISTER_WEIGHTS.items() if g.warps <= warps), 0)
+    held = min(g.quads, room // (g.sweeps * 4 * g.tile.rows))
+    if held:
+        yield replace(g, held=held)
+
+
+def shares(base: Geometry, limits: Limits) -> Iterator[Geometry]:
+    """The most units that a block can hold, for each number of warps and of shares of k."""
+    for splits in range(1, -(-base.hidden // 128) + 1):
+        for warps, room in REGISTER_WEIGHTS.items():
+            units = (warps // splits) * base.sweeps * base.tile.warp_rows // base.gates
+            g = replace(base, splits=splits, units=min(units, base.hidden))
+            held = min(g.quads, room // (g.sweeps * 4 * g.tile.rows))
+            if warps % splits == 0 and units and held:
+                g = replace(g, held=held)
+                if g.shared_bytes <= limits.shared_per_block:
+                    yield g
+
+
+def largest_share(base: Geometry, limits: Limits) -> Geometry | None:
+    """All in registers if the device can hold the layer so, else with as little as possible in shared memory."""
+    return min((g for g in shares(base, limits) if g.blocks <= limits.multiprocessors), key=cost, default=None)
+
+
+def cost(g: Geometry) -> tuple[int, int]:
+    """Weights in shared memory must be read at each step; fewer blocks meet sooner and leave more room for the batch."""
+    return g.layout.h, g.blocks * g.splits
+
+
+def with_rows(g: Geometry, rows: int, limits: Limits) -> Geometry | None:
+    tiles = -(-rows // g.tile.batch)
+    if tiles <= STRAIGHT_TILES or (tiles <= STRAIGHT_ONLY and limits.compute_capability < LOOPS_FROM):
+        return replace(g, tiles=tiles)
+    if limits.compute_capability < LOOPS_FROM:
+        return None
+    return replace(g, tiles=STRAIGHT_TILES, turns=-(-tiles // STRAIGHT_TILES))
+
+
+def with_units(g: Geometry, blocks: int) -> Geometry:
+    """The same work on as many blocks as there are, but not less than four warps each."""
+    fewest = 4 * g.sweeps * g.tile.warp_rows // (g.splits * g.gates)
+    return replace(g, units=min(max(-(-g.hidden // blocks), fewest), g.units))
+
+
+def too_large(base: Geometry, limits: Limits) -> str:
+    unit = 4 * base.gates * base.hidden / 1e6
+    units = max((g.units for g in shares(base, limits)), default=0)
+    return (
+        f"W_h ({base.gates}*{base.hidden}, {base.hidden}) float32 = {unit * base.hidden:.1f} MB;"
+        f" the {limits.multiprocessors} multiprocessors of {limits.name} hold {unit * units * limits.multiprocessors:.1f} MB of it"
+    )

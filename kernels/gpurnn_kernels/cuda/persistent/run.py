@@ -1,0 +1,70 @@
+"""Launching a planned pass: arrays to addresses, workspaces, one kernel."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...spec import Spec
+from ..device import Device, DeviceArray
+from .kernels import kernel_of
+from .parts import TICKET_BYTES
+from .plan import Plan
+
+ABSENT = 0  # the address of an array that a kernel does without
+
+
+def forward(
+    device: Device,
+    plan: Plan,
+    spec: Spec,
+    weights: Any,  # W_h (G*H, H), b (G*H,), b_hn (H,) of a reset-after GRU
+    xp: DeviceArray,  # (T, B, G*H), W_x x
+    initial: Sequence[DeviceArray],  # (B, H) each
+    lengths: DeviceArray | None,  # (B,) int64
+    y: DeviceArray,  # (T, B, H), any strides from step to step and row to row; zero past lengths
+    final: Sequence[DeviceArray],  # (B, H) each
+    saved: Any = None,  # gates (T, B, G*H), which may be xp, and extra (T, B, H): c, r * h or q
+) -> None:
+    """Fills y, the final state and what the backward pass needs. Every array but y is contiguous."""
+    T, B = xp.shape[:2]
+    read_by_quads = (y, weights.W_h, initial[0])
+    g = replace(plan.geometry, aligned=plan.geometry.aligned and all(_aligned(device, array) for array in read_by_quads))
+    lstm = spec.cell == "lstm"
+    launch = device.launcher(
+        kernel_of(g),
+        (g.blocks, plan.slices),
+        xp,
+        weights.W_h,
+        weights.b,
+        weights.b_hn if spec.cell == "gru_after" else ABSENT,
+        initial[0],
+        initial[1] if lstm else ABSENT,
+        y,
+        final[0],
+        final[1] if lstm else ABSENT,
+        ABSENT if lengths is None else lengths,
+        ABSENT if saved is None else saved.gates,
+        ABSENT if saved is None else saved.extra,
+        tickets(device, plan),
+        T,
+        B,
+        y.strides[0],
+        y.strides[1],
+        plan.slice_rows,
+        shared=g.shared_bytes,
+    )
+    launch()
+
+
+def tickets(device: Device, plan: Plan) -> Any:
+    """A counter for each slice of the batch: its own to every launch, so that launches on several streams cannot meet."""
+    if plan.geometry.blocks == 1:
+        return ABSENT
+    return device.zeros((plan.slices * TICKET_BYTES // 4,), np.dtype(np.uint32))
+
+
+def _aligned(device: Device, array: DeviceArray) -> bool:
+    """Rows at multiples of 16 bytes."""
+    return device.address(array) % 16 == 0 and all(stride % 16 == 0 for stride in array.strides[:-1])

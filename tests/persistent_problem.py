@@ -1,0 +1,110 @@
+"""A direction of a layer as the persistent kernels see it, and what the reference says of it. Letters as in reference.py."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import reference
+from emulated.device import EmulatedDevice
+from gpurnn_kernels.cuda import persistent
+from gpurnn_kernels.cuda.device import Limits
+from gpurnn_kernels.spec import Spec
+
+REFERENCE = {"lstm": "lstm", "gru_before": "gru", "gru_after": "gru_after"}
+
+
+def toy(name: str = "A100", **changes: Any) -> EmulatedDevice:
+    """A card, or one like it with other limits."""
+    device = EmulatedDevice(name)
+    device.limits = replace(device.limits, **changes)
+    return device
+
+
+class PersistentProblem:
+    """Random weights, W_x x and state; NaN wherever nothing may be read."""
+
+    def __init__(
+        self,
+        cell: str,
+        H: int,
+        T: int = 5,
+        B: int = 3,
+        *,
+        lengths: Sequence[int] | None = None,
+        reverse: bool = False,
+        seed: int = 0,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+
+        def draw(*shape: int) -> Any:
+            return rng.normal(0, 0.5, shape).astype(np.float32)
+
+        self.T, self.B, self.H, self.lengths = T, B, H, lengths
+        self.spec = Spec(cell, 1, H, np.dtype(np.float32), reverse)  # type: ignore[arg-type]
+        G = self.spec.gates
+        self.xp = draw(T, B, G * H)
+        self.weights = {"W_h": draw(G * H, H) * np.float32(2 / np.sqrt(H)), "b": draw(G * H), "b_hn": draw(H)}
+        self.state = [draw(B, H) for _ in self.spec.state_sizes]
+        self.dy = draw(T, B, H)
+        self.dstate = [draw(B, H) for _ in self.spec.state_sizes]
+        self.valid = np.clip(np.full(B, T) if lengths is None else lengths, 0, T)
+        past = np.arange(T)[:, None] >= self.valid
+        self.xp[past] = np.nan
+        self.dy[past] = np.nan
+
+    def in_order(self, a: Any) -> Any:
+        return reference.flipped(a, self.valid) if self.spec.reverse else reference.masked(a, self.valid)
+
+    @cached_property
+    def reference_weights(self) -> reference.Weights:
+        w = {name: a.astype(np.float64) for name, a in self.weights.items()}
+        return reference.Weights(np.eye(len(w["b"])), w["W_h"], w["b"], w["b_hn"])
+
+    @cached_property
+    def expected(self) -> tuple[Any, list[Any]]:
+        """y, final state."""
+        cell = reference.CELLS[REFERENCE[self.spec.cell]]
+        x = self.in_order(self.xp.astype(np.float64))
+        track = reference.sequence(cell, self.reference_weights, x, tuple(map(np.float64, self.state)), self.valid)
+        return self.in_order(track[0][1:]), [states[-1] for states in track]
+
+    def upload(self, device: EmulatedDevice) -> Any:
+        return SimpleNamespace(**{name: device.upload(a) for name, a in self.weights.items()})
+
+    def forward(
+        self, device: EmulatedDevice, plan: Any = None, *, keep: bool = False, directions: int = 1
+    ) -> tuple[Any, list[Any], Any]:
+        """-> y, final state, what is saved. directions: y lies in the last columns of a wider array."""
+        T, B, H = self.T, self.B, self.H
+        plan = plan or self.plan(device)
+        y = device.zeros((T, B, directions * H), np.float32)[:, :, (directions - 1) * H :]
+        final = [device.empty((B, H), np.float32) for _ in self.state]
+        state = [device.upload(a) for a in self.state]
+        G = self.spec.gates
+        empty = SimpleNamespace(gates=device.empty((T, B, G * H), np.float32), extra=device.empty((T, B, H), np.float32))
+        saved = empty if keep else None
+        lengths = None if self.lengths is None else device.upload(np.array(self.lengths, np.int64))
+        xp = device.upload(self.xp)
+        persistent.forward(device, plan, self.spec, self.upload(device), xp, state, lengths, y, final, saved)
+        return y, final, saved
+
+    def plan(self, device: EmulatedDevice) -> persistent.Plan:
+        plan = persistent.plan(self.spec, self.B, device)
+        assert isinstance(plan, persistent.Plan), plan
+        return plan
+
+    def error(self, y: Any, final: Sequence[Any]) -> float:
+        """The largest, of y and the final state."""
+        expected_y, expected_final = self.expected
+        pairs = [(y, expected_y), *zip(final, expected_final, strict=True)]
+        return max(float(np.max(np.abs(np.asarray(got) - want))) for got, want in pairs)
+
+
+def few(multiprocessors: int, name: str = "A100") -> EmulatedDevice:
+    return toy(name, multiprocessors=multiprocessors)
+
+
+__all__ = ["Limits", "PersistentProblem", "few", "toy"]
