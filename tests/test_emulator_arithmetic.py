@@ -281,10 +281,11 @@ def test_powers_of_two_are_exact() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "opcode",
-    ["add.f32x2", "fma.rn.relu.f32", "add.rz.f32", "ld.global.v3.f32", "setp.lt.f32.f64", "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64"],
-)  # fmt: skip
+UNKNOWN = ["add.f32x2", "fma.rn.relu.f32", "add.rz.f32", "ld.global.v3.f32", "setp.lt.f32.f64"]
+UNKNOWN += ["mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64"]
+
+
+@pytest.mark.parametrize("opcode", UNKNOWN)
 def test_what_is_not_known_raises(opcode: str) -> None:
     with pytest.raises(UnknownPTX, match="opcode"):
         semantics(opcode)

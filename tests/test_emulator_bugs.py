@@ -165,8 +165,8 @@ def exchange(before: str, arrive: str, poll: str, after: str) -> str:
     {arrive}
     SPIN: {poll} setp.lt.u32 %p2, %r5, %r2; @%p2 bra SPIN;
     JOIN: {after}
-    add.s32 %r6, %r1, 1; rem.u32 %r6, %r6, %r2; mad.lo.s32 %r7, %r6, %r3, %t; mul.wide.u32 %rd3, %r7, 4; add.s64 %rd4, %a0, %rd3;
-    ld.global.f32 %f2, [%rd4]; add.s64 %rd5, %a1, %rd1; st.global.f32 [%rd5], %f2;"""
+    add.s32 %r6, %r1, 1; rem.u32 %r6, %r6, %r2; mad.lo.s32 %r7, %r6, %r3, %t; mul.wide.u32 %rd3, %r7, 4;
+    add.s64 %rd4, %a0, %rd3; ld.global.f32 %f2, [%rd4]; add.s64 %rd5, %a1, %rd1; st.global.f32 [%rd5], %f2;"""
 
 
 ARRIVE, POLL, BAR = "red.release.gpu.global.add.u32 [%a2], 1;", "ld.acquire.gpu.global.u32 %r5, [%a2];", "bar.sync 0;"

@@ -51,8 +51,8 @@ def capability(cc: Capability) -> Iterator[None]:
     device = SimpleNamespace(compute_capability=cc)
     context = SimpleNamespace(device=device)
     with (
-        mock.patch.object(dispatcher, "get_current_device", lambda: device),
-        mock.patch.object(api, "get_current_device", lambda: device),
+        mock.patch.object(dispatcher, "get_current_device", return_value=device),
+        mock.patch.object(api, "get_current_device", return_value=device),
         mock.patch.object(codegen, "devices", SimpleNamespace(get_context=lambda *_: context)),
     ):
         yield
@@ -61,8 +61,9 @@ def capability(cc: Capability) -> Iterator[None]:
 @cache
 def compiled(kernel: Kernel, cc: Capability) -> Compiled:
     """A kernel's code for a compute capability; each is made once a process."""
-    from gpurnn_kernels.cuda.compile import jit_options
     from numba.cuda.dispatcher import _Kernel
+
+    from gpurnn_kernels.cuda.compile import jit_options
 
     with capability(cc):
         made = _Kernel(kernel.function, kernel.signature, **jit_options(kernel))

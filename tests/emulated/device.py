@@ -7,15 +7,17 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+
 from gpurnn_kernels.cuda.device import Kernel, Limits
 
 from .compile import compiled
 from .instructions.conversions import as_tf32
+from .layout import Shape
 from .memory import EmulatedArray, GlobalMemory
 from .occupancy import resident_blocks
 from .program import Program
 from .resources import resources
-from .scheduler import Launch, Shape
+from .scheduler import Launch
 from .table import DEVICES
 
 
@@ -103,7 +105,7 @@ class EmulatedDevice:
         self.warnings[text] += 1
 
     def launcher(self, kernel: Kernel, grid: Sequence[int], *first: Any, shared: int = 0) -> Callable[..., None]:
-        shape: Shape = (tuple(grid) + (1, 1))[:3]  # type: ignore[assignment]
+        shape: Shape = (*grid, 1, 1)[:3]  # type: ignore[assignment]
         limits = self.limits
         if kernel.cooperative:
             held = self.resident_blocks(kernel, shared) * limits.multiprocessors
@@ -112,9 +114,10 @@ class EmulatedDevice:
                     f"{kernel.name}: a grid of {tuple(grid)} blocks that wait for each other, {limits.name} holds {held}"
                 )
         made = program(kernel, limits.compute_capability)
-        if made.static_shared + shared > limits.shared_per_block:
+        needed = made.static_shared + shared
+        if needed > limits.shared_per_block:
             raise RuntimeError(
-                f"{kernel.name}: {made.static_shared + shared} bytes of shared memory a block, {limits.name} has {limits.shared_per_block}"
+                f"{kernel.name}: {needed} bytes of shared memory a block, {limits.name} has {limits.shared_per_block}"
             )
         types = [np.dtype(t.name) for t in kernel.signature]
         start = self._values(first, types)

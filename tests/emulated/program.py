@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,7 +116,7 @@ class Program:
         starts = sorted(leaders)
         number = {start: k for k, start in enumerate(starts)}
         blocks = []
-        for start, end in zip(starts, starts[1:], strict=False):
+        for start, end in pairwise(starts):
             ops: list[Op] = []
             control = Control("next", number[end])
             for instruction in code[start:end]:
@@ -234,13 +235,9 @@ class Program:
         return slot, lambda v: v.view(raw).astype(wide)
 
     def _register(self, operand: Operand) -> int:
-        if (
-            not isinstance(operand, (Register, Symbol))
-            or operand.name not in self.slots
-            and operand.name not in self.entry.registers
-        ):
-            raise UnknownPTX(f"operand {operand}")
-        return self.slot(operand.name)
+        if isinstance(operand, (Register, Symbol)) and (operand.name in self.slots or operand.name in self.entry.registers):
+            return self.slot(operand.name)
+        raise UnknownPTX(f"operand {operand}")
 
     def _constant(self, value: Any) -> int:
         slot = self.slot(f"={value.dtype}:{value.tobytes().hex()}")

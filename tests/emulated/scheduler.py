@@ -5,65 +5,41 @@ to others from time to time. Values of registers are arrays over the threads, (1
 """
 
 from collections import Counter
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from .access import Place
 from .copies import Copies
 from .counters import Counters
 from .errors import PTXError
+from .execute import UNDEFINED, execute, scattered
+from .layout import Shape, layout
 from .memory import GlobalMemory, Region
-from .access import Place
 from .program import SPECIAL, Block, Op, Program
 from .races import Order, Tracker
 from .threads import Group
 
 PATIENCE = 64  # blocks that a group may run in a row at one place while others are ready
-DONE = -1
-UNDEFINED = np.zeros(1, np.uint64)  # a register that nothing was written to
-Shape = tuple[int, int, int]
-
-
-class Layout(NamedTuple):
-    """Of the threads of a grid: the same for all launches of its shape."""
-
-    ids: Any
-    block: Any
-    warp: Any
-    lane: Any
-    lanes_of_warp: Any  # (warps,) bits of the lanes that exist
-    special: dict[str, Any]
-
-
-@lru_cache(256)
-def layout(grid: Shape, block: Shape) -> Layout:
-    threads, blocks = int(np.prod(block)), int(np.prod(grid))
-    ids = np.arange(threads * blocks)
-    within, number = ids % threads, ids // threads
-    warps = -(-threads // 32)
-    lane = within % 32
-    last = np.tile(np.minimum(32, threads - 32 * np.arange(warps)), blocks)
-    special = {"%laneid": lane, "%warpid": within // 32}
-    for name, (x, y, z), count in (("tid", block, within), ("ctaid", grid, number)):
-        split = (count % x, count // x % y, count // (x * y))
-        for axis, size, value in zip("xyz", (x, y, z), split, strict=True):
-            special[f"%{name}.{axis}"] = value if size > 1 else np.zeros(1, np.int64)
-            special[f"%n{name}.{axis}"] = np.array([size])
-    one = np.int64(1) << lane
-    special |= {"%lanemask_eq": one, "%lanemask_lt": one - 1, "%lanemask_le": 2 * one - 1}
-    special |= {"%lanemask_gt": (1 << 32) - 2 * one, "%lanemask_ge": (1 << 32) - one}
-    narrow = {name: value.astype(np.uint32) for name, value in special.items()}
-    return Layout(ids, number, number * warps + within // 32, lane, (np.int64(1) << last) - 1, narrow)
+NOWHERE = -1
 
 
 class Launch:
-    """One execution of a program over a grid."""
+    """One execution of a program over a grid. shared: dynamic, bytes a block."""
 
     def __init__(
-        self, program: Program, grid: Shape, block: Shape, shared: int, memory: GlobalMemory, random: Any, *, noise: bool = True,
-        check_races: bool = True, detailed: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        program: Program,
+        grid: Shape,
+        block: Shape,
+        shared: int,
+        memory: GlobalMemory,
+        random: Any,
+        *,
+        noise: bool = True,
+        check_races: bool = True,
+        detailed: bool = False,
+    ) -> None:
         self.program, self.memory, self.random, self.noise, self.check_races = program, memory, random, noise, check_races
         threads, self.block_count = int(np.prod(block)), int(np.prod(grid))
         if program.entry.max_threads is not None and threads > program.entry.max_threads:
@@ -78,7 +54,7 @@ class Launch:
         self._places: dict[int, Place] = {}
         self._make_shared(shared)
         self._runs = [0] * len(program.blocks)
-        self._now: Op | None = None
+        self.at: Op | None = None  # being executed
 
     def _make_shared(self, dynamic: int) -> None:
         program = self.program
@@ -99,7 +75,7 @@ class Launch:
         return f"thread {thread % self.threads_per_block} of block {thread // self.threads_per_block}"
 
     def warn(self, text: str) -> None:
-        self.warnings[f"{text}: {self._now.text if self._now else ''}"] += 1
+        self.warnings[f"{text}: {self.at.text if self.at else ''}"] += 1
 
     def run(self, arguments: list[Any]) -> None:
         """arguments: (1,) arrays, one a parameter of the kernel."""
@@ -119,7 +95,7 @@ class Launch:
         self._finish()
 
     def _finish(self) -> None:
-        self._now = None
+        self.at = None
         if self.copies.unfinished:
             self.warn(f"{self.copies.unfinished} cp.async copies that nobody waited for")
         for place in self._places.values():
@@ -136,7 +112,7 @@ class Launch:
         self.waiting: dict[tuple[str, int], Any] = {}  # (barrier or grid, next block) -> ids
         self.waiting_count = np.zeros(self.block_count, np.int64)
         self.exited = np.zeros(self.block_count, np.int64)
-        last, streak = DONE, 0
+        last, streak = NOWHERE, 0
         while self.ready or self._release():
             at = min(self.ready)
             streak = streak + 1 if at == last else 0
@@ -153,13 +129,13 @@ class Launch:
         """Runs the instructions; gives the values that they leave behind."""
         registers = self.registers
         if group.n == self.thread_count:
-            execute(block.ops, registers, group, self)
+            execute(block.ops, registers, group)
             return registers
         values: dict[int, Any] = {}
         for slot in block.inputs:
             value = registers[slot]
             values[slot] = value[group.ids] if value.size > 1 else value
-        execute(block.ops, values, group, self)
+        execute(block.ops, values, group)
         for slot in block.outputs:
             if slot in values:
                 registers[slot] = scattered(registers[slot], values[slot], group.ids, self.thread_count)
@@ -230,7 +206,7 @@ class Launch:
             if not go.all():
                 self.waiting[kind, following] = ids[~go]
         if (places > 1).any():
-            self._now = None
+            self.at = None
             self.warn("divergent barrier: threads of one block wait at different ones")
         self.waiting_count[full] = 0
         self.order.block_barrier(full)
@@ -239,7 +215,7 @@ class Launch:
         """Nobody can run: barriers that threads have left the kernel without reaching, the grid's, the end, or a deadlock."""
         if not self.waiting:
             return False
-        self._now = None
+        self.at = None
         if all(kind == "grid" for kind, _ in self.waiting):
             if int(self.waiting_count.sum()) < self.thread_count:
                 raise PTXError("a grid barrier that not all threads reach: a GPU would hang")
@@ -261,66 +237,3 @@ class Launch:
             if len(self.ready) > before:
                 return True
         raise PTXError("deadlock: a barrier that not all threads reach")
-
-
-def as_type(value: Any, dtype: Any) -> Any:
-    """A register's bits as an operand of an instruction; the low ones if the operand is narrower."""
-    if value.dtype is dtype:
-        return value
-    if value.dtype.itemsize == dtype.itemsize:
-        return value.view(dtype)
-    if value.dtype.itemsize < dtype.itemsize:
-        raise PTXError(f"a register of {value.dtype} read as {dtype}")
-    return value.view(f"u{value.dtype.itemsize}").astype(f"u{dtype.itemsize}").view(dtype)
-
-
-def execute(ops: list[Op], values: Any, group: Group, launch: Launch) -> None:
-    for op in ops:
-        launch._now = op
-        if op.guard is not None:
-            guarded(op, values, group)
-            continue
-        arguments = [v if (v := values[slot]).dtype is dtype else as_type(v, dtype) for slot, dtype in op.sources]
-        result = op.function(group, *arguments) if op.group else op.function(*arguments)
-        put(op, result, values)
-
-
-def put(op: Op, result: Any, values: Any) -> None:
-    destinations = op.destinations
-    if len(destinations) == 1:
-        slot, widen = destinations[0]
-        if type(result) is tuple:
-            result = result[0]
-        values[slot] = result if widen is None else widen(result)
-    else:
-        for (slot, widen), r in zip(destinations, result or (), strict=True):
-            values[slot] = r if widen is None else widen(r)
-
-
-def guarded(op: Op, values: Any, group: Group) -> None:
-    """By the threads whose guard holds."""
-    assert op.guard is not None
-    acts = np.broadcast_to(values[op.guard[0]], (group.n,)) ^ op.guard[1]
-    if not acts.any():
-        return
-    positions = np.flatnonzero(acts)
-    some = group if len(positions) == group.n else group.subset(positions)
-    sources = [as_type(values[slot], dtype) for slot, dtype in op.sources]
-    arguments = [s[positions] if s.size > 1 else s for s in sources]
-    result = op.function(some, *arguments) if op.group else op.function(*arguments)
-    new: dict[int, Any] = {}
-    put(op, result, new)
-    for slot, value in new.items():
-        values[slot] = scattered(values[slot], value, positions, group.n)
-
-
-def scattered(before: Any, value: Any, positions: Any, n: int) -> Any:
-    """(n,) with `value` at `positions`: registers share their arrays, so none is written in place."""
-    if before is UNDEFINED:
-        result = np.zeros(n, value.dtype)
-    else:
-        if before.dtype != value.dtype:
-            before = before.view(value.dtype)
-        result = before.copy() if before.size == n else np.broadcast_to(before, (n,)).copy()
-    result[positions] = value
-    return result

@@ -58,10 +58,9 @@ def evaluate(opcode: str, result: str, *sources: tuple[str, Any], noise: bool = 
     n, kinds = len(sources[0][1]), [kind for kind, _ in sources]
     body, arrays = "", []
     for k, (kind, values) in enumerate(sources):
-        values = np.ascontiguousarray(values)
-        arrays.append(values)
-        size = values.itemsize
-        body += f"mul.wide.u32 %o, %t, {size}; add.s64 %o, %o, %a{k}; ld.global.{'u32' if kind == 'pred' else raw(kind)} %x{k}, [%o];\n"
+        arrays.append(np.ascontiguousarray(values))
+        loaded = "u32" if kind == "pred" else raw(kind)
+        body += f"mul.wide.u32 %o, %t, {values.itemsize}; add.s64 %o, %o, %a{k}; ld.global.{loaded} %x{k}, [%o];\n"
         if kind == "pred":
             body += f"setp.ne.u32 %q{k}, %x{k}, 0;\n"
     operands = ", ".join(f"%{'q' if kind == 'pred' else 'x'}{k}" for k, kind in enumerate(kinds))

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .semantics import Semantics, opcode
 from .integers import COMPARISONS, comparison
+from .semantics import Semantics, opcode, semantics
 
 Floats = np.ndarray[Any, Any]
 SMALLEST_NORMAL = np.float32(2.0**-126)
@@ -72,16 +72,11 @@ def _fma(m: re.Match[str]) -> Semantics:
 
 @opcode(r"mad(\.rn)?(?P<ftz>\.ftz)?(?P<sat>\.sat)?\.(?P<type>f32|f64)")
 def _mad(m: re.Match[str]) -> Semantics:
-    return _fma(
-        re.fullmatch(
-            r"(?P<round>rn)(?P<ftz>\.ftz)?(?P<sat>\.sat)?\.(?P<type>f32|f64)",
-            "rn" + m[0].removeprefix("mad").removeprefix(".rn"),
-        )
-    )  # type: ignore[arg-type]
+    return semantics(m[0].replace("mad.rn", "mad").replace("mad", "fma.rn"))
 
 
 def fused_nearest(a: Floats, b: Floats, c: Floats) -> Floats:
-    """float32 or float16: the product is exact in float64, the sum nearly so; the few results it could round twice are redone."""
+    """float32 or float16. In float64 the product is exact, the sum nearly: the few results that may round twice are redone."""
     total = np.multiply(a, b, dtype=np.float64) + c
     result = total.astype(a.dtype)
     lost = 29 if a.dtype == np.float32 else 42

@@ -3,7 +3,6 @@
 import re
 from typing import Any
 
-
 from .semantics import DTYPES, UNSIGNED, Semantics, opcode
 
 TYPE = r"[bsuf](8|16|32|64)"
