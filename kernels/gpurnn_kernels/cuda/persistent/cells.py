@@ -52,3 +52,10 @@ def traced_gates(fast_math: bool) -> Any:
     """z, r, n of a GRU, saved for the backward pass."""
     activations = FAST if fast_math else ACCURATE
     return _traced(lambda z_, r_, n_: (activations.sigmoid(z_), activations.sigmoid(r_), activations.tanh(n_)), 3)
+
+
+@lru_cache(maxsize=None)
+def traced_activations(fast_math: bool) -> tuple[Any, Any]:
+    """sigma, tanh."""
+    activations = FAST if fast_math else ACCURATE
+    return _traced(activations.sigmoid, 1), _traced(activations.tanh, 1)

@@ -27,25 +27,16 @@ def forward_kernel(g: Geometry) -> Kernel:
     return Kernel(f"persistent_{g.cell}_forward", _forward(g), SIGNATURE, g.threads, 1, cooperative=g.blocks > 1)
 
 
-def _cell_update(g: Geometry) -> Any:
+def _cell_update(g: Geometry, product: Any) -> Any:
     """-> cell(s, local row, local unit, row, t, ...): gates, state and what is saved; gives h."""
-    H, U, G, S = g.hidden, g.units, g.gates, g.splits
-    SUMS, PROJECTED, CELLS, BIASES, H_AT = (g.layout.sums, g.layout.projected, g.layout.cells, g.layout.biases, g.layout.h)
-    PITCH, SPLIT_WORDS, WIDTH = g.tile.pitch, g.split_words, g.width
+    H, U, G, WIDTH = g.hidden, g.units, g.gates, g.width
+    H_AT, SUMS, PROJECTED, CELLS, BIASES = g.layout.h, g.layout.sums, g.layout.projected, g.layout.cells, g.layout.biases
     cells, gru_gates = traced_cells(g.fast_math), traced_gates(g.fast_math)
     lstm_cell, lstm_gates, gru_candidate, gru_update = cells.lstm_cell, cells.lstm_gates, cells.gru_candidate, cells.gru_update
 
     @inlined
-    def product(gate, bias, unit, row):
-        """W_h h + a bias."""
-        total = load_shared(BIASES + bias * U + unit)
-        for split in range(S):
-            total += load_shared(SUMS + split * SPLIT_WORDS + (gate * U + unit) * PITCH + row)
-        return total
-
-    @inlined
     def pre_activation(gate, unit, row):
-        return load_shared(PROJECTED + (row * G + gate) * U + unit) + product(gate, gate, unit, row)
+        return load_shared(PROJECTED + (row * G + gate) * U + unit) + product(SUMS, gate, gate, unit, row)
 
     @inlined
     def lstm(unit, row, at, first, gates, saved, last, c_n, state_at):
@@ -69,7 +60,7 @@ def _cell_update(g: Geometry) -> Any:
     @inlined
     def gru_after(unit, row, at, first, gates, saved, last, c_n, state_at):
         z_, r_ = pre_activation(0, unit, row), pre_activation(1, unit, row)
-        q = product(2, 3, unit, row)
+        q = product(SUMS, 2, 3, unit, row)
         n_x = load_shared(PROJECTED + (row * G + 2) * U + unit) + load_shared(BIASES + 2 * U + unit)
         (n_,) = gru_candidate((r_, q, n_x))
         (h,) = gru_update((z_, n_, load_shared(H_AT + row * WIDTH + first + unit)))
@@ -87,27 +78,17 @@ def _cell_update(g: Geometry) -> Any:
 
 def _forward(g: Geometry) -> Any:
     H, U, G = g.hidden, g.units, g.gates
-    BLOCKS, THREADS, WARPS, GROUPS, ROWS, WIDTH = g.blocks, g.threads, g.warps, g.groups, g.rows, g.width
+    BLOCKS, THREADS, GROUPS, ROWS, WIDTH = g.blocks, g.threads, g.groups, g.rows, g.width
     LSTM, ALONE, REVERSE = g.cell == "lstm", g.blocks == 1, g.reverse
     WARP_ROWS, SPAN, PITCH, TURNS, TURN_ROWS = g.tile.warp_rows, g.tile.span, g.tile.pitch, g.turns, g.tiles * g.tile.batch
     WARP_WEIGHTS, SPLIT_WORDS, IN_SHARED = g.tile.shared_words, g.split_words, g.tile.shared_words > 0
     H_AT, SUMS, CELLS, LENGTHS = g.layout.h, g.layout.sums, g.layout.cells, g.layout.lengths
     load_weights, fill_weights, sweep = make_tile(g.tile, g.tiles, gate_rows(H, U, range(G), g.aligned))
-    time, load_lengths, load_biases, pass_state, fetch_projection, fetch_row, await_fetches, arrive, wait = make_parts(g)
-    update = _cell_update(g)
-
-    @inlined
-    def fetch_h(s, h0, y, base, rows, y_step, y_row):
-        """h before step s of the slice's rows, all units, to shared memory."""
-        warp, lane = split_index(afresh(cuda.threadIdx.x), 32)
-        for row in range(warp, rows, WARPS):
-            length = load_shared_int(LENGTHS + row)
-            if s < length:
-                word = H_AT + row * WIDTH
-                if s > 0:
-                    fetch_row(word, y + types.uint64(time(s - 1, length) * y_step + (base + row) * y_row), lane)
-                else:
-                    fetch_row(word, h0 + types.uint64(4 * H * (base + row)), lane)
+    parts = make_parts(g)
+    time, load_lengths, load_biases, pass_state = parts.time, parts.load_lengths, parts.load_biases, parts.pass_state
+    fetch_projection, fetch_h, await_fetches = parts.fetch_projection, parts.fetch_h, parts.await_fetches
+    arrive, wait, clear = parts.arrive, parts.wait, parts.clear
+    update = _cell_update(g, parts.product)
 
     @inlined
     def keep_cell(unit, row, at, first, saved, c0, base):
@@ -129,8 +110,7 @@ def _forward(g: Geometry) -> Any:
         weights = load_weights(w, first, group * WARP_ROWS, split * SPAN, lane)
         if IN_SHARED:
             fill_weights(w, first, group * WARP_ROWS, split * SPAN, lane, warp * WARP_WEIGHTS)
-        for i in range(tid, ROWS * WIDTH, THREADS):
-            store_shared(H_AT + i, types.float32(0))
+        clear(H_AT, ROWS * WIDTH)
         load_lengths(lengths, T, base, rows)
         load_biases(b, b_hn, first)
         cuda.syncthreads()

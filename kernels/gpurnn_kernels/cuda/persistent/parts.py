@@ -21,6 +21,7 @@ from .memory import (
     load_coherent,
     load_float,
     load_int64,
+    load_shared,
     load_shared_int,
     split_index,
     store_float,
@@ -37,19 +38,23 @@ class Parts(NamedTuple):
     time: Any  # step, length -> t
     load_lengths: Any  # lengths or 0, T, first row, rows
     load_biases: Any  # b, b_hn or 0, first unit
-    pass_state: Any  # from or 0, to, first row, rows, first unit, word or -1: initial state to shared memory, final state of empty rows
+    pass_state: Any  # initial, final, first row, rows, first unit, word or -1: to shared memory; final state of empty rows
     fetch_projection: Any  # step, W_x x, B, first row, rows, first unit
-    fetch_row: Any  # word, address, lane: a row of h, by one warp
+    fetch_rows: Any  # word, step, address, rows: from (rows, H), those that are in time
+    fetch_h: Any  # step, h0, y, first row, rows, strides of y: h before the step
     await_fetches: Any  # what this thread has fetched
     arrive: Any  # ticket
     wait: Any  # ticket, goal
+    product: Any  # sums, gate in them, bias, local unit, local row: W_h h + b
+    clear: Any  # word, words
 
 
 def make_parts(g: Geometry) -> Parts:
-    H, U, G, THREADS, ROWS = g.hidden, g.units, g.gates, g.threads, g.rows
+    H, U, G, S = g.hidden, g.units, g.gates, g.splits
+    THREADS, WARPS, ROWS, WIDTH, PITCH, SPLIT_WORDS = g.threads, g.warps, g.rows, g.width, g.tile.pitch, g.split_words
     REVERSE, ALONE = g.reverse, g.blocks == 1
     ALIGNED, ASYNC = g.aligned, g.async_copies
-    PROJECTED, BIASES, LENGTHS = g.layout.projected, g.layout.biases, g.layout.lengths
+    H_AT, PROJECTED, BIASES, LENGTHS = g.layout.h, g.layout.projected, g.layout.biases, g.layout.lengths
 
     @inlined
     def time(step, length):
@@ -119,6 +124,36 @@ def make_parts(g: Geometry) -> Parts:
                 store_shared(word + k, load_coherent(source + types.uint64(4 * k)))
 
     @inlined
+    def fetch_h(step, h0, y, base, rows, y_step, y_row):
+        warp, lane = split_index(afresh(cuda.threadIdx.x), 32)
+        for row in range(warp, rows, WARPS):
+            length = load_shared_int(LENGTHS + row)
+            if step < length:
+                if step > 0:
+                    fetch_row(H_AT + row * WIDTH, y + types.uint64(time(step - 1, length) * y_step + (base + row) * y_row), lane)
+                else:
+                    fetch_row(H_AT + row * WIDTH, h0 + types.uint64(4 * H * (base + row)), lane)
+
+    @inlined
+    def fetch_rows(word, step, source, rows):
+        warp, lane = split_index(afresh(cuda.threadIdx.x), 32)
+        for row in range(warp, rows, WARPS):
+            if step < load_shared_int(LENGTHS + row):
+                fetch_row(word + row * WIDTH, source + types.uint64(4 * H * row), lane)
+
+    @inlined
+    def product(sums, gate, bias, unit, row):
+        total = load_shared(BIASES + bias * U + unit)
+        for split in range(S):
+            total += load_shared(sums + split * SPLIT_WORDS + (gate * U + unit) * PITCH + row)
+        return total
+
+    @inlined
+    def clear(word, words):
+        for i in range(cuda.threadIdx.x, words, THREADS):
+            store_shared(word + i, types.float32(0))
+
+    @inlined
     def await_fetches():
         if ASYNC:
             await_copies()
@@ -136,4 +171,17 @@ def make_parts(g: Geometry) -> Parts:
                 pass
         cuda.syncthreads()
 
-    return Parts(time, load_lengths, load_biases, pass_state, fetch_projection, fetch_row, await_fetches, arrive, wait)
+    return Parts(
+        time,
+        load_lengths,
+        load_biases,
+        pass_state,
+        fetch_projection,
+        fetch_rows,
+        fetch_h,
+        await_fetches,
+        arrive,
+        wait,
+        product,
+        clear,
+    )

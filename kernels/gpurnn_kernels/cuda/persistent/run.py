@@ -8,6 +8,7 @@ import numpy as np
 
 from ...spec import Spec
 from ..device import Device, DeviceArray
+from .geometry import Geometry
 from .kernels import kernel_of
 from .parts import TICKET_BYTES
 from .plan import Plan
@@ -31,6 +32,8 @@ def forward(
     T, B = xp.shape[:2]
     read_by_quads = (y, weights.W_h, initial[0])
     g = replace(plan.geometry, aligned=plan.geometry.aligned and all(_aligned(device, array) for array in read_by_quads))
+    if spec.cell == "gru_before":
+        return _forward_before(device, plan, g, weights, xp, initial, lengths, y, final, saved)
     lstm = spec.cell == "lstm"
     launch = device.launcher(
         kernel_of(g),
@@ -47,6 +50,44 @@ def forward(
         ABSENT if lengths is None else lengths,
         ABSENT if saved is None else saved.gates,
         ABSENT if saved is None else saved.extra,
+        tickets(device, plan),
+        T,
+        B,
+        y.strides[0],
+        y.strides[1],
+        plan.slice_rows,
+        shared=g.shared_bytes,
+    )
+    launch()
+
+
+def _forward_before(
+    device: Device,
+    plan: Plan,
+    g: Geometry,
+    weights: Any,
+    xp: DeviceArray,
+    initial: Sequence[DeviceArray],
+    lengths: DeviceArray | None,
+    y: DeviceArray,
+    final: Sequence[DeviceArray],
+    saved: Any,
+) -> None:
+    T, B = xp.shape[:2]
+    exchange = ABSENT if g.blocks == 1 else device.empty((B, g.hidden), xp.dtype)  # r * h of a step
+    launch = device.launcher(
+        kernel_of(g),
+        (g.blocks, plan.slices),
+        xp,
+        weights.W_h,
+        weights.b,
+        initial[0],
+        y,
+        final[0],
+        ABSENT if lengths is None else lengths,
+        ABSENT if saved is None else saved.gates,
+        ABSENT if saved is None else saved.extra,
+        exchange,
         tickets(device, plan),
         T,
         B,
