@@ -9,7 +9,7 @@ import numpy as np
 from gpurnn_kernels.spec import Array
 
 from . import checks
-from .backend import kernels_for
+from .backend import HOST
 
 if TYPE_CHECKING:
     from .layer import RecurrentLayer
@@ -30,8 +30,8 @@ class Stream:
         self._dtype = layer.dtype
         self._x_shape = (self.batch_size, layer.input_size)
         self._y_shape = (self.batch_size, layer.output_size)
-        self._state = [np.zeros_like(array) for array in layer.empty_state(self.batch_size)]
-        kernels = kernels_for(self._state[0])
+        self._state = [np.zeros_like(array) for array in layer.empty_state(self.batch_size, HOST)]
+        kernels = HOST.kernels
         self._step = kernels.Stepper(layer._prepared.layers(kernels), self.batch_size, self._state).step
         self.state = state
 
@@ -66,7 +66,7 @@ class Stream:
 
     @state.setter
     def state(self, value: Any) -> None:
-        checked = self._layer.checked_state("state", value, self.batch_size)
+        checked = self._layer.checked_state("state", value, self.batch_size, HOST)
         for array, new in zip(self._state, checked, strict=True):
             array[...] = 0 if new is None else new
 

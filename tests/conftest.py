@@ -10,9 +10,11 @@ from helpers import BACKENDS, Backend
 import gpurnn
 
 
-@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
+@pytest.fixture(params=[pytest.param(one, id=name, marks=pytest.mark.gpu if name == "cuda" else ()) for name, one in BACKENDS.items()])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """The one place where a backend joins the suite."""
+    if why := request.param.missing():
+        pytest.skip(f"{request.param.name}: {why}")
     return request.param
 
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import reference
 from reference import CELLS, State, packed, parts
 
 import gpurnn
+from gpurnn.cli import gpu
 
 Floats = npt.NDArray[Any]
 TESTS = Path(__file__).parent
@@ -39,9 +40,33 @@ class Backend(NamedTuple):
     name: str
     array: Callable[[Floats], Any]
     numpy: Callable[[Any], Floats]
+    missing: Callable[[], str | None] = lambda: None  # why nothing runs there
 
 
-BACKENDS = {"cpu": Backend("cpu", lambda a: a, lambda a: a)}
+@cache
+def emulated_device() -> Any:
+    from emulated.device import EmulatedDevice
+
+    return EmulatedDevice()
+
+
+def missing_compiler() -> str | None:
+    from emulated import compile
+
+    return compile.why_not()
+
+
+BACKENDS = {
+    "cpu": Backend("cpu", lambda a: a, lambda a: a),
+    "cuda-emulated": Backend("cuda-emulated", lambda a: emulated_device().upload(a), np.array, missing_compiler),
+    "cuda": Backend("cuda", lambda a: cupy_array(a), lambda a: a.get(), gpu.missing),
+}
+
+
+def cupy_array(a: Floats) -> Any:
+    import cupy
+
+    return cupy.asarray(a)
 
 
 def new_layer(cell: str, I: int, H: int, num_layers: int = 1, **options: Any) -> Any:

@@ -69,8 +69,8 @@ class Kernels(Protocol):
     ) -> LayerGradientsLike:
         """The gradients of a call of `forward` with keep=True, whose arrays are as it left them."""
 
-    def describe(self, layer: Any, batch: int, lengths: Array | None) -> str:
-        """In one line, what `forward` would run and why."""
+    def describe(self, layer: Any, x: Array, lengths: Array | None) -> str:
+        """In one line, what `forward` would run for x (T, B, I), and why."""
 
     def PlainCall(self, layers: Sequence[Any], steps: int, batch: int, strides: Sequence[int]) -> PlainCallLike:
         """strides: bytes from step to step and from row to row, of x, then of y."""

@@ -8,6 +8,7 @@ take them as addresses, so a launch converts nothing but integers.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -57,6 +58,9 @@ class Launch(Protocol):
 class Device(Protocol):
     @property
     def limits(self) -> Limits: ...
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Makes it the device that CUDA's calls mean."""
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray: ...
 

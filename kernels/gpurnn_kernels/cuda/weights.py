@@ -1,8 +1,6 @@
 """The parameters of one direction of a layer, on a device."""
 
-import numpy as np
-
-from ..spec import Parameters, Spec
+from ..spec import Array, Parameters, Spec
 from .device import Device, DeviceArray
 
 Weights = dict[str, DeviceArray]
@@ -14,8 +12,13 @@ def upload(device: Device, spec: Spec, parameters: Parameters) -> Weights:
     sizes = {"b": spec.gates * spec.hidden_size}
     if spec.cell == "gru_after":
         sizes["b_hn"] = spec.hidden_size
-    found = {name: device.upload(np.ascontiguousarray(parameters[name])) for name in ("W_x", "W_h")}
+    found = {name: device.upload(_contiguous(parameters[name])) for name in ("W_x", "W_h")}
     for name, size in sizes.items():
         array = parameters.get(name)
-        found[name] = device.zeros((size,), spec.dtype) if array is None else device.upload(array)
+        found[name] = device.zeros((size,), spec.dtype) if array is None else device.upload(_contiguous(array))
     return found
+
+
+def _contiguous(array: Array) -> Array:
+    """Also of an array on a device, which NumPy's own function would refuse."""
+    return array if array.flags.c_contiguous else array.copy()
