@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
-from gpurnn_kernels.cuda.device import Kernel
+if TYPE_CHECKING:  # the CUDA package may need what `why_not` looks for
+    from gpurnn_kernels.cuda.device import Kernel
 
 Capability = tuple[int, int]
 
@@ -59,7 +60,7 @@ def capability(cc: Capability) -> Iterator[None]:
 
 
 @cache
-def compiled(kernel: Kernel, cc: Capability) -> Compiled:
+def compiled(kernel: "Kernel", cc: Capability) -> Compiled:
     """A kernel's code for a compute capability; each is made once a process."""
     from numba.cuda.dispatcher import _Kernel
 
