@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.cuda.extending import intrinsic
 
 from .device import Kernel
@@ -113,6 +114,13 @@ class Code(Scalars):
         value = self.builder.load(self._pointer(self.builder.add(address, self.times(index, INT32(8))), INT64, 1))
         value.align = 8
         return value
+
+    def sum(self, count: ir.Value, term: Callable[[ir.Value], Value]) -> Value:
+        """Of `count` terms, first to last, in a loop."""
+        total = cgutils.alloca_once_value(self.builder, ir.Constant(self.type, 0.0))
+        with cgutils.for_range(self.builder, count) as loop:
+            self.builder.store(self.builder.fadd(self.builder.load(total), term(loop.index).value), total)
+        return Value(self, self.builder.load(total))
 
     def zeros(self, lanes: int) -> list[Value]:
         return [self.constant(0.0)] * lanes

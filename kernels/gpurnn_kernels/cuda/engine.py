@@ -1,13 +1,15 @@
 """The CUDA backend's sequence-level calls: one layer, all its directions, over device arrays. `protocol.py` has the contract."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..spec import Array, Parameters, Spec
-from . import stepwise
+from . import stepwise, stepwise_back, whole
 from .device import Device, DeviceArray
 from .devices import device_of
-from .run import Run
+from .gradients import DirectionGradients
+from .run import LARGEST, Run
 from .saved import Saved
 from .weights import Weights, upload
 
@@ -59,21 +61,78 @@ def forward(
     device = device_of(x)
     found = []
     for d, (spec, weights) in enumerate(zip(layer.specs, layer.on(device), strict=True)):
-        H, item = spec.hidden_size, spec.dtype.itemsize
+        H = spec.hidden_size
         initial, last = _initial(device, spec, batch, state, d), [array[d] for array in final]
         if batch == 0 or steps == 0:
             for to, source in zip(last, initial, strict=True):
                 to[...] = source
             continue
         run = Run(device, spec, weights, steps, batch, lengths)
-        rows = x if x.strides == (batch * inputs * item, inputs * item, item) else x.copy()
         gates = run.empty(steps, batch, spec.gates * H)
-        run.multiply(rows.reshape(-1, inputs), weights["W_x"], gates.reshape(steps * batch, -1), transpose_b=True)
+        run.multiply(_flat(x).reshape(-1, inputs), weights["W_x"], gates.reshape(steps * batch, -1), transpose_b=True)
         saved = Saved(gates, run.empty(steps, batch, H)) if keep else None
         stepwise.forward(run, gates, initial, y[..., d * H : (d + 1) * H], last, saved)
         if saved is not None:
             found.append(saved)
     return found
+
+
+@dataclass(frozen=True)
+class LayerGradients:
+    x: DeviceArray  # (T, B, I)
+    state: tuple[DeviceArray, ...]  # (D, B, H) each
+    parameters: tuple[dict[str, DeviceArray], ...]  # a direction each
+
+
+def backward(
+    layer: Layer,
+    kept: Sequence[Saved],
+    x: DeviceArray,
+    y: DeviceArray,
+    state: Sequence[DeviceArray],
+    lengths: DeviceArray | None,
+    dy: DeviceArray | None,
+    dstate: Sequence[DeviceArray | None],
+) -> LayerGradients:
+    """Gradients of a call of `forward` with keep=True, its arrays as it left them; may be called again."""
+    steps, batch, inputs = x.shape
+    device = device_of(x)
+    # becomes the gradient of the initial state
+    d_state = tuple(
+        device.zeros(first.shape, first.dtype) if last is None else last.copy()
+        for first, last in zip(state, dstate, strict=True)
+    )
+    if batch == 0 or steps == 0:
+        zeros = [{name: device.zeros(a.shape, a.dtype) for name, a in one.items()} for one in layer.parameters]
+        return LayerGradients(device.zeros(x.shape, x.dtype), d_state, tuple(zeros))
+    x, y = _flat(x), _flat(y)
+    if lengths is not None:
+        x = whole.masked(device, x, lengths)
+    dx = device.empty(x.shape, x.dtype)
+    found = []
+    for d, (spec, weights) in enumerate(zip(layer.specs, layer.on(device), strict=True)):
+        H = spec.hidden_size
+        run = Run(device, spec, weights, steps, batch, lengths)
+        part = slice(d * H, (d + 1) * H)
+        of_y = run.zeros(steps, batch, H) if dy is None else _kernels_can_read(dy[..., part])
+        d_gates = run.empty(steps, batch, 4 * H if spec.cell == "gru_after" else spec.gates * H)
+        initial = [array[d] for array in state]
+        stepwise_back.backward(run, kept[d], initial, y[..., part], of_y, [array[d] for array in d_state], d_gates)
+        one = DirectionGradients(run, kept[d], x, y.reshape(steps * batch, -1)[:, part], initial[0], d_gates)
+        one.add_to(dx, accumulate=d > 0)
+        names = layer.parameters[d]
+        found.append({name: array for name, array in one.parameters().items() if name in names})
+    return LayerGradients(dx, d_state, tuple(found))
+
+
+def _kernels_can_read(dy: DeviceArray) -> DeviceArray:
+    """Itself, or a copy where its strides are not of a kind that kernels take."""
+    return dy if all(0 <= stride < LARGEST for stride in dy.strides) else dy.copy()
+
+
+def _flat(array: DeviceArray) -> DeviceArray:
+    """Itself, or a copy whose steps and rows lie one after the other."""
+    return array if array.flags.c_contiguous else array.copy()
 
 
 def describe(layer: Layer, x: Array, lengths: Array | None) -> str:

@@ -60,6 +60,9 @@ class Run:
     def empty(self, *shape: int) -> DeviceArray:
         return self.device.empty(shape, self.spec.dtype)
 
+    def zeros(self, *shape: int) -> DeviceArray:
+        return self.device.zeros(shape, self.spec.dtype)
+
     def multiply(self, a: Any, b: Any, out: Any, **options: bool) -> None:
         self.device.multiply(a, b, out, tf32=self.spec.precision == "tf32", **options)
 
