@@ -14,7 +14,8 @@ from ..device import Kernel
 from .cells import traced_cells, traced_gates
 from .geometry import Geometry
 from .memory import afresh, load_float, load_shared, load_shared_int, split_index, store_float, store_shared
-from .parts import TICKET_BYTES, inlined, make_parts
+from .pacing import TICKET_BYTES, inlined
+from .parts import forward_pacing, make_parts
 from .tile import make_tile
 from .weights import gate_rows
 
@@ -84,10 +85,16 @@ def _forward(g: Geometry) -> Any:
     WARP_WEIGHTS, SPLIT_WORDS, IN_SHARED = g.tile.shared_words, g.split_words, g.tile.shared_words > 0
     H_AT, SUMS, CELLS, LENGTHS = g.layout.h, g.layout.sums, g.layout.cells, g.layout.lengths
     load_weights, fill_weights, sweep = make_tile(g.tile, g.tiles, gate_rows(H, U, range(G), g.aligned))
-    parts = make_parts(g)
-    time, load_lengths, load_biases, pass_state = parts.time, parts.load_lengths, parts.load_biases, parts.pass_state
-    fetch_projection, fetch_h, await_fetches = parts.fetch_projection, parts.fetch_h, parts.await_fetches
-    arrive, wait, clear = parts.arrive, parts.wait, parts.clear
+    pacing = forward_pacing(g)
+    parts = make_parts(g, pacing)
+    time, load_lengths, clear = pacing.time, pacing.load_lengths, pacing.clear
+    await_fetches, arrive, wait = pacing.await_fetches, pacing.arrive, pacing.wait
+    load_biases, pass_state, fetch_projection, fetch_h = (
+        parts.load_biases,
+        parts.pass_state,
+        parts.fetch_projection,
+        parts.fetch_h,
+    )
     update = _cell_update(g, parts.product)
 
     @inlined

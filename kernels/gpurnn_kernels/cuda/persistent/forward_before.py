@@ -13,7 +13,8 @@ from ..device import Kernel
 from .cells import traced_activations, traced_cells
 from .geometry import Geometry
 from .memory import afresh, load_shared, load_shared_int, split_index, store_float, store_shared
-from .parts import TICKET_BYTES, inlined, make_parts
+from .pacing import TICKET_BYTES, inlined
+from .parts import forward_pacing, make_parts
 from .tile import make_tile
 from .weights import gate_rows
 
@@ -67,15 +68,17 @@ def _forward(g: Geometry) -> Any:
     Z_SUMS, GATE_SUMS = g.layout.sums, g.splits * g.split_words
     R_SUMS, N_SUMS = Z_SUMS + GATE_SUMS, Z_SUMS + 2 * GATE_SUMS
     (load_z, sweep_z), (load_r, sweep_r), (load_n, sweep_n) = _sweeps(g)
-    parts = make_parts(g)
-    time, load_lengths, load_biases, pass_state = parts.time, parts.load_lengths, parts.load_biases, parts.pass_state
-    fetch_projection, fetch_h, fetch_rows, await_fetches = (
+    pacing = forward_pacing(g)
+    parts = make_parts(g, pacing)
+    time, load_lengths, clear = pacing.time, pacing.load_lengths, pacing.clear
+    await_fetches, arrive, wait = pacing.await_fetches, pacing.arrive, pacing.wait
+    load_biases, pass_state, fetch_projection, fetch_h = (
+        parts.load_biases,
+        parts.pass_state,
         parts.fetch_projection,
         parts.fetch_h,
-        parts.fetch_rows,
-        parts.await_fetches,
     )
-    arrive, wait, product, clear = parts.arrive, parts.wait, parts.product, parts.clear
+    fetch_rows, product = parts.fetch_rows, parts.product
     cells = traced_cells(g.fast_math)
     gru_reset, gru_update = cells.gru_reset, cells.gru_update
     sigmoid, tanh = traced_activations(g.fast_math)

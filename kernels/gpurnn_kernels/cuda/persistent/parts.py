@@ -1,74 +1,34 @@
-"""What every persistent kernel does around its products, as functions that Numba inlines.
-
-Step s of row b stands at time t = s, or at t = length - 1 - s in reverse; a row does nothing past its length. Local rows and
-units count from the first of the block's; a row that the slice does not have has length 0.
-"""
+"""What the forward kernels do around their products, as functions that Numba inlines."""
 
 from typing import Any, NamedTuple
 
 from numba import cuda, types
 
 from .geometry import Geometry
-from .memory import (
-    afresh,
-    arrive_release,
-    await_copies,
-    copy_quad,
-    copy_quad_async,
-    copy_word,
-    copy_word_async,
-    load_acquire,
-    load_coherent,
-    load_float,
-    load_int64,
-    load_shared,
-    load_shared_int,
-    split_index,
-    store_float,
-    store_shared,
-    store_shared_int,
-)
-
-inlined = cuda.jit(device=True, inline="always")
-
-TICKET_BYTES = 128  # a cache line each
+from .memory import afresh, load_coherent, load_float, load_shared, load_shared_int, split_index, store_float, store_shared
+from .pacing import Pacing, inlined, make_pacing
 
 
 class Parts(NamedTuple):
-    time: Any  # step, length -> t
-    load_lengths: Any  # lengths or 0, T, first row, rows
     load_biases: Any  # b, b_hn or 0, first unit
     pass_state: Any  # initial, final, first row, rows, first unit, word or -1: to shared memory; final state of empty rows
     fetch_projection: Any  # step, W_x x, B, first row, rows, first unit
     fetch_rows: Any  # word, step, address, rows: from (rows, H), those that are in time
     fetch_h: Any  # step, h0, y, first row, rows, strides of y: h before the step
-    await_fetches: Any  # what this thread has fetched
-    arrive: Any  # ticket
-    wait: Any  # ticket, goal
     product: Any  # sums, gate in them, bias, local unit, local row: W_h h + b
-    clear: Any  # word, words
 
 
-def make_parts(g: Geometry) -> Parts:
+def forward_pacing(g: Geometry) -> Pacing:
+    alone = g.blocks == 1
+    return make_pacing(g.threads, g.rows, g.layout.lengths, reverse=g.reverse, alone=alone, async_copies=g.async_copies)
+
+
+def make_parts(g: Geometry, pacing: Pacing) -> Parts:
     H, U, G, S = g.hidden, g.units, g.gates, g.splits
-    THREADS, WARPS, ROWS, WIDTH, PITCH, SPLIT_WORDS = g.threads, g.warps, g.rows, g.width, g.tile.pitch, g.split_words
-    REVERSE, ALONE = g.reverse, g.blocks == 1
-    ALIGNED, ASYNC = g.aligned, g.async_copies
+    THREADS, WARPS, WIDTH, PITCH, SPLIT_WORDS = g.threads, g.warps, g.width, g.tile.pitch, g.split_words
+    ALIGNED = g.aligned
     H_AT, PROJECTED, BIASES, LENGTHS = g.layout.h, g.layout.projected, g.layout.biases, g.layout.lengths
-
-    @inlined
-    def time(step, length):
-        if REVERSE:
-            return length - 1 - step
-        return step
-
-    @inlined
-    def load_lengths(lengths, T, base, rows):
-        for row in range(afresh(cuda.threadIdx.x), ROWS, THREADS):
-            length = T if row < rows else 0
-            if lengths != 0 and row < rows:
-                length = max(min(load_int64(lengths + types.uint64(8 * (base + row))), T), 0)
-            store_shared_int(LENGTHS + row, length)
+    time, fetch_word, fetch_quad = pacing.time, pacing.fetch_word, pacing.fetch_quad
 
     @inlined
     def load_biases(b, b_hn, first):
@@ -106,19 +66,13 @@ def make_parts(g: Geometry) -> Parts:
             if step < length and unit < H:
                 t = time(step, length)
                 source = xp + types.uint64(4 * (((t * B + base + row) * G + gate) * H + unit))
-                if ASYNC:
-                    copy_word_async(PROJECTED + i, source)
-                else:
-                    copy_word(PROJECTED + i, source)
+                fetch_word(PROJECTED + i, source)
 
     @inlined
     def fetch_row(word, source, lane):
         if ALIGNED:
             for k in range(4 * lane, H, 128):
-                if ASYNC:
-                    copy_quad_async(word + k, source + types.uint64(4 * k))
-                else:
-                    copy_quad(word + k, source + types.uint64(4 * k))
+                fetch_quad(word + k, source + types.uint64(4 * k))
         else:
             for k in range(lane, H, 32):
                 store_shared(word + k, load_coherent(source + types.uint64(4 * k)))
@@ -148,40 +102,4 @@ def make_parts(g: Geometry) -> Parts:
             total += load_shared(sums + split * SPLIT_WORDS + (gate * U + unit) * PITCH + row)
         return total
 
-    @inlined
-    def clear(word, words):
-        for i in range(cuda.threadIdx.x, words, THREADS):
-            store_shared(word + i, types.float32(0))
-
-    @inlined
-    def await_fetches():
-        if ASYNC:
-            await_copies()
-
-    @inlined
-    def arrive(ticket):
-        cuda.syncthreads()
-        if not ALONE and cuda.threadIdx.x == 0:
-            arrive_release(ticket)
-
-    @inlined
-    def wait(ticket, goal):
-        if not ALONE and cuda.threadIdx.x == 0:
-            while load_acquire(ticket) < types.uint32(goal):
-                pass
-        cuda.syncthreads()
-
-    return Parts(
-        time,
-        load_lengths,
-        load_biases,
-        pass_state,
-        fetch_projection,
-        fetch_rows,
-        fetch_h,
-        await_fetches,
-        arrive,
-        wait,
-        product,
-        clear,
-    )
+    return Parts(load_biases, pass_state, fetch_projection, fetch_rows, fetch_h, product)

@@ -10,7 +10,7 @@ from ...spec import Spec
 from ..device import Device, DeviceArray
 from .geometry import Geometry
 from .kernels import kernel_of
-from .parts import TICKET_BYTES
+from .pacing import TICKET_BYTES
 from .plan import Plan
 
 ABSENT = 0  # the address of an array that a kernel does without
