@@ -1,6 +1,7 @@
 """numba-cuda's compiler without a driver, on the path of a real launch: NVVM, LTO-IR, nvJitLink."""
 
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -71,5 +72,7 @@ def compiled(kernel: "Kernel", cc: Capability) -> Compiled:
         library = made._codelibrary
         library.use_cooperative |= kernel.cooperative
         full = (*cc, "a" if cc >= (9, 0) else "")  # as at a real launch
-        ptx = library.get_lto_ptx(cc=full).rstrip("\0")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Not adding .*cudadevrt")  # what calls it is interpreted
+            ptx = library.get_lto_ptx(cc=full).rstrip("\0")
         return Compiled(ptx, bytes(library.get_cubin(cc=full).code), made.cooperative, made.entry_name)

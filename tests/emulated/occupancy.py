@@ -5,7 +5,6 @@ from gpurnn_kernels.cuda.device import Limits
 WARP = 32
 PARTITIONS = 4  # of the register file: each holds whole warps
 REGISTERS_UNIT = 256  # a warp's registers are a multiple of it
-WARPS_UNIT = 4  # a block's warps count as a multiple of it where registers are given out
 MAX_REGISTERS = 255  # a thread
 MAX_THREADS = 1024  # a block
 
@@ -22,11 +21,11 @@ def resident_blocks(limits: Limits, threads: int, registers: int, shared: int) -
 
 
 def _by_registers(limits: Limits, warps: int, registers: int) -> int:
-    if registers == 0:
-        return limits.blocks_per_multiprocessor
-    of_warp = -(-registers * WARP // REGISTERS_UNIT) * REGISTERS_UNIT
-    held = limits.registers_per_multiprocessor // PARTITIONS // of_warp * PARTITIONS
-    return held // (-(-warps // WARPS_UNIT) * WARPS_UNIT)
+    """A block must fit as if it had as many warps in every partition."""
+    of_warp = -(-max(registers, 1) * WARP // REGISTERS_UNIT) * REGISTERS_UNIT
+    if -(-warps // PARTITIONS) * PARTITIONS * of_warp > limits.registers_per_multiprocessor:
+        return 0
+    return limits.registers_per_multiprocessor // PARTITIONS // of_warp * PARTITIONS // warps
 
 
 def _by_shared(limits: Limits, shared: int) -> int:
