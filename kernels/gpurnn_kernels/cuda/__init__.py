@@ -5,3 +5,4 @@ from .engine import backward as backward
 from .engine import describe as describe
 from .engine import forward as forward
 from .engine import prepare as prepare
+from .stepper import Stepper as Stepper

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..spec import Array, Parameters, Spec
-from . import stepwise, stepwise_back, whole
+from ..spec import Parameters, Spec
+from . import persistent, stepwise, stepwise_back, whole
 from .device import Device, DeviceArray
 from .devices import device_of
 from .gradients import DirectionGradients
 from .run import LARGEST, Run
 from .saved import Saved
 from .weights import Weights, upload
+
+PLANS = 64  # by direction, batch and device, that are kept
 
 
 class Layer:
@@ -20,6 +22,7 @@ class Layer:
     def __init__(self, specs: Sequence[Spec], parameters: Sequence[Parameters]) -> None:
         self.specs, self.parameters = tuple(specs), tuple(parameters)
         self._uploaded: dict[Any, list[Weights]] = {}
+        self._plans: dict[Any, persistent.Plan | persistent.Refusal] = {}
 
     def on(self, device: Device) -> list[Weights]:
         """A direction each, uploaded once."""
@@ -28,6 +31,15 @@ class Layer:
             made = [upload(device, *one) for one in zip(self.specs, self.parameters, strict=True)]
             # of two threads that come first, one uploads in vain
             found = self._uploaded.setdefault(device, made)
+        return found
+
+    def plan(self, direction: int, batch: int, device: Device) -> persistent.Plan | persistent.Refusal:
+        key = (direction, batch, device)
+        found = self._plans.get(key)
+        if found is None:
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            found = self._plans[key] = persistent.plan(self.specs[direction], batch, device)
         return found
 
 
@@ -69,9 +81,13 @@ def forward(
             continue
         run = Run(device, spec, weights, steps, batch, lengths)
         gates = run.empty(steps, batch, spec.gates * H)
-        run.multiply(_flat(x).reshape(-1, inputs), weights["W_x"], gates.reshape(steps * batch, -1), transpose_b=True)
+        run.multiply(_flat(x).reshape(-1, inputs), weights.W_x, gates.reshape(steps * batch, -1), transpose_b=True)
         saved = Saved(gates, run.empty(steps, batch, H)) if keep else None
-        stepwise.forward(run, gates, initial, y[..., d * H : (d + 1) * H], last, saved)
+        plan, of_y = layer.plan(d, batch, device), y[..., d * H : (d + 1) * H]
+        if isinstance(plan, persistent.Plan):
+            persistent.forward(device, plan, spec, weights, gates, initial, lengths, of_y, last, saved)
+        else:
+            stepwise.forward(run, gates, initial, of_y, last, saved)
         if saved is not None:
             found.append(saved)
     return found
@@ -135,6 +151,9 @@ def _flat(array: DeviceArray) -> DeviceArray:
     return array if array.flags.c_contiguous else array.copy()
 
 
-def describe(layer: Layer, x: Array, lengths: Array | None) -> str:
+def describe(layer: Layer, x: DeviceArray, lengths: DeviceArray | None) -> str:
     """In one line, what `forward` would run and why."""
-    return "stepwise"
+    device, spec = device_of(x), layer.specs[0]
+    plan = layer.plan(0, x.shape[1], device)
+    how = str(plan) if isinstance(plan, persistent.Plan) else f"stepwise, as {plan.reason}"
+    return f"{spec.cell}, {spec.dtype.name}, {device.limits.name}: {how}"

@@ -36,14 +36,14 @@ class DirectionGradients:
     def add_to(self, dx: DeviceArray, accumulate: bool) -> None:
         """dx (T, B, I)"""
         for columns, rows in self._columns():
-            W_x = self._run.weights["W_x"][rows]
+            W_x = self._run.weights.W_x[rows]
             self._run.multiply(self._flat[:, columns], W_x, dx.reshape(self._rows, -1), accumulate=accumulate)
             accumulate = True
 
     def parameters(self) -> dict[str, DeviceArray]:
         run, H = self._run, self._run.spec.hidden_size
         sums = whole.column_sums(run.device, self._flat)
-        dW_x = run.empty(*run.weights["W_x"].shape)
+        dW_x = run.empty(*run.weights.W_x.shape)
         db = run.empty(run.spec.gates * H)
         for columns, rows in self._columns():
             run.multiply(self._flat[:, columns], self._x, dW_x[rows], transpose_a=True)

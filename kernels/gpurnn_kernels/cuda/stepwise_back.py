@@ -59,7 +59,7 @@ def _lstm(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: Any, d
     for t in reversed(run.order):
         step(t)
         # in a ragged batch the kernel leaves zeros where a row is valid, and elsewhere what the row's end is to find
-        run.multiply(d_gates[t], run.weights["W_h"], dh, accumulate=run.lengths is not None)
+        run.multiply(d_gates[t], run.weights.W_h, dh, accumulate=run.lengths is not None)
 
 
 def _h_prev(run: Run, h_0: Any, y: Any, first: bool) -> Any:
@@ -85,7 +85,7 @@ def _gru_after(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: A
     step = StepsBack(run, variant, gru_after_backward(variant), arguments)
     for t in reversed(run.order):
         step(t)
-        run.multiply(d_gates[t][:, : 3 * H], run.weights["W_h"], dh, accumulate=True)
+        run.multiply(d_gates[t][:, : 3 * H], run.weights.W_h, dh, accumulate=True)
 
 
 def _gru_before(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: Any, d_gates: Any) -> None:
@@ -103,7 +103,7 @@ def _gru_before(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: 
 
     update = StepsBack(run, variant, gru_before_backward(variant), update_arguments)
     reset = StepsBack(run, variant, gru_reset_backward(variant), reset_arguments)
-    W_zr, W_n = run.weights["W_h"][: 2 * H], run.weights["W_h"][2 * H :]
+    W_zr, W_n = run.weights.W_h[: 2 * H], run.weights.W_h[2 * H :]
     for t in reversed(run.order):
         update(t)
         run.multiply(d_gates[t][:, 2 * H :], W_n, d_rh)

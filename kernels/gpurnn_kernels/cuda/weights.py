@@ -1,22 +1,28 @@
 """The parameters of one direction of a layer, on a device."""
 
+from dataclasses import dataclass
+
 from ..spec import Array, Parameters, Spec
 from .device import Device, DeviceArray
 
-Weights = dict[str, DeviceArray]
+
+@dataclass(frozen=True)
+class Weights:
+    """As they are; a layer without bias has zeros, so that kernels need no second form."""
+
+    W_x: DeviceArray  # (G*H, I)
+    W_h: DeviceArray  # (G*H, H)
+    b: DeviceArray  # (G*H,)
+    b_hn: DeviceArray  # (H,); used by a reset-after GRU
 
 
 def upload(device: Device, spec: Spec, parameters: Parameters) -> Weights:
-    """"W_x" (G*H, I), "W_h" (G*H, H), "b" (G*H,) and, for a reset-after GRU, "b_hn" (H,), as they are; a layer without bias gets
-    zeros, so that kernels need no second form."""
-    sizes = {"b": spec.gates * spec.hidden_size}
-    if spec.cell == "gru_after":
-        sizes["b_hn"] = spec.hidden_size
-    found = {name: device.upload(_contiguous(parameters[name])) for name in ("W_x", "W_h")}
-    for name, size in sizes.items():
+    def bias(name: str, size: int) -> DeviceArray:
         array = parameters.get(name)
-        found[name] = device.zeros((size,), spec.dtype) if array is None else device.upload(_contiguous(array))
-    return found
+        return device.zeros((size,), spec.dtype) if array is None else device.upload(_contiguous(array))
+
+    W_x, W_h = (device.upload(_contiguous(parameters[name])) for name in ("W_x", "W_h"))
+    return Weights(W_x, W_h, bias("b", spec.gates * spec.hidden_size), bias("b_hn", spec.hidden_size))
 
 
 def _contiguous(array: Array) -> Array:
