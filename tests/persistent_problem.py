@@ -91,6 +91,44 @@ class PersistentProblem:
         persistent.forward(device, plan, self.spec, self.upload(device), xp, state, lengths, y, final, saved)
         return y, final, saved
 
+    @cached_property
+    def expected_gradients(self) -> tuple[Any, list[Any], Any]:
+        """What W_x x gets (T, B, G*H), the initial state, and W_h."""
+        cell = reference.CELLS[REFERENCE[self.spec.cell]]
+        x = self.in_order(self.xp.astype(np.float64))
+        w = self.reference_weights
+        track = reference.sequence(cell, w, x, tuple(map(np.float64, self.state)), self.valid)
+        dy, dstate = self.in_order(self.dy.astype(np.float64)), tuple(map(np.float64, self.dstate))
+        dx, d_initial, dw = reference.sequence_grad(cell, w, x, track, self.valid, dy, dstate)
+        return self.in_order(dx), list(d_initial), dw.W_h
+
+    def backward(self, device: EmulatedDevice, *, directions: int = 1, without_dy: bool = False) -> tuple[Any, list[Any]]:
+        """-> d_gates, d initial state, of a forward pass on the same device."""
+        T, B, H = self.T, self.B, self.H
+        y, _, saved = self.forward(device, keep=True)
+        plan = persistent.plan_backward(self.spec, B, device)
+        assert isinstance(plan, persistent.BackwardPlan), plan
+        wide = np.full((T, B, directions * H), np.nan, np.float32)
+        wide[:, :, (directions - 1) * H :] = self.dy
+        dy = None if without_dy else device.upload(wide)[:, :, (directions - 1) * H :]
+        d_gates = device.empty((T, B, (3 if self.spec.cell == "gru_before" else 4) * H), np.float32)
+        dinitial = [device.empty((B, H), np.float32) for _ in self.state]
+        lengths = None if self.lengths is None else device.upload(np.array(self.lengths, np.int64))
+        initial, dfinal = [device.upload(a) for a in self.state], [device.upload(a) for a in self.dstate]
+        weights = self.upload(device)
+        persistent.backward(device, plan, self.spec, weights, saved, y, initial, lengths, dy, dfinal, d_gates, dinitial)
+        return d_gates, dinitial
+
+    def gradient_error(self, d_gates: Any, dinitial: Sequence[Any]) -> float:
+        """The largest, relative to the largest gradient."""
+        H = self.H
+        got = np.asarray(d_gates)
+        if self.spec.cell == "gru_after":  # dz, dr, dq, dn
+            got = np.concatenate([got[:, :, : 2 * H], got[:, :, 3 * H :]], axis=2)
+        dx, expected_initial, _ = self.expected_gradients
+        pairs = [(got, dx), *zip(dinitial, expected_initial, strict=True)]
+        return max(float(np.max(np.abs(np.asarray(a) - b)) / np.max(np.abs(b))) for a, b in pairs)
+
     def plan(self, device: EmulatedDevice) -> persistent.Plan:
         plan = persistent.plan(self.spec, self.B, device)
         assert isinstance(plan, persistent.Plan), plan

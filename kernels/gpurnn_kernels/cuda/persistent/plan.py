@@ -13,6 +13,7 @@ from ...spec import Spec
 from ..device import Device, Limits
 from .kernels import kernel_of
 from .geometry import Geometry
+from .geometry_backward import BackwardGeometry
 
 # Weights a thread can hold beside 32 sums and its indices, by the warps of a block: 65536 registers, 255 a thread
 REGISTER_WEIGHTS = {8: 128, 12: 64, 16: 32}
@@ -101,7 +102,7 @@ def many_blocks(base: Geometry, batch: int, limits: Limits) -> Plan | Refusal:
     base = replace(base, lanes=lanes_for(base.hidden))
     largest = largest_share(base, limits)
     if largest is None:
-        return Refusal(too_large(base, limits))
+        return Refusal(capacity(base, max((g.units for g in shares(base, limits)), default=0), limits))
     slices = max(min(limits.multiprocessors // largest.blocks, -(-batch // base.tile.batch)), 1)
     slice_rows = -(-batch // slices)
     slices = -(-batch // slice_rows)
@@ -150,12 +151,15 @@ def cost(g: Geometry) -> tuple[int, int]:
 
 
 def with_rows(g: Geometry, rows: int, limits: Limits) -> Geometry | None:
-    tiles = -(-rows // g.tile.batch)
-    if tiles <= STRAIGHT_TILES or (tiles <= STRAIGHT_ONLY and limits.compute_capability < LOOPS_FROM):
-        return replace(g, tiles=tiles)
-    if limits.compute_capability < LOOPS_FROM:
-        return None
-    return replace(g, tiles=STRAIGHT_TILES, turns=-(-tiles // STRAIGHT_TILES))
+    tiles = straight_tiles(-(-rows // g.tile.batch), limits)
+    return tiles and replace(g, tiles=tiles[0], turns=tiles[1])
+
+
+def straight_tiles(tiles: int, limits: Limits) -> tuple[int, int] | None:
+    """-> batch tiles as straight-line code, times that it runs; None if there are too many."""
+    if limits.compute_capability >= LOOPS_FROM:
+        return min(tiles, STRAIGHT_TILES), -(-tiles // STRAIGHT_TILES)
+    return (tiles, 1) if tiles <= STRAIGHT_ONLY else None
 
 
 def with_units(g: Geometry, blocks: int) -> Geometry:
@@ -164,10 +168,10 @@ def with_units(g: Geometry, blocks: int) -> Geometry:
     return replace(g, units=min(max(-(-g.hidden // blocks), fewest), g.units))
 
 
-def too_large(base: Geometry, limits: Limits) -> str:
-    unit = 4 * base.gates * base.hidden / 1e6
-    units = max((g.units for g in shares(base, limits)), default=0)
+def capacity(g: Geometry | BackwardGeometry, units: int, limits: Limits) -> str:
+    """Why a layer is too large, when a block holds so many units of it."""
+    unit = 4 * g.gates * g.hidden / 1e6
     return (
-        f"W_h ({base.gates}*{base.hidden}, {base.hidden}) float32 = {unit * base.hidden:.1f} MB;"
+        f"W_h ({g.gates}*{g.hidden}, {g.hidden}) float32 = {unit * g.hidden:.1f} MB;"
         f" the {limits.multiprocessors} multiprocessors of {limits.name} hold {unit * units * limits.multiprocessors:.1f} MB of it"
     )

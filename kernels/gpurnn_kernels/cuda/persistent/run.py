@@ -8,10 +8,12 @@ import numpy as np
 
 from ...spec import Spec
 from ..device import Device, DeviceArray
+from .backward import backward_kernel
 from .geometry import Geometry
 from .kernels import kernel_of
 from .pacing import TICKET_BYTES
 from .plan import Plan
+from .plan_backward import BackwardPlan
 
 ABSENT = 0  # the address of an array that a kernel does without
 
@@ -99,7 +101,57 @@ def _forward_before(
     launch()
 
 
-def tickets(device: Device, plan: Plan) -> Any:
+def backward(
+    device: Device,
+    plan: BackwardPlan,
+    spec: Spec,
+    weights: Any,  # W_h (G*H, H)
+    saved: Any,  # as `forward` leaves it
+    y: DeviceArray,  # (T, B, H), what `forward` gave
+    initial: Sequence[DeviceArray],  # (B, H) each
+    lengths: DeviceArray | None,  # (B,) int64
+    dy: DeviceArray | None,  # (T, B, H), any strides from step to step and row to row; None: zeros
+    dfinal: Sequence[DeviceArray],  # (B, H) each
+    d_gates: DeviceArray,  # (T, B, 4H) df, di, do, dg or dz, dr, dq, dn; (T, B, 3H) dz, dr, dn reset before
+    dinitial: Sequence[DeviceArray],  # (B, H) each
+) -> None:
+    """Fills d_gates, with zeros past lengths, and dinitial. Every array but y and dy is contiguous."""
+    T, B = saved.gates.shape[:2]
+    g = plan.geometry
+    lstm = spec.cell == "lstm"
+    prev = saved.extra if lstm else y  # c, h
+    alone = g.blocks == 1
+    exchange = ABSENT if alone else device.empty((2, plan.slices, g.blocks, g.blocks, g.share), np.dtype(np.float32))
+    launch = device.launcher(
+        backward_kernel(g),
+        (g.blocks, plan.slices),
+        weights.W_h,
+        saved.gates,
+        ABSENT if spec.cell == "gru_before" else saved.extra,
+        prev,
+        initial[1] if lstm else initial[0],
+        ABSENT if dy is None else dy,
+        dfinal[0],
+        dfinal[1] if lstm else ABSENT,
+        d_gates,
+        dinitial[0],
+        dinitial[1] if lstm else ABSENT,
+        ABSENT if lengths is None else lengths,
+        exchange,
+        tickets(device, plan),
+        T,
+        B,
+        prev.strides[0],
+        prev.strides[1],
+        0 if dy is None else dy.strides[0],
+        0 if dy is None else dy.strides[1],
+        plan.slice_rows,
+        shared=g.shared_bytes,
+    )
+    launch()
+
+
+def tickets(device: Device, plan: Plan | BackwardPlan) -> Any:
     """A counter for each slice of the batch: its own to every launch, so that launches on several streams cannot meet."""
     if plan.geometry.blocks == 1:
         return ABSENT

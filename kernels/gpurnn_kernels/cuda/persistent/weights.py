@@ -46,3 +46,23 @@ def gate_rows(hidden: int, units: int, gates: range, aligned: bool) -> Callable[
         return fetch
 
     return at
+
+
+def gate_columns(hidden: int, units: int, gates: range) -> Callable[[ir.Value], Weight]:
+    """Columns of W_h, k over the block's rows (gate, unit): what the backward pass multiplies gate gradients with."""
+
+    def at(address: ir.Value) -> Weight:
+        def fetch(builder: ir.IRBuilder, first: ir.Value, column: ir.Value, k: ir.Value) -> list[ir.Value]:
+            base = emit.global_pointer(builder, address, FLOAT)
+            exists = builder.icmp_unsigned("<", column, INT32(hidden))
+            quad = []
+            for e in range(4):
+                row, inside = _row(builder, first, builder.add(k, INT32(e)), units, gates, hidden)
+                index = builder.mul(builder.zext(row, INT64), INT64(hidden))
+                index = builder.add(index, builder.zext(column, INT64))
+                quad.append(_masked(builder, base, index, builder.and_(inside, exists)))
+            return quad
+
+        return fetch
+
+    return at
