@@ -80,11 +80,11 @@ def array(name: str, value: Any, dtype: np.dtype[Any], place: Place | None = Non
     return value if value.flags.aligned else value.copy()
 
 
-def beside(name: str, value: Any, place: Place) -> None:
+def beside(name: str, value: Any, place: Place, other: str = "x") -> None:
     """Raises TypeError for an array that lives elsewhere: nothing is copied between memories unasked."""
     found = place_of(value)
     if found != place:
-        raise TypeError(f"{name}: expected {place} like x, got {found}")
+        raise TypeError(f"{name}: expected {place} like {other}, got {found}")
 
 
 def on_elements(name: str, value: Any) -> Any:

@@ -14,8 +14,12 @@ from .spec import Array, Parameters, Spec
 class StepperLike(Protocol):
     """Steps of a stack of one-directional layers, one row of x at a time."""
 
+    @property
+    def state(self) -> Sequence[Array]:
+        """The arrays that hold the state now: those it was given, or others of their kind in turn with them."""
+
     def step(self, x: Array, out: Array) -> None:
-        """x (B, I) contiguous -> out (B, P), the state array moves on."""
+        """x (B, I) -> out (B, P), both contiguous; the state moves on."""
 
 
 class PlainCallLike(Protocol):
@@ -76,4 +80,4 @@ class Kernels(Protocol):
         """strides: bytes from step to step and from row to row, of x, then of y."""
 
     def Stepper(self, layers: Sequence[Any], batch: int, state: Sequence[Array]) -> StepperLike:
-        """Over state arrays (L, B, ..) that it moves on in place."""
+        """Over state arrays (L, B, ..) that it moves on."""
