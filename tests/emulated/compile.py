@@ -4,9 +4,9 @@ import importlib.util
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from unittest import mock
 
 if TYPE_CHECKING:  # the CUDA package may need what `why_not` looks for
@@ -38,13 +38,6 @@ def why_not() -> str | None:
     return None
 
 
-class Compiled(NamedTuple):
-    ptx: str  # after link-time optimisation: what is assembled
-    cubin: bytes
-    cooperative: bool
-    entry: str
-
-
 @contextmanager
 def capability(cc: Capability) -> Iterator[None]:
     """Inside, numba-cuda believes that the current device has this compute capability."""
@@ -60,19 +53,36 @@ def capability(cc: Capability) -> Iterator[None]:
         yield
 
 
-@cache
-def compiled(kernel: "Kernel", cc: Capability) -> Compiled:
-    """A kernel's code for a compute capability; each is made once a process."""
-    from numba.cuda.dispatcher import _Kernel
+class Compiled:
+    """A kernel's code for a compute capability."""
 
-    from gpurnn_kernels.cuda.compile import jit_options
+    def __init__(self, kernel: "Kernel", cc: Capability) -> None:
+        from numba.cuda.codegen import CUDACodeLibrary
+        from numba.cuda.dispatcher import _Kernel
 
-    with capability(cc):
-        made = _Kernel(kernel.function, kernel.signature, **jit_options(kernel))
-        library = made._codelibrary
-        library.use_cooperative |= kernel.cooperative
-        full = (*cc, "a" if cc >= (9, 0) else "")  # as at a real launch
+        from gpurnn_kernels.cuda.compile import jit_options
+
+        unused = mock.patch.object(CUDACodeLibrary, "get_asm_str", return_value="")  # compiles once more, to look for calls
+        with capability(cc), unused:
+            made = _Kernel(kernel.function, kernel.signature, **jit_options(kernel))
+        self.entry: str = made.entry_name
+        self._library = made._codelibrary
+        self._full = (*cc, "a" if cc >= (9, 0) else "")  # as at a real launch
+
+    @cached_property
+    def ptx(self) -> str:
+        """After link-time optimisation: what is assembled."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Not adding .*cudadevrt")  # what calls it is interpreted
-            ptx = library.get_lto_ptx(cc=full).rstrip("\0")
-        return Compiled(ptx, bytes(library.get_cubin(cc=full).code), made.cooperative, made.entry_name)
+            text: str = self._library.get_lto_ptx(cc=self._full)
+        return text.rstrip("\0")
+
+    @cached_property
+    def cubin(self) -> bytes:
+        return bytes(self._library.get_cubin(cc=self._full).code)
+
+
+@cache
+def compiled(kernel: "Kernel", cc: Capability) -> Compiled:
+    """Each is made once a process."""
+    return Compiled(kernel, cc)

@@ -54,10 +54,11 @@ class Group:
         if (named & ~self.ballot(np.ones(1, bool))).any():
             self.warn("a warp-wide instruction names lanes that do not take part")
 
-    def noisy(self, values: Any, relative_error: float) -> Any:
+    def noisy(self, exact: Any, relative_error: float, operand: Any) -> Any:
+        """Off by a random part of the error: always the same for the same operand, as on a GPU."""
         if not self.launch.noise:
-            return values
-        return values * (1 + relative_error * self.launch.random.uniform(-1, 1, values.shape))
+            return exact
+        return exact * (1 + relative_error * _hashed(operand))
 
     def warn(self, text: str, position: int = 0) -> None:
         self.launch.warn(f"{text} ({self.launch.name_of(int(self.ids[position]))})")
@@ -73,3 +74,10 @@ class Group:
         address = np.broadcast_to(address, (self.n,))
         access.begin_copy(self, address, values)
         self.launch.copies.start(self, address, values)
+
+
+def _hashed(x: Any) -> Any:
+    """float64 in [-1, 1), of the bits of floats."""
+    bits = x.view(f"u{x.itemsize}").astype(np.uint32) * np.uint32(0x9E3779B1)
+    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x85EBCA77)
+    return (bits ^ (bits >> np.uint32(13))).view(np.int32) * 2.0**-31

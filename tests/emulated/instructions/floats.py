@@ -157,7 +157,8 @@ def _divide(m: re.Match[str]) -> Semantics:
         return Semantics(lambda a, b: start(np.divide(start(a), start(b))), (kind,), (kind, kind))
 
     def divide(group: Any, a: Floats, b: Floats) -> Floats:
-        return start(group.noisy(np.divide(start(a), start(b), dtype=np.float64), RELATIVE_ERROR["div"]).astype(a.dtype))
+        exact = np.divide(start(a), start(b), dtype=np.float64)
+        return start(group.noisy(exact, RELATIVE_ERROR["div"], exact).astype(a.dtype))
 
     return Semantics(divide, (kind,), (kind, kind), group=True)
 
@@ -177,7 +178,7 @@ def _approximation(m: re.Match[str]) -> Semantics:
     def approximate(group: Any, a: Floats) -> Floats:
         a = start(a)
         exact = function(a.astype(np.float64))
-        noisy = group.noisy(exact, error)
+        noisy = group.noisy(exact, error, a)
         if op == "ex2":
             noisy = np.where(a == np.rint(a), exact, noisy)
         elif op == "tanh":
@@ -192,7 +193,7 @@ def _half_approximation(m: re.Match[str]) -> Semantics:
     function, error = EXACT[m["op"]], HALF_RELATIVE_ERROR[m["op"]]
 
     def approximate(group: Any, a: Floats) -> Floats:
-        return group.noisy(function(a.astype(np.float64)), error).astype(np.float16)
+        return group.noisy(function(a.astype(np.float64)), error, a).astype(np.float16)
 
     return Semantics(approximate, ("f16",), ("f16",), group=True)
 
