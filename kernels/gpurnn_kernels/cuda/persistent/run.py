@@ -8,7 +8,6 @@ import numpy as np
 
 from ...spec import Spec
 from ..device import Device, DeviceArray
-from .backward import backward_kernel
 from .geometry import Geometry
 from .kernels import kernel_of
 from .pacing import TICKET_BYTES
@@ -123,7 +122,7 @@ def backward(
     alone = g.blocks == 1
     exchange = ABSENT if alone else device.empty((2, plan.slices, g.blocks, g.blocks, g.share), np.dtype(np.float32))
     launch = device.launcher(
-        backward_kernel(g),
+        kernel_of(g),
         (g.blocks, plan.slices),
         weights.W_h,
         saved.gates,

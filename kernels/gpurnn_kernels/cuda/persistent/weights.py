@@ -19,9 +19,14 @@ def _row(builder: ir.IRBuilder, first: ir.Value, row: ir.Value, units: int, gate
     return builder.add(builder.mul(builder.add(gate, INT32(gates.start)), INT32(hidden)), unit), inside
 
 
+def _element(builder: ir.IRBuilder, base: ir.Value, index: ir.Value) -> ir.Value:
+    """base + index, which counts up to 2**32 floats."""
+    return builder.gep(base, [builder.zext(index, INT64)])
+
+
 def _masked(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, inside: ir.Value) -> ir.Value:
     """base[index], or zero."""
-    value = builder.load(builder.gep(base, [builder.select(inside, index, INT64(0))]), align=4)
+    value = builder.load(_element(builder, base, builder.select(inside, index, INT32(0))), align=4)
     return builder.select(inside, value, ZERO)
 
 
@@ -32,15 +37,15 @@ def gate_rows(hidden: int, units: int, gates: range, aligned: bool) -> Callable[
         def fetch(builder: ir.IRBuilder, first: ir.Value, row: ir.Value, k: ir.Value) -> list[ir.Value]:
             base = emit.global_pointer(builder, address, FLOAT)
             row, exists = _row(builder, first, row, units, gates, hidden)
-            index = builder.add(builder.mul(builder.zext(row, INT64), INT64(hidden)), builder.zext(k, INT64))
+            index = builder.add(builder.mul(row, INT32(hidden)), k)
             if aligned:
                 inside = builder.and_(exists, builder.icmp_unsigned("<", k, INT32(hidden)))
-                quad = emit.load_quad(builder, builder.gep(base, [builder.select(inside, index, INT64(0))]))
+                quad = emit.load_quad(builder, _element(builder, base, builder.select(inside, index, INT32(0))))
                 return [builder.select(inside, value, ZERO) for value in quad]
             quad = []
             for e in range(4):
                 inside = builder.and_(exists, builder.icmp_unsigned("<", builder.add(k, INT32(e)), INT32(hidden)))
-                quad.append(_masked(builder, base, builder.add(index, INT64(e)), inside))
+                quad.append(_masked(builder, base, builder.add(index, INT32(e)), inside))
             return quad
 
         return fetch
@@ -58,8 +63,7 @@ def gate_columns(hidden: int, units: int, gates: range) -> Callable[[ir.Value], 
             quad = []
             for e in range(4):
                 row, inside = _row(builder, first, builder.add(k, INT32(e)), units, gates, hidden)
-                index = builder.mul(builder.zext(row, INT64), INT64(hidden))
-                index = builder.add(index, builder.zext(column, INT64))
+                index = builder.add(builder.mul(row, INT32(hidden)), column)
                 quad.append(_masked(builder, base, index, builder.and_(inside, exists)))
             return quad
 
