@@ -95,15 +95,17 @@ def _load(group: Any, place: Any, offsets: Any, raw: Any, count: int, order: str
             launch.order.acquire(block, region.base + offset)
     if launch.check_races:
         _report(group, place.tracker.load(group, index, size, order != "weak"))
-        if constant and place.tracker.rows(place.tracker.written, size)[index].any():
+        if constant and place.tracker.rows(place.tracker.written, size).take(index, 0).any():
             group.warn("ld.global.nc of what this launch has written")
     if count == 1:
-        return region.data.view(raw)[index]
-    return np.ascontiguousarray(region.data.view(raw).reshape(-1, count)[index].T)
+        return region.data.view(raw).take(index)
+    return np.ascontiguousarray(region.data.view(raw).reshape(-1, count).take(index, 0).T)
 
 
 def _require_initialised(group: Any, region: Any, index: Any, size: int, space: str) -> None:
-    flags = region.rows(region.flags, size)[index]
+    flags = region.rows(region.flags, size).take(index, 0)
+    if flags.min() == flags.max() == 1:
+        return
     if (flags == IN_FLIGHT).any():
         group.warn("reads shared memory that a cp.async is still filling")
     bad = flags == 0

@@ -101,33 +101,39 @@ class Tracker:
 
     def load(self, group: Any, index: Any, size: int, strong: bool) -> str | None:
         """What the reads (n,) of rows `index` race with."""
-        written = self.rows(self.written, size)[index]
+        written = self.rows(self.written, size).take(index, 0)
         conflict = self._unordered(group, written, strong)
         records = self._records(group, strong, written.ndim)
-        read = self.rows(self.read, size)
-        before = read[index]
-        read[index[::-1]] = records[::-1]
-        first = read[index]  # of several that read it now
-        own, other = (group.warp, group.launch.warp_of) if self.private else (group.block, group.launch.block_of)
-        own = own if written.ndim == 1 else own[:, None]
-        kept = np.where(other[(first & THREADS) - 1] != own, first, before)
-        differs = (kept != 0) & (other[(kept & THREADS) - 1] != own)
-        if differs.any():
-            elsewhere = self.rows(self.read_elsewhere, size)
-            elsewhere[index] = np.where(differs, kept, elsewhere[index])
+        read, elsewhere = self.rows(self.read, size), self.rows(self.read_elsewhere, size)
+        before = read.take(index, 0)
+        backwards = index[::-1]
+        if int(before.max()) < (group.launch.order.floor if self.private else 1):  # no older reader matters
+            elsewhere[backwards] = records[::-1]
+        else:
+            read[backwards] = records[::-1]
+            self._keep_elsewhere(group, elsewhere, index, before, read.take(index, 0))
         read[index] = records
         return f"reads what {conflict} wrote" if conflict else None
+
+    def _keep_elsewhere(self, group: Any, elsewhere: Any, index: Any, before: Any, first: Any) -> None:
+        """Of a reader before and the first of those that read now, one of another warp or block than the last that does."""
+        own, unit = (group.warp, group.launch.warp_of) if self.private else (group.block, group.launch.block_of)
+        own = own if before.ndim == 1 else own[:, None]
+        kept = np.where(unit[(first & THREADS) - 1] != own, first, before)
+        differs = (kept != 0) & (unit[(kept & THREADS) - 1] != own)
+        if differs.any():
+            elsewhere[index] = np.where(differs, kept, elsewhere[index])
 
     def store(self, group: Any, index: Any, size: int, strong: bool) -> str | None:
         """What the writes (n,) of rows `index` race with."""
         written, found = self.rows(self.written, size), None
         for array, what in ((self.written, "wrote"), (self.read, "read"), (self.read_elsewhere, "read")):
-            conflict = self._unordered(group, self.rows(array, size)[index], strong)
+            conflict = self._unordered(group, self.rows(array, size).take(index, 0), strong)
             if conflict and found is None:
                 found = f"writes what {conflict} {what}"
         records = self._records(group, strong, written.ndim)
         written[index] = records
-        if not strong and found is None and (written[index] != records).any():
+        if not strong and found is None and (written.take(index, 0) != records).any():
             found = "writes what another thread writes in the same instruction"
         return found
 

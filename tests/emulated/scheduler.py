@@ -128,7 +128,7 @@ class Launch:
     def _execute(self, block: Block, group: Group) -> Any:
         """Runs the instructions; gives the values that they leave behind."""
         registers = self.registers
-        if group.n == self.thread_count:
+        if group.everyone:
             execute(block.ops, registers, group)
             return registers
         values: dict[int, Any] = {}

@@ -15,6 +15,7 @@ class Group:
 
     def __init__(self, launch: Any, ids: Ids) -> None:
         self.launch, self.ids, self.n = launch, ids, len(ids)
+        self.everyone = self.n == launch.thread_count
 
     @cached_property
     def block(self) -> Ids:
@@ -38,6 +39,8 @@ class Group:
 
     def position_of(self, ids: Ids) -> Ids:
         """Of threads in this group; -1 for those that are not."""
+        if self.everyone:
+            return np.where(ids < self.n, ids, -1)
         found = np.minimum(np.searchsorted(self.ids, ids), self.n - 1)
         return np.where(self.ids[found] == ids, found, -1)
 
@@ -50,6 +53,8 @@ class Group:
 
     def require_members(self, members: Any) -> None:
         """A .sync instruction names the lanes that must take part."""
+        if self.everyone:
+            return
         named = members.astype(np.int64) & self.launch.lanes_of_warp[self.warp]
         if (named & ~self.ballot(np.ones(1, bool))).any():
             self.warn("a warp-wide instruction names lanes that do not take part")
