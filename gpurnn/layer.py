@@ -248,9 +248,7 @@ class RecurrentLayer:
         """
         self._prepared = self._prepare(mapping)
 
-    def checked_state(
-        self, name: str, state: Any, batch: int, place: Place, unbatched: bool = False
-    ) -> list[Array | None]:
+    def checked_state(self, name: str, state: Any, batch: int, place: Place, unbatched: bool = False) -> list[Array | None]:
         """The state's arrays as (L * D, B, P) and (L * D, B, H), contiguous; None each when there is none."""
         if state is None:
             return [None] * len(self.states)

@@ -7,7 +7,7 @@ Device arrays are what the caller handed in (`cupy.ndarray`): shape, strides in 
 take them as addresses, so a launch converts nothing but integers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -89,6 +89,9 @@ class Device(Protocol):
 
         Raises RuntimeError for a cooperative grid larger than what the device holds resident.
         """
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Records what `work` launches, which must not allocate nor multiply -> what launches it again."""
 
     def resident_blocks(self, kernel: Kernel, shared: int) -> int:
         """How many blocks one multiprocessor holds, by the compiled kernel's registers and shared memory."""

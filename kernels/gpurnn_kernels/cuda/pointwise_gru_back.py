@@ -14,7 +14,16 @@ from .variant import Variant
 
 
 def _previous(
-    k: Code, variant: Variant, h_prev: Any, h_prev_t: Any, h_prev_row: Any, before: Any, h_0: Any, lengths: Any, last: Any, t: Any
+    k: Code,
+    variant: Variant,
+    h_prev: Any,
+    h_prev_t: Any,
+    h_prev_row: Any,
+    before: Any,
+    h_0: Any,
+    lengths: Any,
+    last: Any,
+    t: Any,
 ) -> Any:
     """The function that loads h of the step before; last: T - 1 of a reverse direction, else -1."""
     b = k.builder

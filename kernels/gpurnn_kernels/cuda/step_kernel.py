@@ -16,7 +16,7 @@ from numba.core import cgutils
 from ..cells import make_cells
 from .activations import ACCURATE, FAST
 from .device import Kernel
-from .emission import COLUMNS, ROWS, Address, Code, Count, kernel
+from .emission import COLUMNS, ROWS, Address, Code, kernel
 from .scalar import INT32, INT64, Value
 
 MOST_ROWS = 8  # of which a warp holds the sums: 4 gates x 8 rows are 32 registers

@@ -41,17 +41,17 @@ class Stepper:
         """x (B, I) -> out (B, H), both contiguous. Few rows: nothing is allocated."""
         with self._device.current():
             if self._few:
-                self._run(x, out)
+                self._run(self._turn, x, out)
             else:
                 self._run_many(x, out)
         self._turn = 1 - self._turn
 
-    def _run(self, x: DeviceArray, out: DeviceArray) -> None:
+    def _run(self, turn: int, x: DeviceArray, out: DeviceArray) -> None:
         address = self._device.address
         source = address(x)
-        new = self._sets[1 - self._turn][0]
+        new = self._sets[1 - turn][0]
         last = len(self._layers) - 1
-        for index, step in enumerate(self._steps[self._turn]):
+        for index, step in enumerate(self._steps[turn]):
             result = address(out) if index == last else address(new[index])
             step(source, result)
             source = result
@@ -62,9 +62,7 @@ class Stepper:
         spec, weights = layer.specs[0], layer.on(device)[0]
         old, new = ([array[index] for array in self._sets[i]] for i in (turn, 1 - turn))
         batch, H = old[0].shape
-        form = StepForm(
-            spec.cell, spec.input_size, H, batch, 8 * spec.dtype.itemsize, 1, spec.fast_math
-        )
+        form = StepForm(spec.cell, spec.input_size, H, batch, 8 * spec.dtype.itemsize, 1, spec.fast_math)
         grid = (-(-H // WARPS),)
         c = [NOTHING, NOTHING] if spec.cell != "lstm" else [old[1], new[1]]
         z_, rh = NOTHING, NOTHING
@@ -82,6 +80,24 @@ class Stepper:
             step(x, y)
 
         return both
+
+    def capture(self, x: DeviceArray, out: DeviceArray) -> Callable[[], None]:
+        """A step over these arrays, recorded, one recording for each set of state arrays -> what takes a step with it."""
+        if not self._few:
+            raise NotImplementedError(f"capture: at most {MOST_ROWS} rows: CuPy refuses cuBLAS while a graph is captured")
+
+        def recorded(turn: int) -> Callable[[], None]:
+            return self._device.capture(lambda: self._run(turn, x, out))
+
+        with self._device.current():
+            graphs = [recorded(turn) for turn in range(2)]
+
+        def step() -> None:
+            with self._device.current():
+                graphs[self._turn]()
+            self._turn = 1 - self._turn
+
+        return step
 
     def _run_many(self, x: DeviceArray, out: DeviceArray) -> None:
         old, new = self._sets[self._turn], self._sets[1 - self._turn]

@@ -18,7 +18,9 @@ class Steps:
     """A kernel over all steps. The first reads the state that the caller gave, the last leaves one: up to four ways to bind
     its arguments, each made once."""
 
-    def __init__(self, run: Run, variant: Variant, kernel: Callable[[Variant], Kernel], arguments: Callable[[bool], Any]) -> None:
+    def __init__(
+        self, run: Run, variant: Variant, kernel: Callable[[Variant], Kernel], arguments: Callable[[bool], Any]
+    ) -> None:
         """arguments: all but the step's number; given whether it is the first."""
         self._run, self._variant, self._kernel, self._arguments = run, variant, kernel, arguments
         self._bound: dict[tuple[bool, bool], Launch] = {}
