@@ -102,7 +102,8 @@ class GlobalMemory:
         self._bases.insert(position, base)
         self._regions.insert(position, region)
         weakref.finalize(owner, self._free, base).atexit = False
-        return owner.view(dtype).reshape(shape)
+        array: EmulatedArray = owner.view(dtype).reshape(shape)
+        return array
 
     def _free(self, base: int) -> None:
         position = bisect.bisect_left(self._bases, base)

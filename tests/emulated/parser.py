@@ -48,7 +48,7 @@ class Variable(NamedTuple):
     alignment: int
     type: str
     name: str
-    count: int  # 0: as many as the launch gives (dynamic shared memory)
+    length: int  # 0: as many as the launch gives (dynamic shared memory)
     values: tuple[int, ...]
 
 

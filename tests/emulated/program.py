@@ -91,12 +91,12 @@ class Program:
         for v in variables:
             if v.space != "shared":
                 continue
-            if v.count == 0:
+            if v.length == 0:
                 dynamic.append(v)
                 continue
             at = -(-at // v.alignment) * v.alignment
             self.places[v.name] = at
-            at += v.count * TYPE_BYTES[v.type]
+            at += v.length * TYPE_BYTES[v.type]
         alignment = max([16, *(v.alignment for v in dynamic)])
         self.static_shared = at
         self.dynamic_start = -(-at // alignment) * alignment

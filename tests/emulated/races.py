@@ -37,14 +37,14 @@ class Order:
         self.block_sync[blocks] = self.now
         self.floor = int(self.block_sync.min()) << TIME_SHIFT
         for block in np.flatnonzero(self._acquired_at < NEVER):
-            self._settle(block, self.block_sync[block])
+            self._settle(int(block), int(self.block_sync[block]))
 
     def warp_barrier(self, warps: Any) -> None:
         self.now += 1
         self.warp_sync[warps] = self.now
         if self._single_warp:
             for block in warps:
-                self._settle(block, self.warp_sync[block])
+                self._settle(int(block), int(self.warp_sync[block]))
 
     def grid_barrier(self) -> None:
         self.now += 1

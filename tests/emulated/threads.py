@@ -7,7 +7,7 @@ import numpy as np
 
 from . import access
 
-Ids = np.ndarray[Any, Any]
+Ids = Any  # arrays (n,) of int64
 
 
 class Group:
@@ -19,16 +19,16 @@ class Group:
 
     @cached_property
     def block(self) -> Ids:
-        return self.launch.block_of[self.ids]  # type: ignore[no-any-return]
+        return self.launch.block_of[self.ids]
 
     @cached_property
     def warp(self) -> Ids:
         """Counted over the whole grid."""
-        return self.launch.warp_of[self.ids]  # type: ignore[no-any-return]
+        return self.launch.warp_of[self.ids]
 
     @cached_property
     def lane(self) -> Ids:
-        return self.launch.lane_of[self.ids]  # type: ignore[no-any-return]
+        return self.launch.lane_of[self.ids]
 
     @cached_property
     def tags(self) -> Ids:
@@ -49,7 +49,7 @@ class Group:
         bits = np.where(np.broadcast_to(predicate, (self.n,)), np.int64(1) << self.lane, 0)
         words = np.zeros(self.launch.warp_count, np.int64)
         np.bitwise_or.at(words, self.warp, bits)
-        return words[self.warp]  # type: ignore[no-any-return]
+        return words[self.warp]
 
     def require_members(self, members: Any) -> None:
         """A .sync instruction names the lanes that must take part."""

@@ -8,7 +8,7 @@ import numpy as np
 from .floats import finish, narrowed
 from .semantics import DTYPES, Semantics, opcode
 
-Numbers = np.ndarray[Any, Any]
+Numbers = Any  # arrays (n,) or (1,)
 TO_INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 INTEGER = r"[su](8|16|32|64)"
 FLOAT = r"f16|f32|f64"

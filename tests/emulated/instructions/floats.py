@@ -9,13 +9,13 @@ import numpy as np
 from .integers import COMPARISONS, comparison
 from .semantics import Semantics, opcode, semantics
 
-Floats = np.ndarray[Any, Any]
+Floats = Any  # arrays (n,) or (1,)
 SMALLEST_NORMAL = np.float32(2.0**-126)
 # Of the exact result, as the PTX ISA documents it (section "Floating-Point Instructions"); one ulp is at most 2^-23
 RELATIVE_ERROR = {"tanh": 2.0**-10.987, "ex2": 2.0**-22, "lg2": 2.0**-22, "rcp": 2.0**-23, "rsqrt": 2.0**-22.9}
 RELATIVE_ERROR |= {"sqrt": 2.0**-23, "div": 2.0**-22, "sin": 2.0**-20.5, "cos": 2.0**-20.5}
 HALF_RELATIVE_ERROR = {"tanh": 2.0**-10.987, "ex2": 2.0**-9.9}
-EXACT = {
+EXACT: dict[str, Callable[[Floats], Floats]] = {
     "tanh": np.tanh,
     "ex2": np.exp2,
     "lg2": np.log2,
@@ -257,7 +257,8 @@ def _compare(m: re.Match[str]) -> Semantics:
 def _packed(m: re.Match[str]) -> Semantics:
     """Two float16 in a register."""
     count = 3 if m["op"] == "fma" else 2
-    function = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "fma": fused_nearest}[m["op"]]
+    functions: dict[str, Callable[..., Floats]] = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "fma": fused_nearest}
+    function = functions[m["op"]]
 
     def halves(*sources: Floats) -> Floats:
         split = [np.ascontiguousarray(s).view(np.float16).reshape(-1, 2) for s in sources]

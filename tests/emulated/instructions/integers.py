@@ -8,7 +8,7 @@ import numpy as np
 
 from .semantics import DTYPES, UNSIGNED, WIDER, Semantics, opcode
 
-Ints = np.ndarray[Any, Any]
+Ints = Any  # arrays (n,) or (1,)
 
 
 @opcode(r"(?P<op>add|sub)\.(?P<type>[su](16|32|64))")
@@ -45,7 +45,8 @@ def _mul(m: re.Match[str]) -> Semantics:
 def _mad(m: re.Match[str]) -> Semantics:
     kind = m["type"]
     result = WIDER[kind] if m["part"] == "wide" else kind
-    product = {"lo": lambda: np.multiply, "hi": lambda: _high(kind), "wide": lambda: _wide(kind)}[m["part"]]()
+    products: dict[str, Callable[[Ints, Ints], Ints]] = {"lo": np.multiply, "hi": _high(kind)}
+    product = _wide(kind) if m["part"] == "wide" else products[m["part"]]
     return Semantics(lambda a, b, c: product(a, b) + c, (result,), (kind, kind, result))
 
 
@@ -152,7 +153,8 @@ def _extract(m: re.Match[str]) -> Semantics:
         top = min(position + length - 1, bits - 1)
         if dtype.kind == "i" and length and value >> top & 1:
             field |= -1 << min(length, max(bits - position, 0))
-        return int(np.array([field & ((1 << bits) - 1)], UNSIGNED[dtype.itemsize]).view(dtype)[0])
+        field &= (1 << bits) - 1
+        return field - (1 << bits) if dtype.kind == "i" and field >> (bits - 1) else field
 
     def extract(*sources: Ints) -> Ints:
         return np.array([one(*map(int, row)) for row in zip(*np.broadcast_arrays(*sources), strict=True)], dtype)
