@@ -6,7 +6,7 @@ Steps run from each row's last to its first. At step s a block has dh of its uni
     shares to the blocks that own the units | arrive | prefetch | wait | gather
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from numba import cuda, types
@@ -22,7 +22,7 @@ ADDRESS, SIZE = types.uint64, types.int64
 SIGNATURE = (ADDRESS,) * 14 + (SIZE,) * 7
 
 
-@lru_cache(maxsize=None)
+@cache
 def backward_kernel(g: BackwardGeometry) -> Kernel:
     return Kernel(f"persistent_{g.cell}_backward", _backward(g), SIGNATURE, g.threads, 1, cooperative=g.blocks > 1)
 

@@ -5,7 +5,7 @@
 Each exchange has a buffer of its own: a block writes to it only after a barrier that all its readers have passed since.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from numba import cuda, types
@@ -21,7 +21,7 @@ from .parts_backward import backward_pacing, make_backward_parts, make_product
 CANDIDATE, GATES = 0, 1  # products, and the buffers of their exchanges
 
 
-@lru_cache(maxsize=None)
+@cache
 def backward_before_kernel(g: BackwardGeometry) -> Kernel:
     return Kernel(f"persistent_{g.cell}_backward", _backward(g), SIGNATURE, g.threads, 1, cooperative=g.blocks > 1)
 

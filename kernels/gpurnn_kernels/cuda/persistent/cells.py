@@ -1,7 +1,7 @@
 """The cell equations inside a persistent kernel: each an intrinsic that takes a tuple of float32 and gives one."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from numba import types
@@ -28,7 +28,7 @@ def _traced(function: Callable[..., Any], results: int) -> Any:
     return call
 
 
-@lru_cache(maxsize=None)
+@cache
 def traced_cells(fast_math: bool) -> Cells:
     """The names of cells.make_cells, one tuple in and one tuple out."""
     activations = FAST if fast_math else ACCURATE
@@ -47,14 +47,14 @@ def traced_cells(fast_math: bool) -> Cells:
     return Cells(*map(_traced, cells, results))
 
 
-@lru_cache(maxsize=None)
+@cache
 def traced_gates(fast_math: bool) -> Any:
     """z, r, n of a GRU, saved for the backward pass."""
     activations = FAST if fast_math else ACCURATE
     return _traced(lambda z_, r_, n_: (activations.sigmoid(z_), activations.sigmoid(r_), activations.tanh(n_)), 3)
 
 
-@lru_cache(maxsize=None)
+@cache
 def traced_activations(fast_math: bool) -> tuple[Any, Any]:
     """sigma, tanh."""
     activations = FAST if fast_math else ACCURATE

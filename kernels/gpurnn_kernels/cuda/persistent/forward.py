@@ -5,7 +5,7 @@ h of the step before is read from y itself: each address of y is written once, b
     h of the last step to shared memory | products, summed over lanes | cells | y | arrive | prefetch W_x x | wait
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from numba import cuda, types
@@ -23,7 +23,7 @@ ADDRESS, SIZE = types.uint64, types.int64
 SIGNATURE = (ADDRESS,) * 13 + (SIZE,) * 5
 
 
-@lru_cache(maxsize=None)
+@cache
 def forward_kernel(g: Geometry) -> Kernel:
     return Kernel(f"persistent_{g.cell}_forward", _forward(g), SIGNATURE, g.threads, 1, cooperative=g.blocks > 1)
 

@@ -4,7 +4,7 @@
     r * h of all units to shared memory | W_n (r * h) | cells | y | arrive | prefetch W_x x | wait
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from numba import cuda, types
@@ -22,7 +22,7 @@ ADDRESS, SIZE = types.uint64, types.int64
 SIGNATURE = (ADDRESS,) * 11 + (SIZE,) * 5
 
 
-@lru_cache(maxsize=None)
+@cache
 def forward_before_kernel(g: Geometry) -> Kernel:
     return Kernel(f"persistent_{g.cell}_forward", _forward(g), SIGNATURE, g.threads, 1, cooperative=g.blocks > 1)
 

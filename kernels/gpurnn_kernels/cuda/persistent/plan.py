@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from ...spec import Spec
 from ..device import Device, Limits
-from .kernels import kernel_of
 from .geometry import Geometry
 from .geometry_backward import BackwardGeometry
+from .kernels import kernel_of
 
 # Weights a thread can hold beside 32 sums and its indices, by the warps of a block: 65536 registers, 255 a thread
 REGISTER_WEIGHTS = {8: 128, 12: 64, 16: 32}
+REGISTER_WEIGHTS_7 = {8: 64, 12: 32}  # before 8.0 the compiler does not see that a warp stays together at its shuffles
 STRAIGHT_TILES = 4  # longer code gains nothing
 STRAIGHT_ONLY = 8  # tiles where the code cannot loop
 LOOPS_FROM = (9, 0)  # before, the compiler takes shuffles in a loop apart, at the price of spills
@@ -88,7 +89,7 @@ def unsupported(spec: Spec) -> str | None:
 
 def one_block(base: Geometry, batch: int, limits: Limits) -> Plan | None:
     """8 lanes share k: a warp holds many rows, and the sums take few shuffles."""
-    for g in register_shares(base):
+    for g in register_shares(base, limits):
         for tiles in (1, 2, STRAIGHT_TILES):
             whole = replace(g, tiles=tiles)
             slice_rows = whole.rows
@@ -112,6 +113,10 @@ def many_blocks(base: Geometry, batch: int, limits: Limits) -> Plan | Refusal:
     return Plan(with_units(g, limits.multiprocessors // slices), slices, slice_rows)
 
 
+def register_weights(limits: Limits) -> dict[int, int]:
+    return REGISTER_WEIGHTS if limits.compute_capability >= (8, 0) else REGISTER_WEIGHTS_7
+
+
 def lanes_for(hidden: int) -> int:
     lanes = 8
     while lanes < 32 and 4 * lanes < hidden:
@@ -119,9 +124,9 @@ def lanes_for(hidden: int) -> int:
     return lanes
 
 
-def register_shares(g: Geometry) -> Iterator[Geometry]:
+def register_shares(g: Geometry, limits: Limits) -> Iterator[Geometry]:
     """`g` with as many weights in registers as its number of warps leaves room for, if it has one."""
-    room = next((weights for warps, weights in REGISTER_WEIGHTS.items() if g.warps <= warps), 0)
+    room = next((weights for warps, weights in register_weights(limits).items() if g.warps <= warps), 0)
     held = min(g.quads, room // (g.sweeps * 4 * g.tile.rows))
     if held:
         yield replace(g, held=held)
@@ -130,7 +135,7 @@ def register_shares(g: Geometry) -> Iterator[Geometry]:
 def shares(base: Geometry, limits: Limits) -> Iterator[Geometry]:
     """The most units that a block can hold, for each number of warps and of shares of k."""
     for splits in range(1, -(-base.hidden // 128) + 1):
-        for warps, room in REGISTER_WEIGHTS.items():
+        for warps, room in register_weights(limits).items():
             units = (warps // splits) * base.sweeps * base.tile.warp_rows // base.gates
             g = replace(base, splits=splits, units=min(units, base.hidden))
             held = min(g.quads, room // (g.sweeps * 4 * g.tile.rows))

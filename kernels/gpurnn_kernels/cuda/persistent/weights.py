@@ -54,17 +54,21 @@ def gate_rows(hidden: int, units: int, gates: range, aligned: bool) -> Callable[
 
 
 def gate_columns(hidden: int, units: int, gates: range) -> Callable[[ir.Value], Weight]:
-    """Columns of W_h, k over the block's rows (gate, unit): what the backward pass multiplies gate gradients with."""
+    """Columns of W_h, k over the block's rows (gate, unit): what the backward pass multiplies gate gradients with.
+
+    Rows that the block does not have repeat another: their gradients are zero. So do columns: their sums are not read.
+    """
 
     def at(address: ir.Value) -> Weight:
         def fetch(builder: ir.IRBuilder, first: ir.Value, column: ir.Value, k: ir.Value) -> list[ir.Value]:
             base = emit.global_pointer(builder, address, FLOAT)
-            exists = builder.icmp_unsigned("<", column, INT32(hidden))
+            last = INT32(hidden - 1)
+            column = builder.select(builder.icmp_unsigned("<", column, last), column, last)
             quad = []
             for e in range(4):
                 row, inside = _row(builder, first, builder.add(k, INT32(e)), units, gates, hidden)
-                index = builder.add(builder.mul(row, INT32(hidden)), column)
-                quad.append(_masked(builder, base, index, builder.and_(inside, exists)))
+                start = builder.mul(builder.select(inside, row, last), INT32(hidden))
+                quad.append(builder.load(_element(builder, base, builder.add(start, column)), align=4))
             return quad
 
         return fetch
