@@ -1,16 +1,18 @@
 """What a compiled kernel takes of a multiprocessor, as `cuobjdump -res-usage` tells."""
 
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
-
-from gpurnn_kernels.cuda.device import Kernel
+from typing import TYPE_CHECKING, NamedTuple
 
 from .compile import Capability, compiled
+
+if TYPE_CHECKING:
+    from gpurnn_kernels.cuda.device import Kernel
 
 
 class Resources(NamedTuple):
@@ -30,13 +32,21 @@ def tool(name: str) -> Path:
     return Path(found)
 
 
-@cache
-def resources(kernel: Kernel, cc: Capability) -> Resources:
-    code = compiled(kernel, cc)
+def dumped(cubin: bytes, option: str) -> str:
+    """What cuobjdump says."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(code.cubin)
+        file.write(cubin)
         file.flush()
-        text = subprocess.run([tool("cuobjdump"), "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+        command = [tool("cuobjdump"), option, file.name]
+        path = os.pathsep.join([str(tool("nvdisasm").parent), os.environ.get("PATH", "")])  # cuobjdump starts it
+        environment = {**os.environ, "PATH": path}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@cache
+def resources(kernel: "Kernel", cc: Capability) -> Resources:
+    code = compiled(kernel, cc)
+    text = dumped(code.cubin, "-res-usage")
     found = re.search(rf"{re.escape(code.entry)}:\s*REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", text)
     if found is None:
         raise ValueError(f"cuobjdump does not tell what {kernel.name} uses:\n{text}")

@@ -24,7 +24,7 @@ def _wide(kind: str) -> Callable[[Ints, Ints], Ints]:
 def _high(kind: str) -> Callable[[Ints, Ints], Ints]:
     """The upper half of the product, through Python's integers."""
     dtype = DTYPES[kind]
-    bits = 8 * dtype.itemsize
+    bits: int = 8 * dtype.itemsize
 
     def high(a: Ints, b: Ints) -> Ints:
         a, b = np.broadcast_arrays(a, b)
@@ -91,7 +91,7 @@ def _not(m: re.Match[str]) -> Semantics:
 def _shift(m: re.Match[str]) -> Semantics:
     """By the width and more: 0, or the sign of a signed number shifted right."""
     dtype = DTYPES[m["type"]]
-    bits = 8 * dtype.itemsize
+    bits: int = 8 * dtype.itemsize
 
     def shift(a: Ints, by: Ints) -> Ints:
         if m["op"] == "shr" and dtype.kind == "i":
@@ -145,7 +145,7 @@ def _permute(m: re.Match[str]) -> Semantics:
 @opcode(r"bfe\.(?P<type>[su](32|64))")
 def _extract(m: re.Match[str]) -> Semantics:
     dtype = DTYPES[m["type"]]
-    bits = 8 * dtype.itemsize
+    bits: int = 8 * dtype.itemsize
 
     def one(value: int, position: int, length: int) -> int:
         position, length = position & 255, length & 255
@@ -165,7 +165,7 @@ def _extract(m: re.Match[str]) -> Semantics:
 @opcode(r"bfi\.(?P<type>b(32|64))")
 def _insert(m: re.Match[str]) -> Semantics:
     dtype = DTYPES[m["type"]]
-    whole = (1 << 8 * dtype.itemsize) - 1
+    whole: int = (1 << 8 * dtype.itemsize) - 1
 
     def one(field: int, into: int, position: int, length: int) -> int:
         mask = (((1 << (length & 255)) - 1) << (position & 255)) & whole
@@ -180,7 +180,7 @@ def _insert(m: re.Match[str]) -> Semantics:
 @opcode(r"(?P<op>popc|clz|brev)\.(?P<type>b(32|64))")
 def _bits(m: re.Match[str]) -> Semantics:
     dtype = DTYPES[m["type"]]
-    bits = 8 * dtype.itemsize
+    bits: int = 8 * dtype.itemsize
     one: dict[str, Callable[[int], int]] = {
         "popc": int.bit_count,
         "clz": lambda x: bits - x.bit_length(),
