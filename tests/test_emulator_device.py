@@ -264,3 +264,19 @@ def test_registers_are_the_compiled_kernels(kernels: Any) -> None:
     assert 4 <= used.registers <= 32
     assert (used.stack, used.local) == (0, 0)
     assert 512 <= used.shared <= 512 + 1024  # 9.0 and later count what the system keeps
+
+
+def test_a_captured_graph_runs_when_it_is_called(device: Any, kernels: Any) -> None:
+    x, y = device.upload(np.zeros(128, np.float32)), device.empty((128,), np.float32)
+    launch = device.launcher(kernels.add_tanh, (1,), x, y, 128)
+    replay = device.capture(lambda: launch(2.0))
+    assert not device.launches
+    x[...] = 100
+    for times in (1, 2):
+        replay()
+        assert device.launches == {"add_tanh": times}
+    assert (np.asarray(y) == 3).all()
+    for forbidden in (lambda: device.empty((1,), np.float32), lambda: device.multiply(x, x, y)):
+        with pytest.raises(RuntimeError, match="captured"):
+            device.capture(forbidden)
+    device.empty((1,), np.float32)

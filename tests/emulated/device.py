@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class EmulatedDevice:
         self.memory = GlobalMemory()
         self.random = np.random.default_rng(seed)
         self.reset()
+        self._captured: list[Callable[[], None]] | None = None  # while launches are recorded instead of made
 
     def reset(self) -> None:
         """Forgets what was counted."""
@@ -50,12 +51,14 @@ class EmulatedDevice:
         self.last: Launch | None = None
 
     def empty(self, shape: Sequence[int], dtype: Any) -> EmulatedArray:
+        self._not_while_capturing("an allocation")
         return self.memory.allocate(tuple(shape), dtype, self, initialised=False)
 
     def zeros(self, shape: Sequence[int], dtype: Any) -> EmulatedArray:
         return self.upload(np.zeros(tuple(shape), dtype))
 
     def upload(self, array: Any) -> EmulatedArray:
+        self._not_while_capturing("an allocation")
         array = np.asarray(array)
         result = self.memory.allocate(array.shape, array.dtype, self, initialised=True)
         result.view(np.ndarray)[...] = array
@@ -79,6 +82,7 @@ class EmulatedDevice:
         accumulate: bool = False,
         tf32: bool = False,
     ) -> None:
+        self._not_while_capturing("a product")
         for array in (a, b, out):
             if array.ndim != 2 or (array.shape[1] > 1 and array.strides[1] != array.itemsize):
                 raise ValueError(
@@ -123,15 +127,40 @@ class EmulatedDevice:
         start = self._values(first, types)
 
         def launch(*rest: int | float) -> None:
-            keep = first  # arrays live as long as the launcher
-            arguments = start + self._values(rest, types[len(keep) :])
-            run = Launch(
-                made, shape, (kernel.threads, 1, 1), shared, self.memory, self.random, noise=self.noise, detailed=self.detailed
-            )
-            run.run(arguments)
-            self._count(kernel, run)
+            arguments = start + self._values(rest, types[len(first) :])
+            run = partial(self._launch, kernel, made, shape, shared, arguments, first)
+            if self._captured is None:
+                run()
+            else:
+                self._captured.append(run)
 
         return launch
+
+    def _launch(self, kernel: Kernel, made: Program, shape: Shape, shared: int, arguments: list[Any], alive: Any) -> None:
+        """alive: arrays that must live until then."""
+        block: Shape = (kernel.threads, 1, 1)
+        run = Launch(made, shape, block, shared, self.memory, self.random, noise=self.noise, detailed=self.detailed)
+        run.run(arguments)
+        self._count(kernel, run)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """As a CUDA graph: nothing runs until the result is called."""
+        self._captured = []
+        try:
+            work()
+            recorded = self._captured
+        finally:
+            self._captured = None
+
+        def replay() -> None:
+            for run in recorded:
+                run()
+
+        return replay
+
+    def _not_while_capturing(self, what: str) -> None:
+        if self._captured is not None:
+            raise RuntimeError(f"{what} while a graph is being captured")
 
     def _values(self, given: Sequence[Any], types: Sequence[Any]) -> list[Any]:
         values = []

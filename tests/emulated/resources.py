@@ -37,10 +37,11 @@ def dumped(cubin: bytes, option: str) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [tool("cuobjdump"), option, file.name]
+        command = [str(tool("cuobjdump")), option, file.name]
         path = os.pathsep.join([str(tool("nvdisasm").parent), os.environ.get("PATH", "")])  # cuobjdump starts it
         environment = {**os.environ, "PATH": path}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return found.stdout
 
 
 @cache
