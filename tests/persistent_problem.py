@@ -10,7 +10,6 @@ import numpy as np
 import reference
 from emulated.device import EmulatedDevice
 from gpurnn_kernels.cuda import persistent
-from gpurnn_kernels.cuda.device import Limits
 from gpurnn_kernels.spec import Spec
 
 REFERENCE = {"lstm": "lstm", "gru_before": "gru", "gru_after": "gru_after"}
@@ -35,6 +34,7 @@ class PersistentProblem:
         *,
         lengths: Sequence[int] | None = None,
         reverse: bool = False,
+        fast_math: bool = False,
         seed: int = 0,
     ) -> None:
         rng = np.random.default_rng(seed)
@@ -43,7 +43,7 @@ class PersistentProblem:
             return rng.normal(0, 0.5, shape).astype(np.float32)
 
         self.T, self.B, self.H, self.lengths = T, B, H, lengths
-        self.spec = Spec(cell, 1, H, np.dtype(np.float32), reverse)  # type: ignore[arg-type]
+        self.spec = Spec(cell, 1, H, np.dtype(np.float32), reverse, fast_math=fast_math)  # type: ignore[arg-type]
         G = self.spec.gates
         self.xp = draw(T, B, G * H)
         self.weights = {"W_h": draw(G * H, H) * np.float32(2 / np.sqrt(H)), "b": draw(G * H), "b_hn": draw(H)}
@@ -74,20 +74,34 @@ class PersistentProblem:
     def upload(self, device: EmulatedDevice) -> Any:
         return SimpleNamespace(**{name: device.upload(a) for name, a in self.weights.items()})
 
+    def keep_row(self, row: int) -> None:
+        """A batch of one, of a row of what was drawn."""
+        self.B, self.valid = 1, self.valid[row : row + 1]
+        self.xp, self.dy = self.xp[:, row : row + 1], self.dy[:, row : row + 1]
+        self.state, self.dstate = [a[row : row + 1] for a in self.state], [a[row : row + 1] for a in self.dstate]
+
     def forward(
-        self, device: EmulatedDevice, plan: Any = None, *, keep: bool = False, directions: int = 1
+        self,
+        device: EmulatedDevice,
+        plan: Any = None,
+        *,
+        keep: bool = False,
+        in_place: bool = False,
+        directions: int = 1,
+        y: Any = None,
     ) -> tuple[Any, list[Any], Any]:
-        """-> y, final state, what is saved. directions: y lies in the last columns of a wider array."""
+        """-> y, final state, what is saved. directions: y lies in the last columns of a wider array. in_place: gates over xp."""
         T, B, H = self.T, self.B, self.H
         plan = plan or self.plan(device)
-        y = device.zeros((T, B, directions * H), np.float32)[:, :, (directions - 1) * H :]
+        if y is None:
+            y = device.zeros((T, B, directions * H), np.float32)[:, :, (directions - 1) * H :]
         final = [device.empty((B, H), np.float32) for _ in self.state]
         state = [device.upload(a) for a in self.state]
         G = self.spec.gates
-        empty = SimpleNamespace(gates=device.empty((T, B, G * H), np.float32), extra=device.empty((T, B, H), np.float32))
-        saved = empty if keep else None
-        lengths = None if self.lengths is None else device.upload(np.array(self.lengths, np.int64))
         xp = device.upload(self.xp)
+        gates = xp if in_place else device.empty((T, B, G * H), np.float32)
+        saved = SimpleNamespace(gates=gates, extra=device.empty((T, B, H), np.float32)) if keep else None
+        lengths = None if self.lengths is None else device.upload(np.array(self.lengths, np.int64))
         persistent.forward(device, plan, self.spec, self.upload(device), xp, state, lengths, y, final, saved)
         return y, final, saved
 
@@ -106,8 +120,7 @@ class PersistentProblem:
         """-> d_gates, d initial state, of a forward pass on the same device."""
         T, B, H = self.T, self.B, self.H
         y, _, saved = self.forward(device, keep=True)
-        plan = persistent.plan_backward(self.spec, B, device)
-        assert isinstance(plan, persistent.BackwardPlan), plan
+        plan = self.plan_backward(device)
         wide = np.full((T, B, directions * H), np.nan, np.float32)
         wide[:, :, (directions - 1) * H :] = self.dy
         dy = None if without_dy else device.upload(wide)[:, :, (directions - 1) * H :]
@@ -134,15 +147,14 @@ class PersistentProblem:
         assert isinstance(plan, persistent.Plan), plan
         return plan
 
+    def plan_backward(self, device: EmulatedDevice) -> persistent.BackwardPlan:
+        plan = persistent.plan_backward(self.spec, self.B, device)
+        assert isinstance(plan, persistent.BackwardPlan), plan
+        return plan
+
     def error(self, y: Any, final: Sequence[Any]) -> float:
         """The largest, of y and the final state."""
         expected_y, expected_final = self.expected
         pairs = [(y, expected_y), *zip(final, expected_final, strict=True)]
         return max(float(np.max(np.abs(np.asarray(got) - want))) for got, want in pairs)
 
-
-def few(multiprocessors: int, name: str = "A100") -> EmulatedDevice:
-    return toy(name, multiprocessors=multiprocessors)
-
-
-__all__ = ["Limits", "PersistentProblem", "few", "toy"]
