@@ -50,6 +50,17 @@ def test_fma_is_exact_and_rounds_as_named(mode: str) -> None:
         assert Fraction(float(r)) == rounded(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)), mode)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_fma_of_numbers_far_apart(mode: str) -> None:
+    """Halfway between two floats, or a float, and a little more or less, which a sum in float64 loses."""
+    halfway, tiny = (24929.0, 673 * 2.0**-24), 2.0**-60  # 24929 * 673 = 2^24 + 1
+    cases = [(*halfway, tiny), (*halfway, -tiny), (*halfway, 0), (1, 1, tiny), (1, 1, -tiny), (-1, 1, tiny), (-1, 1, -tiny)]
+    a, b, c = np.array(cases, np.float32).T
+    got = evaluate(f"fma.{mode}.f32", "f32", ("f32", a), ("f32", b), ("f32", c))
+    exact = [Fraction(x) * Fraction(y) + Fraction(z) for x, y, z in cases]
+    assert [Fraction(float(r)) for r in got] == [rounded(x, mode) for x in exact]
+
+
 def test_fma_of_subnormal_results_rounds_once() -> None:
     rng = np.random.default_rng(4)
     a = (rng.standard_normal(2000) * 2.0**-70).astype(np.float32)

@@ -80,6 +80,13 @@ def test_out_of_bounds() -> None:
         sow(STORE_ONE.format("+-4"), [words(64)], 64)
 
 
+def test_a_vector_that_reaches_past_the_end() -> None:
+    body = "ld.global.v2.f32 {%f1, %f2}, [%a0+8];"
+    assert not sow(body, [words(4)], 1)
+    with pytest.raises(PTXError, match="out of bounds: 8 bytes at byte 8"):
+        sow(body, [words(3)], 1)
+
+
 def test_out_of_bounds_of_shared_memory() -> None:
     body = (
         "mov.f32 %f1, 0f3F800000; mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.s32 %r1, %r1, %r2; st.shared.f32 [%r1+{}], %f1;"
@@ -249,6 +256,40 @@ def test_three_readers_of_a_word_are_all_remembered() -> None:
         mov.u32 %r1, %ctaid.x; ld.global.f32 %f1, [%a0]; bar.sync 0;
         setp.ne.u32 %p1, %r1, {writer}; @%p1 bra END; setp.ne.u32 %p2, %t, 0; @%p2 bra END; st.global.f32 [%a0], %f1; END:"""
         assert "writes what" in sow(body, [words(1)], 32, 3)
+
+
+def test_an_older_reader_is_remembered_beside_the_last() -> None:
+    body = """
+    mov.u32 %r1, %ctaid.x; setp.ne.u32 %p1, %r1, 1; @%p1 bra B; ld.global.f32 %f1, [%a0]; {}
+    B: @!%p1 bra END; ld.global.f32 %f2, [%a0]; st.global.f32 [%a0], 0f00000000; END:"""
+    assert "block 1 read" in sow(body.format(""), [words(1)], 1, 2)
+    assert not sow(body.format("").replace("@%p1 bra B; ld", "bra B; ld"), [words(1)], 1, 1)
+
+
+def test_a_release_covers_nothing_after_the_last_barrier_of_its_block() -> None:
+    """Though another block has met at a barrier since."""
+    body = """
+    mov.u32 %r1, %ctaid.x; setp.eq.u32 %p1, %r1, 1; setp.ne.u32 %p2, %t, 0;
+    @%p1 bra OTHER; add.s64 %rd1, %a0, %o; st.global.f32 [%rd1], 0f3F800000; {}
+    OTHER: @!%p1 bra RELEASE; bar.sync 0; bra WAIT;
+    RELEASE: @%p2 bra END; red.release.gpu.global.add.u32 [%a1], 1; bra END;
+    WAIT: @%p2 bra JOIN; SPIN: ld.acquire.gpu.global.u32 %r2, [%a1]; setp.eq.u32 %p3, %r2, 0; @%p3 bra SPIN;
+    JOIN: bar.sync 0; add.s64 %rd2, %a0, %o; ld.global.f32 %f1, [%rd2]; add.s64 %rd3, %a2, %o; st.global.f32 [%rd3], %f1;
+    END:"""
+    arrays = [np.zeros(64, np.float32), np.zeros(1, np.uint32), np.zeros(64, np.float32)]
+    assert not sow(body.format("bar.sync 0;"), arrays, 64, 2)
+    arrays[1][0] = 0
+    assert "race: reads what" in sow(body.format(""), arrays, 64, 2)
+
+
+def test_registers_keep_their_values_when_a_copy_changes() -> None:
+    y = np.zeros(32, np.uint32)
+    body = """
+    add.s32 %r1, %t, 100; mov.u32 %r2, %r1; setp.lt.u32 %p1, %t, 5; @%p1 bra SKIP; mov.u32 %r2, 7;
+    SKIP: add.s32 %r3, %r1, %r2; add.s64 %rd1, %a0, %o; st.global.u32 [%rd1], %r3;"""
+    assert not sow(body, [y], 32)
+    lanes = np.arange(32)
+    np.testing.assert_array_equal(y, np.where(lanes < 5, 2 * (lanes + 100), lanes + 107))
 
 
 def test_more_threads_than_compiled_for() -> None:

@@ -41,6 +41,13 @@ def test_shuffles(by: int, width: int) -> None:
             np.testing.assert_array_equal(valid[32 * warp :][:32], inside, mode)
 
 
+def test_a_shuffle_up_stops_at_its_clamp() -> None:
+    got, valid = shuffled("up", 3, 8)
+    inside = LANES - 3 >= 8
+    np.testing.assert_array_equal(valid[:32], inside)
+    np.testing.assert_array_equal(got[:32], np.where(inside, LANES - 3, LANES) + 100)
+
+
 def test_votes() -> None:
     votes = {"sync.ballot": "b32", "sync.all": "pred", "sync.any": "pred"}
     results = {}
