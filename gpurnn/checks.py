@@ -8,7 +8,7 @@ import numpy as np
 
 from gpurnn_kernels.spec import Array
 
-from .backend import Place, on_device, place_of
+from .backend import HOST, Place, on_device, place_of
 
 
 def size(name: str, value: Any, least: int = 1) -> int:
@@ -75,9 +75,8 @@ def array(name: str, value: Any, dtype: np.dtype[Any], place: Place | None = Non
         raise TypeError(f"{name}: expected {dtype.name}, got {value.dtype}; convert with .astype(numpy.{dtype.name})")
     if place is not None:
         beside(name, value, place)
-    if device:
-        return on_elements(name, value)
-    return value if value.flags.aligned else value.copy()
+    found: Array = on_elements(name, value) if device else value if value.flags.aligned else value.copy()
+    return found
 
 
 def beside(name: str, value: Any, place: Place, other: str = "x") -> None:
@@ -107,7 +106,7 @@ def shape(name: str, value: Array, expected: Sequence[int | None], letters: str)
         raise ValueError(f"{name}: expected shape ({letters}) = ({wanted}{comma}), got {value.shape}")
 
 
-def lengths(value: Any, batch: int, steps: int, place: Place) -> Array:
+def lengths(value: Any, batch: int, steps: int, place: Place = HOST) -> Array:
     """Integers (B,) in 0..T, as int64. Those on a device stay there: they are not looked at, kernels clamp them."""
     if on_device(value):
         beside("lengths", value, place)
@@ -121,7 +120,11 @@ def lengths(value: Any, batch: int, steps: int, place: Place) -> Array:
     if found.shape != (batch,):
         raise ValueError(f"lengths: expected shape (B,) = ({batch},), got {found.shape}")
     if on_device(value):
-        return place.contiguous(found.clip(0, steps).astype(np.int64) if found.dtype != np.int64 else found)
+        if found.dtype == np.int64:
+            return place.contiguous(found)
+        converted = place.empty((batch,), np.dtype(np.int64))
+        converted[...] = found
+        return converted
     if found.size and (found.min() < 0 or found.max() > steps):
         raise ValueError(f"lengths: expected integers in 0..{steps} (T), got {found.min()}..{found.max()}")
     found = np.ascontiguousarray(found, np.int64)

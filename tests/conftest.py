@@ -10,7 +10,9 @@ from helpers import BACKENDS, Backend
 import gpurnn
 
 
-@pytest.fixture(params=[pytest.param(one, id=name, marks=pytest.mark.gpu if name == "cuda" else ()) for name, one in BACKENDS.items()])
+@pytest.fixture(
+    params=[pytest.param(one, id=name, marks=pytest.mark.gpu if name == "cuda" else ()) for name, one in BACKENDS.items()]
+)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """The one place where a backend joins the suite."""
     if why := request.param.missing():
@@ -41,3 +43,12 @@ def _threads_as_before() -> Iterator[None]:
     before = gpurnn.get_num_threads()
     yield
     gpurnn.set_num_threads(before)
+
+
+@pytest.fixture
+def stepwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer on a device runs step by step, even if it fits on the chip."""
+    from gpurnn_kernels.cuda import persistent
+
+    for name in ("plan", "plan_backward"):
+        monkeypatch.setattr(persistent, name, lambda *_: persistent.Refusal("the test asks for steps"))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import reference
 from reference import CELLS, State, packed, parts
 
@@ -63,6 +64,11 @@ BACKENDS = {
 }
 
 
+def not_emulated(backend: Backend) -> None:
+    if backend.name == "cuda-emulated":
+        pytest.skip("too large for the interpreter")
+
+
 def cupy_array(a: Floats) -> Any:
     import cupy
 
@@ -91,11 +97,14 @@ class Problem:
         lengths: list[int] | None = None,
         bias: bool = True,
         batch_first: bool = False,
+        fast_math: bool = False,
+        precision: str | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
         self.cell, self.lengths, self.options, self.batch_first = cell, lengths, options, batch_first
         self._made = {"dtype": dtype, "bias": bias, "batch_first": batch_first, **options}
+        self._made |= {"fast_math": fast_math, "precision": precision}
         rng = np.random.default_rng(seed)
         D = 2 if options.get("bidirectional") else 1
         rows = (options.get("num_layers", 1) * D, B, H)

@@ -12,11 +12,12 @@ from typing import Any
 
 import cupy
 import numpy as np
+from cuda.bindings.driver import CUfunction_attribute
 from cuda.core import LaunchConfig, Stream, launch
 from cupy.cuda import device as cupy_device
 from cupy.cuda import runtime
 from numba import cuda
-from numba.cuda.cudadrv.driver import binding, driver
+from numba.cuda.cudadrv.driver import driver
 
 from ..spec import Array
 from .compile import jit_options
@@ -158,7 +159,7 @@ class CupyDevice:
                 found.bind()
                 self._kernels[kernel] = found
             if shared > PLAIN_SHARED:
-                which = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                which = CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 driver.cuKernelSetAttribute(which, shared, found._codelibrary.get_cufunc().handle, self.index)
         return found
 

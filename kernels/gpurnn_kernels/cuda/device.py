@@ -85,7 +85,8 @@ class Device(Protocol):
         """out = a b, or out += a b: one launch. Units side by side, any row stride; float16 a and b may have a float32 out."""
 
     def launcher(self, kernel: Kernel, grid: Sequence[int], *first: Any, shared: int = 0) -> Launch:
-        """`first`: arrays and scalars; what varies from launch to launch comes last, when it is called. shared: dynamic, bytes.
+        """`first`: arrays and scalars; what varies from launch to launch comes last, when it is called. shared: dynamic,
+        bytes.
 
         Raises RuntimeError for a cooperative grid larger than what the device holds resident.
         """

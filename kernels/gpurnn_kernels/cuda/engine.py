@@ -1,4 +1,5 @@
-"""The CUDA backend's sequence-level calls: one layer, all its directions, over device arrays. `protocol.py` has the contract."""
+"""The CUDA backend's sequence-level calls: one layer, all its directions, over device arrays. `protocol.py` has the
+contract."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from .run import LARGEST, Run
 from .saved import Saved
 from .weights import Weights, upload
 
-PLANS = 64  # by direction, batch and device, that are kept
+PLANS = 64  # by pass, direction, batch and device, that are kept
 
 
 class Layer:
@@ -22,7 +23,8 @@ class Layer:
     def __init__(self, specs: Sequence[Spec], parameters: Sequence[Parameters]) -> None:
         self.specs, self.parameters = tuple(specs), tuple(parameters)
         self._uploaded: dict[Any, list[Weights]] = {}
-        self._plans: dict[Any, persistent.Plan | persistent.Refusal] = {}
+        self._plans: dict[Any, Any] = {}
+        self._zeros: tuple[Any, DeviceArray] | None = None
 
     def on(self, device: Device) -> list[Weights]:
         """A direction each, uploaded once."""
@@ -34,13 +36,28 @@ class Layer:
         return found
 
     def plan(self, direction: int, batch: int, device: Device) -> persistent.Plan | persistent.Refusal:
-        key = (direction, batch, device)
+        """How the forward pass fits on the chip, or why it does not."""
+        return self._remembered(persistent.plan, direction, batch, device)  # type: ignore[no-any-return]
+
+    def plan_back(self, direction: int, batch: int, device: Device) -> persistent.BackwardPlan | persistent.Refusal:
+        return self._remembered(persistent.plan_backward, direction, batch, device)  # type: ignore[no-any-return]
+
+    def _remembered(self, plan: Any, direction: int, batch: int, device: Device) -> Any:
+        key = (plan, direction, batch, device)
         found = self._plans.get(key)
         if found is None:
             if len(self._plans) >= PLANS:
                 self._plans.clear()
-            found = self._plans[key] = persistent.plan(self.specs[direction], batch, device)
+            found = self._plans[key] = plan(self.specs[direction], batch, device)
         return found
+
+    def zeros(self, device: Device, batch: int) -> DeviceArray:
+        """(B, H), which nobody writes to: an initial state that was not given."""
+        key = (device, batch)
+        if self._zeros is None or self._zeros[0] != key:
+            spec = self.specs[0]
+            self._zeros = (key, device.zeros((batch, spec.hidden_size), spec.dtype))
+        return self._zeros[1]
 
 
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
@@ -50,12 +67,6 @@ def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: L
         if asked:
             raise NotImplementedError(f"{name} is not built on CUDA: call the layer with NumPy arrays")
     return Layer(specs, parameters)
-
-
-def _initial(device: Device, spec: Spec, batch: int, given: Sequence[DeviceArray | None], direction: int) -> list[DeviceArray]:
-    """(B, H) each, zeros where there is none."""
-    size = (batch, spec.hidden_size)
-    return [device.zeros(size, spec.dtype) if array is None else array[direction] for array in given]
 
 
 def forward(
@@ -74,7 +85,8 @@ def forward(
     found = []
     for d, (spec, weights) in enumerate(zip(layer.specs, layer.on(device), strict=True)):
         H = spec.hidden_size
-        initial, last = _initial(device, spec, batch, state, d), [array[d] for array in final]
+        initial = [layer.zeros(device, batch) if array is None else array[d] for array in state]
+        last = [array[d] for array in final]
         if batch == 0 or steps == 0:
             for to, source in zip(last, initial, strict=True):
                 to[...] = source
@@ -111,13 +123,12 @@ def backward(
     dstate: Sequence[DeviceArray | None],
 ) -> LayerGradients:
     """Gradients of a call of `forward` with keep=True, its arrays as it left them; may be called again."""
-    steps, batch, inputs = x.shape
+    steps, batch, _ = x.shape
     device = device_of(x)
-    # becomes the gradient of the initial state
-    d_state = tuple(
-        device.zeros(first.shape, first.dtype) if last is None else last.copy()
-        for first, last in zip(state, dstate, strict=True)
-    )
+    d_final = [
+        device.zeros(first.shape, first.dtype) if last is None else last for first, last in zip(state, dstate, strict=True)
+    ]
+    d_state = tuple(array.copy() for array in d_final)  # becomes the gradient of the initial state
     if batch == 0 or steps == 0:
         zeros = [{name: device.zeros(a.shape, a.dtype) for name, a in one.items()} for one in layer.parameters]
         return LayerGradients(device.zeros(x.shape, x.dtype), d_state, tuple(zeros))
@@ -128,12 +139,21 @@ def backward(
     found = []
     for d, (spec, weights) in enumerate(zip(layer.specs, layer.on(device), strict=True)):
         H = spec.hidden_size
-        run = Run(device, spec, weights, steps, batch, lengths)
         part = slice(d * H, (d + 1) * H)
-        of_y = run.zeros(steps, batch, H) if dy is None else _kernels_can_read(dy[..., part])
+        run = Run(device, spec, weights, steps, batch, lengths)
         d_gates = run.empty(steps, batch, 4 * H if spec.cell == "gru_after" else spec.gates * H)
-        initial = [array[d] for array in state]
-        stepwise_back.backward(run, kept[d], initial, y[..., part], of_y, [array[d] for array in d_state], d_gates)
+        of_y = None if dy is None else _kernels_can_read(dy[..., part])
+        initial, last, first = ([array[d] for array in arrays] for arrays in (state, d_final, d_state))
+        plan = layer.plan_back(d, batch, device)
+        if isinstance(plan, persistent.BackwardPlan):
+            persistent.backward(
+                *(device, plan, spec, weights, kept[d], y[..., part], initial, lengths, of_y),
+                *(last, d_gates, first),
+            )
+        else:
+            if of_y is None:
+                of_y = run.zeros(steps, batch, H)
+            stepwise_back.backward(run, kept[d], initial, y[..., part], of_y, first, d_gates)
         one = DirectionGradients(run, kept[d], x, y.reshape(steps * batch, -1)[:, part], initial[0], d_gates)
         one.add_to(dx, accumulate=d > 0)
         names = layer.parameters[d]
