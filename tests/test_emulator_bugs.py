@@ -259,11 +259,14 @@ def test_three_readers_of_a_word_are_all_remembered() -> None:
 
 
 def test_an_older_reader_is_remembered_beside_the_last() -> None:
+    """Block 0 reads, then block 1, then block 0 again, which writes."""
     body = """
-    mov.u32 %r1, %ctaid.x; setp.ne.u32 %p1, %r1, 1; @%p1 bra B; ld.global.f32 %f1, [%a0]; {}
-    B: @!%p1 bra END; ld.global.f32 %f2, [%a0]; st.global.f32 [%a0], 0f00000000; END:"""
-    assert "block 1 read" in sow(body.format(""), [words(1)], 1, 2)
-    assert not sow(body.format("").replace("@%p1 bra B; ld", "bra B; ld"), [words(1)], 1, 1)
+    mov.u32 %r1, %ctaid.x; setp.ne.u32 %p1, %r1, 0;
+    @%p1 bra ONE; ld.global.f32 %f1, [%a0];
+    ONE: @!%p1 bra ZERO; ld.global.f32 %f1, [%a0];
+    ZERO: @%p1 bra END; ld.global.f32 %f2, [%a0]; st.global.f32 [%a0], 0f00000000; END:"""
+    assert "block 1 read" in sow(body, [words(1)], 1, 2)
+    assert not sow(body, [words(1)], 1, 1)
 
 
 def test_a_release_covers_nothing_after_the_last_barrier_of_its_block() -> None:

@@ -21,10 +21,7 @@ def resident_blocks(limits: Limits, threads: int, registers: int, shared: int) -
 
 
 def _by_registers(limits: Limits, warps: int, registers: int) -> int:
-    """A block must fit as if it had as many warps in every partition."""
     of_warp = -(-max(registers, 1) * WARP // REGISTERS_UNIT) * REGISTERS_UNIT
-    if -(-warps // PARTITIONS) * PARTITIONS * of_warp > limits.registers_per_multiprocessor:
-        return 0
     return limits.registers_per_multiprocessor // PARTITIONS // of_warp * PARTITIONS // warps
 
 
