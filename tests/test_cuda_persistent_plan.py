@@ -100,7 +100,7 @@ def test_more_multiprocessors_share_out_the_batch() -> None:
     for multiprocessors in (8, 16, 64):
         device = uncompiled("A100")
         device.limits = replace(device.limits, multiprocessors=multiprocessors)
-        made = plan(spec("lstm", 160), 64, device)
+        made = plan(spec("lstm", 160), 24, device)
         assert isinstance(made, Plan)
         slices.append(made.slices)
     assert slices == sorted(set(slices))

@@ -17,7 +17,7 @@ from .kernels import kernel_of
 
 # Weights a thread can hold beside 32 sums and its indices, by the warps of a block: 65536 registers, 255 a thread
 REGISTER_WEIGHTS = {8: 128, 12: 64, 16: 32}
-REGISTER_WEIGHTS_7 = {8: 64, 12: 32}  # before 8.0 the compiler does not see that a warp stays together at its shuffles
+REGISTER_WEIGHTS_7 = {8: 48, 12: 32}  # before 8.0 the compiler takes the forward kernels' shuffles apart
 STRAIGHT_TILES = 4  # longer code gains nothing
 STRAIGHT_ONLY = 8  # tiles where the code cannot loop
 LOOPS_FROM = (9, 0)  # before, the compiler takes shuffles in a loop apart, at the price of spills

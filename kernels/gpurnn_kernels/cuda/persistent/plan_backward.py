@@ -7,7 +7,7 @@ from ...spec import Spec
 from ..device import Device, Limits
 from .geometry_backward import BackwardGeometry
 from .kernels import kernel_of
-from .plan import STRAIGHT_TILES, Refusal, capacity, register_weights, straight_tiles, unsupported
+from .plan import REGISTER_WEIGHTS, STRAIGHT_TILES, Refusal, capacity, straight_tiles, unsupported
 
 LEAST_PRODUCT = 32  # gate gradients that make a block worth its share of the exchange
 
@@ -56,11 +56,11 @@ def plan_backward(spec: Spec, batch: int, device: Device) -> BackwardPlan | Refu
     return chosen
 
 
-def with_lanes(g: BackwardGeometry, limits: Limits) -> Iterator[BackwardGeometry]:
+def with_lanes(g: BackwardGeometry) -> Iterator[BackwardGeometry]:
     """Fewer lanes to a column are fewer additions between lanes, more weights in each."""
     for lanes in (2, 4, 8, 16, 32):
         shared = replace(g, lanes=lanes)
-        room = next((weights for warps, weights in register_weights(limits).items() if shared.warps <= warps), 0)
+        room = next((weights for warps, weights in REGISTER_WEIGHTS.items() if shared.warps <= warps), 0)
         if shared.registers <= room:
             yield shared
 
@@ -68,7 +68,7 @@ def with_lanes(g: BackwardGeometry, limits: Limits) -> Iterator[BackwardGeometry
 def largest_block(base: BackwardGeometry, limits: Limits) -> BackwardGeometry | None:
     """That with the most units: a whole layer needs no barrier, and fewer blocks exchange less."""
     for units in range(base.hidden, 0, -1):
-        for g in with_lanes(replace(base, units=units), limits):
+        for g in with_lanes(replace(base, units=units)):
             if g.shared_bytes <= limits.shared_per_block:
                 return g
     return None
@@ -84,7 +84,7 @@ def over_batch(g: BackwardGeometry, batch: int, limits: Limits) -> BackwardPlan 
     if tiles is not None:
         units = max(-(-g.hidden // (limits.multiprocessors // slices)), LEAST_PRODUCT // g.gates)
         for more in range(min(units, g.units), g.units + 1):
-            for cut in with_lanes(replace(g, units=more, tiles=tiles[0], turns=tiles[1]), limits):
+            for cut in with_lanes(replace(g, units=more, tiles=tiles[0], turns=tiles[1])):
                 if cut.blocks * slices <= limits.multiprocessors and cut.shared_bytes <= limits.shared_per_block:
                     return BackwardPlan(cut, slices, slice_rows)
     return Refusal(f"{slice_rows} rows of the batch in each block, more than its kernel can take on {limits.name}")
