@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import reference
 from emulated.device import EmulatedDevice
+
 from gpurnn_kernels.cuda import persistent
 from gpurnn_kernels.spec import Spec
 
@@ -90,7 +91,10 @@ class PersistentProblem:
         directions: int = 1,
         y: Any = None,
     ) -> tuple[Any, list[Any], Any]:
-        """-> y, final state, what is saved. directions: y lies in the last columns of a wider array. in_place: gates over xp."""
+        """-> y, final state, what is saved.
+
+        directions: y lies in the last columns of a wider array. in_place: the gates are saved over xp.
+        """
         T, B, H = self.T, self.B, self.H
         plan = plan or self.plan(device)
         if y is None:
@@ -157,4 +161,3 @@ class PersistentProblem:
         expected_y, expected_final = self.expected
         pairs = [(y, expected_y), *zip(final, expected_final, strict=True)]
         return max(float(np.max(np.abs(np.asarray(got) - want))) for got, want in pairs)
-

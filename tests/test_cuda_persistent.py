@@ -9,9 +9,10 @@ from emulated.require import REASON
 if REASON is not None:
     pytest.skip(f"no CUDA compiler: {REASON}", allow_module_level=True)
 
+from persistent_problem import PersistentProblem, toy
+
 from gpurnn_kernels.cuda.persistent import Plan
 from gpurnn_kernels.cuda.persistent.geometry import Geometry
-from persistent_problem import PersistentProblem, toy
 
 CELLS = ("lstm", "gru_before", "gru_after")
 OUTPUTS, GRADIENTS = 1e-6, 1e-6  # absolute; relative to the largest

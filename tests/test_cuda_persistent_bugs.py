@@ -16,11 +16,12 @@ import emulated.device
 from emulated.compile import compiled
 from emulated.errors import PTXError
 from emulated.program import Program
+from persistent_problem import PersistentProblem, toy
+from test_cuda_persistent import CELLS, cut
+
 from gpurnn_kernels.cuda.persistent import Plan
 from gpurnn_kernels.cuda.persistent.geometry import Geometry, Layout
 from gpurnn_kernels.cuda.persistent.kernels import kernel_of
-from persistent_problem import PersistentProblem, toy
-from test_cuda_persistent import CELLS, cut
 
 Edit = Callable[[str], str]
 
@@ -59,7 +60,9 @@ def blocks(cell: str) -> Geometry:
 BUGS: dict[str, Edit] = {
     "arrives without release": lambda ptx: ptx.replace("red.release", "red.relaxed"),
     "waits without acquire": lambda ptx: ptx.replace("ld.acquire", "ld.relaxed"),
-    "does not wait": lambda ptx: re.sub(r"ld\.acquire\.gpu\.global\.u32\s+(%r\d+), \[[^]]+\];", r"mov.u32 \1, 2147483647;", ptx),
+    "does not wait": lambda ptx: re.sub(
+        r"ld\.acquire\.gpu\.global\.u32\s+(%r\d+), \[[^]]+\];", r"mov.u32 \1, 2147483647;", ptx
+    ),
     "copies not awaited": lambda ptx: ptx.replace("cp.async.wait_all;", ""),
 }
 

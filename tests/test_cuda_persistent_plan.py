@@ -14,11 +14,12 @@ if REASON is not None:
 
 from emulated.resources import resources
 from emulated.table import DEVICES
+from persistent_problem import toy
+from test_cuda_persistent import CELLS
+
 from gpurnn_kernels.cuda.persistent import BackwardPlan, Plan, Refusal, plan, plan_backward
 from gpurnn_kernels.cuda.persistent.kernels import kernel_of
 from gpurnn_kernels.spec import Spec
-from persistent_problem import toy
-from test_cuda_persistent import CELLS
 
 SIZES, BATCHES = (1, 31, 96, 128, 200, 256, 512, 768, 1024, 1500, 2000), (1, 3, 16, 64, 200)
 
@@ -81,7 +82,9 @@ def test_refusals() -> None:
         "residency": plan(spec("lstm", 512), 1, uncompiled("H100 SXM", resident=0)),
     }
     texts = {name: made.reason for name, made in reasons.items() if isinstance(made, Refusal)}
-    assert re.match(r"W_h \(4\*2000, 2000\) float32 = 64.0 MB; the 132 multiprocessors of H100 SXM hold .* MB of it", texts["too large"])
+    assert re.match(
+        r"W_h \(4\*2000, 2000\) float32 = 64.0 MB; the 132 multiprocessors of H100 SXM hold .* MB of it", texts["too large"]
+    )
     assert "rows of the batch" in texts["batch"]
     assert "float64" in texts["float64"]
     assert "resident" in texts["residency"]

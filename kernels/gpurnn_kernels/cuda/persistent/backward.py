@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
 """The backward pass of an LSTM or a reset-after GRU: one launch for a direction of a layer, one grid barrier a step.
 
 Steps run from each row's last to its first. At step s a block has dh of its units from the blocks' shares, and makes
@@ -28,7 +29,7 @@ def backward_kernel(g: BackwardGeometry) -> Kernel:
 
 
 def _cell_gradient(g: BackwardGeometry) -> Any:
-    """-> cell(local unit, local row, dh, carried, address in d_gates): fills the operand and d_gates, gives what is carried on."""
+    """-> cell(local unit, local row, dh, carried, address in d_gates): fills the operand, gives what is carried on."""
     H, U, G, N = g.hidden, g.units, g.gates, g.inputs
     OPERAND, STRIDE, INPUTS = g.layout.operand, g.products[0].stride, g.layout.inputs
     cells = traced_cells(g.fast_math)

@@ -1,6 +1,8 @@
+# mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
 """The backward pass of a reset-before GRU: one launch for a direction of a layer, two grid barriers a step.
 
-    dz, dn | dn times W_n: shares of d(r * h) | publish, wait, gather | dr | dz, dr times W_z, W_r: shares of dh | publish, wait, gather
+    dz, dn | dn times W_n: shares of d(r * h) | publish, wait, gather
+    dr | dz, dr times W_z, W_r: shares of dh of the step before | publish, wait, gather
 
 Each exchange has a buffer of its own: a block writes to it only after a barrier that all its readers have passed since.
 """

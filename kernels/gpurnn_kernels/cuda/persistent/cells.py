@@ -11,6 +11,18 @@ from ...cells import Cells, make_cells
 from ..activations import ACCURATE, FAST
 from ..scalar import Scalars, Value
 
+RESULTS = {
+    "lstm_cell": 2,
+    "lstm_gates": 4,
+    "lstm_cell_grad": 5,
+    "gru_reset": 1,
+    "gru_candidate": 1,
+    "gru_update": 1,
+    "gru_update_grad": 3,
+    "gru_reset_grad": 2,
+    "gru_candidate_grad": 2,
+}
+
 
 def _traced(function: Callable[..., Any], results: int) -> Any:
     """Runs `function` on Values at compile time, where the kernel calls it."""
@@ -31,20 +43,8 @@ def _traced(function: Callable[..., Any], results: int) -> Any:
 @cache
 def traced_cells(fast_math: bool) -> Cells:
     """The names of cells.make_cells, one tuple in and one tuple out."""
-    activations = FAST if fast_math else ACCURATE
-    cells = make_cells(activations)
-    results = Cells(
-        lstm_cell=2,
-        lstm_gates=4,
-        lstm_cell_grad=5,
-        gru_reset=1,
-        gru_candidate=1,
-        gru_update=1,
-        gru_update_grad=3,
-        gru_reset_grad=2,
-        gru_candidate_grad=2,
-    )
-    return Cells(*map(_traced, cells, results))
+    cells = make_cells(FAST if fast_math else ACCURATE)
+    return Cells(*(_traced(equation, RESULTS[name]) for name, equation in cells._asdict().items()))
 
 
 @cache

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
 """The forward pass of an LSTM or a reset-after GRU: one launch for a direction of a layer, one grid barrier a step.
 
 h of the step before is read from y itself: each address of y is written once, before the barrier that its readers pass.

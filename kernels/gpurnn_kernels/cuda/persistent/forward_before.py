@@ -1,7 +1,8 @@
+# mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
 """The forward pass of a reset-before GRU: one launch for a direction of a layer, two grid barriers a step.
 
-    h of the last step to shared memory | W_r h | r * h | arrive | W_z h meanwhile | wait
-    r * h of all units to shared memory | W_n (r * h) | cells | y | arrive | prefetch W_x x | wait
+h of the last step to shared memory | W_r h | r * h | arrive | W_z h meanwhile | wait
+r * h of all units to shared memory | W_n (r * h) | cells | y | arrive | prefetch W_x x | wait
 """
 
 from functools import cache

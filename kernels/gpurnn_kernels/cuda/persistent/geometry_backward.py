@@ -1,7 +1,7 @@
 """How the backward pass of a layer is cut into blocks and warps.
 
-A block owns `units` units: it makes their gate gradients d (rows, K) and multiplies them with its rows of W_h (K, H), K = gates
-x units. What it gets is its share of dh of ALL units: blocks exchange shares, and each sums those of its own units.
+A block owns `units` units: it makes their gate gradients d (rows, K) and multiplies them with its rows of W_h (K, H),
+K = gates x units. What it gets is its share of dh of ALL units: blocks exchange shares, and each sums those of its own units.
 A column of W_h takes the place that a row has in the forward pass.
 """
 

@@ -54,7 +54,9 @@ def load_shared(typingctx, word):  # type: ignore[no-untyped-def]
 @intrinsic
 def store_shared(typingctx, word, value):  # type: ignore[no-untyped-def]
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        builder.store(context.cast(builder, args[1], sig.args[1], types.float32), _shared(context, builder, sig, args, 0), align=4)
+        builder.store(
+            context.cast(builder, args[1], sig.args[1], types.float32), _shared(context, builder, sig, args, 0), align=4
+        )
         return context.get_dummy_value()
 
     return types.void(word, value), codegen

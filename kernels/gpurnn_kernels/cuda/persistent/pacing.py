@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
 """What all persistent kernels share: which time a step stands at, who has finished, and waiting for each other.
 
 Step s of row b stands at time t = s, or at t = length - 1 - s in reverse; a row does nothing past its length. Local rows and

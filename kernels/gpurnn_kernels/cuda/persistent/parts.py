@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
 """What the forward kernels do around their products, as functions that Numba inlines."""
 
 from typing import Any, NamedTuple
@@ -84,7 +85,9 @@ def make_parts(g: Geometry, pacing: Pacing) -> Parts:
             length = load_shared_int(LENGTHS + row)
             if step < length:
                 if step > 0:
-                    fetch_row(H_AT + row * WIDTH, y + types.uint64(time(step - 1, length) * y_step + (base + row) * y_row), lane)
+                    fetch_row(
+                        H_AT + row * WIDTH, y + types.uint64(time(step - 1, length) * y_step + (base + row) * y_row), lane
+                    )
                 else:
                     fetch_row(H_AT + row * WIDTH, h0 + types.uint64(4 * H * (base + row)), lane)
 

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
 """What the backward kernels do around their cells, as functions that Numba inlines."""
 
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ def make_product(g: BackwardGeometry, which: int) -> Product:
 
 def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
     H, U, G, INPUTS_N, DY, EXTRA = g.hidden, g.units, g.gates, g.inputs, g.gates + 2, g.gates
-    BLOCKS, THREADS, ROWS, SHARE, PITCH, ALONE = g.blocks, g.threads, g.rows, g.share, g.products[0].pitch, g.blocks == 1
+    BLOCKS, THREADS, SHARE, PITCH, ALONE = g.blocks, g.threads, g.share, g.products[0].pitch, g.blocks == 1
     GATHERED, SUMS, INPUTS, LENGTHS = g.layout.gathered, g.layout.sums, g.layout.inputs, g.layout.lengths
     HAS_EXTRA = g.cell != "gru_before"
     time, fetch_word, fetch_quad = pacing.time, pacing.fetch_word, pacing.fetch_quad

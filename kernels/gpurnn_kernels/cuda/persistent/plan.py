@@ -41,7 +41,9 @@ class Plan:
     def __str__(self) -> str:
         g = self.geometry
         if g.blocks == 1:
-            return f"persistent: {self.slices} blocks of {g.threads} threads, all weights in each, {self.slice_rows} rows a block"
+            return (
+                f"persistent: {self.slices} blocks of {g.threads} threads, all weights in each, {self.slice_rows} rows a block"
+            )
         return (
             f"persistent: {g.blocks} x {self.slices} blocks of {g.threads} threads, {g.units} units and {self.slice_rows} rows"
             " a block"
@@ -176,7 +178,8 @@ def with_units(g: Geometry, blocks: int) -> Geometry:
 def capacity(g: Geometry | BackwardGeometry, units: int, limits: Limits) -> str:
     """Why a layer is too large, when a block holds so many units of it."""
     unit = 4 * g.gates * g.hidden / 1e6
+    held = unit * units * limits.multiprocessors
     return (
         f"W_h ({g.gates}*{g.hidden}, {g.hidden}) float32 = {unit * g.hidden:.1f} MB;"
-        f" the {limits.multiprocessors} multiprocessors of {limits.name} hold {unit * units * limits.multiprocessors:.1f} MB of it"
+        f" the {limits.multiprocessors} multiprocessors of {limits.name} hold {held:.1f} MB of it"
     )

@@ -24,7 +24,8 @@ class BackwardPlan:
 
     def __str__(self) -> str:
         g = self.geometry
-        return f"persistent: {g.blocks} x {self.slices} blocks of {g.threads} threads, {g.units} units and {self.slice_rows} rows a block"
+        work = f"{g.units} units and {self.slice_rows} rows a block"
+        return f"persistent: {g.blocks} x {self.slices} blocks of {g.threads} threads, {work}"
 
 
 def plan_backward(spec: Spec, batch: int, device: Device) -> BackwardPlan | Refusal:

@@ -9,13 +9,13 @@ from .emit import FLOAT, INT32, INT64, ZERO
 from .tile import Weight
 
 
-def _row(builder: ir.IRBuilder, first: ir.Value, row: ir.Value, units: int, gates: range, hidden: int) -> tuple[ir.Value, ir.Value]:
+def _row(
+    builder: ir.IRBuilder, first: ir.Value, row: ir.Value, units: int, gates: range, hidden: int
+) -> tuple[ir.Value, ir.Value]:
     """Row of a block, gate by gate, unit by unit -> row of W_h, and whether there is one."""
     gate = builder.udiv(row, INT32(units))
     unit = builder.add(first, builder.sub(row, builder.mul(gate, INT32(units))))
-    inside = builder.and_(
-        builder.icmp_unsigned("<", gate, INT32(len(gates))), builder.icmp_unsigned("<", unit, INT32(hidden))
-    )
+    inside = builder.and_(builder.icmp_unsigned("<", gate, INT32(len(gates))), builder.icmp_unsigned("<", unit, INT32(hidden)))
     return builder.add(builder.mul(builder.add(gate, INT32(gates.start)), INT32(hidden)), unit), inside
 
 
