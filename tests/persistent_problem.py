@@ -36,6 +36,7 @@ class PersistentProblem:
         lengths: Sequence[int] | None = None,
         reverse: bool = False,
         fast_math: bool = False,
+        precision: str | None = None,
         seed: int = 0,
     ) -> None:
         rng = np.random.default_rng(seed)
@@ -44,7 +45,7 @@ class PersistentProblem:
             return rng.normal(0, 0.5, shape).astype(np.float32)
 
         self.T, self.B, self.H, self.lengths = T, B, H, lengths
-        self.spec = Spec(cell, 1, H, np.dtype(np.float32), reverse, fast_math=fast_math)  # type: ignore[arg-type]
+        self.spec = Spec(cell, 1, H, np.dtype(np.float32), reverse, precision=precision, fast_math=fast_math)  # type: ignore[arg-type]
         G = self.spec.gates
         self.xp = draw(T, B, G * H)
         self.weights = {"W_h": draw(G * H, H) * np.float32(2 / np.sqrt(H)), "b": draw(G * H), "b_hn": draw(H)}
@@ -160,4 +161,4 @@ class PersistentProblem:
         """The largest, of y and the final state."""
         expected_y, expected_final = self.expected
         pairs = [(y, expected_y), *zip(final, expected_final, strict=True)]
-        return max(float(np.max(np.abs(np.asarray(got) - want))) for got, want in pairs)
+        return max(float(np.max(np.abs(np.asarray(got) - want), initial=0)) for got, want in pairs)

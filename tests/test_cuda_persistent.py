@@ -86,6 +86,16 @@ def test_fast_math_errs_as_the_hardware_does() -> None:
     assert 1e-6 < problem.error(y, final) < 5e-3
 
 
+@pytest.mark.parametrize(("cell", "H"), [("lstm", 48), ("lstm", 160), ("gru_after", 100), ("gru_before", 101)])
+def test_tensor_cores(cell: str, H: int) -> None:
+    """Only where asked for: W_h and h are rounded to 11 bits."""
+    problem, device = PersistentProblem(cell, H, T=3, B=11, lengths=RAGGED, precision="tf32"), toy(multiprocessors=16)
+    y, final, _ = problem.forward(device)
+    assert 1e-5 < problem.error(y, final) < 1e-3
+    assert device.last is not None
+    assert any(name.startswith("mma.sync") for name in device.last.counters.opcodes)
+
+
 @pytest.mark.parametrize(("cell", "device"), [("lstm", "H100 SXM"), *((cell, "few") for cell in CELLS)])
 def test_planned(cell: str, device: str) -> None:
     problem = PersistentProblem(cell, 160, T=3, B=11, lengths=RAGGED)
@@ -113,6 +123,17 @@ def test_gradients_without_dy_of_many_tiles() -> None:
     assert plan.geometry.tiles > 1
     d_gates, d_initial = problem.backward(device, without_dy=True)
     assert problem.gradient_error(d_gates, d_initial) < GRADIENTS
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_no_steps(cell: str) -> None:
+    """The state passes through, and its gradient."""
+    problem = PersistentProblem(cell, 31, T=0, B=11, lengths=[0] * 11, reverse=True)
+    d_gates, d_initial = problem.backward(toy(multiprocessors=16))
+    assert d_gates.size == 0
+    assert all(np.array_equal(a, b) for a, b in zip(d_initial, problem.dstate, strict=True))
+    y, final, _ = problem.forward(toy())
+    assert problem.error(y, final) == 0
 
 
 def test_gate_gradients_of_the_candidate() -> None:

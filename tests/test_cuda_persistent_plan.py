@@ -78,6 +78,8 @@ def test_refusals() -> None:
     reasons = {
         "too large": plan(spec("lstm", 2000), 1, device),
         "batch": plan(spec("lstm", 1024), 200, device),
+        "empty": plan(spec("lstm", 64), 0, device),
+        "old": plan(spec("lstm", 64, precision="tf32"), 1, uncompiled("T4")),
         "float64": plan(spec("lstm", 64, dtype="float64"), 1, device),
         "residency": plan(spec("lstm", 512), 1, uncompiled("H100 SXM", resident=0)),
     }
@@ -86,6 +88,8 @@ def test_refusals() -> None:
         r"W_h \(4\*2000, 2000\) float32 = 64.0 MB; the 132 multiprocessors of H100 SXM hold .* MB of it", texts["too large"]
     )
     assert "rows of the batch" in texts["batch"]
+    assert texts["empty"] == "no rows"
+    assert "7.5" in texts["old"]
     assert "float64" in texts["float64"]
     assert "resident" in texts["residency"]
 

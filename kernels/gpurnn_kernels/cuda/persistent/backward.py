@@ -136,7 +136,8 @@ def _backward(g: BackwardGeometry) -> Any:
         pass_gradient(dh_n, dh0, base, rows, first)
         if LSTM:
             pass_gradient(dc_n, dc0, base, rows, first)
-        fetch_inputs(T - 1, gates, extra, prev, prev0, dy, B, base, rows, first, prev_step, prev_row, dy_step, dy_row)
+        if T > 0:
+            fetch_inputs(T - 1, gates, extra, prev, prev0, dy, B, base, rows, first, prev_step, prev_row, dy_step, dy_row)
 
         for done in range(T):
             s = T - 1 - done
@@ -153,7 +154,8 @@ def _backward(g: BackwardGeometry) -> Any:
             if s > 0:
                 fetch_inputs(s - 1, gates, extra, prev, prev0, dy, B, base, rows, first, prev_step, prev_row, dy_step, dy_row)
             wait(ticket, (done + 1) * BLOCKS)
-        gather(exchange, T & 1)
+        if T > 0:
+            gather(exchange, T & 1)
         await_fetches()
         cuda.syncthreads()
         finish(base, rows, first, dh0, dc0)

@@ -113,7 +113,8 @@ def _backward(g: BackwardGeometry) -> Any:
         load_lengths(lengths, T, base, rows)
         cuda.syncthreads()
         pass_gradient(dh_n, dh0, base, rows, first)
-        fetch_inputs(T - 1, gates, extra, prev, prev0, dy, B, base, rows, first, prev_step, prev_row, dy_step, dy_row)
+        if T > 0:
+            fetch_inputs(T - 1, gates, extra, prev, prev0, dy, B, base, rows, first, prev_step, prev_row, dy_step, dy_row)
 
         for done in range(T):
             s = T - 1 - done
@@ -140,7 +141,8 @@ def _backward(g: BackwardGeometry) -> Any:
             if s > 0:
                 fetch_inputs(s - 1, gates, extra, prev, prev0, dy, B, base, rows, first, prev_step, prev_row, dy_step, dy_row)
             wait(ticket, (2 * done + 2) * BLOCKS)
-        gather(exchange, GATES)
+        if T > 0:
+            gather(exchange, GATES)
         await_fetches()
         cuda.syncthreads()
         finish(base, rows, first, dh0)

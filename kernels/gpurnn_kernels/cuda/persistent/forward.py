@@ -17,7 +17,6 @@ from .geometry import Geometry
 from .memory import afresh, load_float, load_shared, load_shared_int, split_index, store_float, store_shared
 from .pacing import TICKET_BYTES, inlined
 from .parts import forward_pacing, make_parts
-from .tile import make_tile
 from .weights import gate_rows
 
 ADDRESS, SIZE = types.uint64, types.int64
@@ -85,7 +84,7 @@ def _forward(g: Geometry) -> Any:
     WARP_ROWS, SPAN, PITCH, TURNS, TURN_ROWS = g.tile.warp_rows, g.tile.span, g.tile.pitch, g.turns, g.tiles * g.tile.batch
     WARP_WEIGHTS, SPLIT_WORDS, IN_SHARED = g.tile.shared_words, g.split_words, g.tile.shared_words > 0
     H_AT, SUMS, CELLS, LENGTHS = g.layout.h, g.layout.sums, g.layout.cells, g.layout.lengths
-    load_weights, fill_weights, sweep = make_tile(g.tile, g.tiles, gate_rows(H, U, range(G), g.aligned))
+    load_weights, fill_weights, sweep = g.tile_ops(gate_rows(H, U, range(G), g.aligned))
     pacing = forward_pacing(g)
     parts = make_parts(g, pacing)
     time, load_lengths, clear = pacing.time, pacing.load_lengths, pacing.clear

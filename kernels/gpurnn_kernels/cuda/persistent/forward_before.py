@@ -16,7 +16,6 @@ from .geometry import Geometry
 from .memory import afresh, load_shared, load_shared_int, split_index, store_float, store_shared
 from .pacing import TICKET_BYTES, inlined
 from .parts import forward_pacing, make_parts
-from .tile import make_tile
 from .weights import gate_rows
 
 ADDRESS, SIZE = types.uint64, types.int64
@@ -36,7 +35,7 @@ def _sweeps(g: Geometry) -> Any:
     SUMS, GATE_SUMS, IN_SHARED = g.layout.sums, g.splits * g.split_words, g.tile.shared_words > 0
 
     def of_gate(gate: int) -> tuple[Any, Any]:
-        load_weights, fill_weights, sweep_tiles = make_tile(g.tile, g.tiles, gate_rows(H, U, range(gate, gate + 1), g.aligned))
+        load_weights, fill_weights, sweep_tiles = g.tile_ops(gate_rows(H, U, range(gate, gate + 1), g.aligned))
 
         @inlined
         def load(w, first):

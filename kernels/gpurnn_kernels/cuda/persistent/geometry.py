@@ -4,11 +4,14 @@ A block owns `units` units for the whole sequence. Its rows of W_h are ordered g
 `tile.warp_rows`; `splits` warps share the k of a group. The grid is (blocks, slices of the batch).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from ...spec import CellName
-from .tile import WARP, Tile
+from .tensor_tile import TensorTile, make_tensor_tile
+from .tile import WARP, Tile, TileOps, Weight, make_tile
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Geometry:
     aligned: bool  # rows of h and of W_h lie at multiples of 16 bytes
     async_copies: bool  # compute capability 8.0 on
     fast_math: bool = False
+    tensor: bool = False  # products on tensor cores, in tf32
 
     @property
     def gates(self) -> int:
@@ -37,12 +41,16 @@ class Geometry:
 
     @property
     def quads(self) -> int:
-        return -(-self.hidden // (4 * self.lanes * self.splits))
+        """Steps of k that a warp takes: 4 to a lane, or 16 to an instruction of the tensor cores."""
+        return -(-self.hidden // (16 * self.splits if self.tensor else 4 * self.lanes * self.splits))
 
     @property
     def width(self) -> int:
         """Words of a row of h in shared memory."""
-        return 4 * self.lanes * self.splits * self.quads
+        if not self.tensor:
+            return 4 * self.lanes * self.splits * self.quads
+        words = 16 * self.splits * self.quads
+        return words if words % 32 else words + 16
 
     @property
     def sweeps(self) -> int:
@@ -50,7 +58,9 @@ class Geometry:
         return 3 if self.cell == "gru_before" else 1
 
     @cached_property
-    def tile(self) -> Tile:
+    def tile(self) -> Tile | TensorTile:
+        if self.tensor:
+            return TensorTile(self.quads, self.width, self.turns * self.tiles * 8 | 1)
         rows, batch = (4, 8) if self.sweeps == 3 else (8, 4)
         pitch = self.turns * self.tiles * batch | 1  # odd: neighbouring units in different banks
         return Tile(rows, batch, self.lanes, self.quads, self.held, self.width, pitch)
@@ -108,6 +118,11 @@ class Geometry:
     def split_words(self) -> int:
         """Words of the sums of one share of k."""
         return self.groups * self.tile.warp_rows * self.tile.pitch
+
+    def tile_ops(self, weight: Callable[[Any], Weight]) -> TileOps:
+        if isinstance(self.tile, TensorTile):
+            return make_tensor_tile(self.tile, self.tiles, weight)
+        return make_tile(self.tile, self.tiles, weight)
 
 
 @dataclass(frozen=True)

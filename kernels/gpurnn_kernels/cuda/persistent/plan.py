@@ -53,7 +53,7 @@ class Plan:
 def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
     """How `forward` would run on the device, or why it cannot."""
     limits = device.limits
-    reason = unsupported(spec)
+    reason = unsupported(spec, batch, limits)
     if reason:
         return Refusal(reason)
     base = Geometry(
@@ -69,8 +69,9 @@ def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
         aligned=spec.hidden_size % 4 == 0,
         async_copies=limits.compute_capability >= (8, 0),
         fast_math=spec.fast_math,
+        tensor=spec.precision == "tf32",
     )
-    chosen = one_block(base, batch, limits) or many_blocks(base, batch, limits)
+    chosen = (None if base.tensor else one_block(base, batch, limits)) or many_blocks(base, batch, limits)
     if isinstance(chosen, Refusal):
         return chosen
     resident = device.resident_blocks(kernel_of(chosen.geometry), chosen.geometry.shared_bytes)
@@ -79,11 +80,13 @@ def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
     return chosen
 
 
-def unsupported(spec: Spec) -> str | None:
+def unsupported(spec: Spec, batch: int, limits: Limits) -> str | None:
+    if batch == 0:
+        return "no rows"
     if spec.dtype != "float32":
         return f"persistent kernels compute in float32, the layer is {spec.dtype}"
-    if spec.precision is not None:
-        return f"no persistent kernel for precision={spec.precision!r}"
+    if spec.precision is not None and limits.compute_capability < (8, 0):
+        return f"tf32 starts with compute capability 8.0, {limits.name} has 7.5"
     if spec.proj_size or spec.peepholes or spec.clip is not None:
         return "no persistent kernel for projected, peephole or clipped layers"
     return None
@@ -112,7 +115,7 @@ def many_blocks(base: Geometry, batch: int, limits: Limits) -> Plan | Refusal:
     g = with_rows(largest, slice_rows, limits)
     if g is None or g.shared_bytes > limits.shared_per_block:
         return Refusal(f"{slice_rows} rows of the batch in each block, more than its kernel can take on {limits.name}")
-    return Plan(with_units(g, limits.multiprocessors // slices), slices, slice_rows)
+    return Plan(g if g.blocks == 1 else with_units(g, limits.multiprocessors // slices), slices, slice_rows)
 
 
 def register_weights(limits: Limits) -> dict[int, int]:
@@ -129,18 +132,25 @@ def lanes_for(hidden: int) -> int:
 def register_shares(g: Geometry, limits: Limits) -> Iterator[Geometry]:
     """`g` with as many weights in registers as its number of warps leaves room for, if it has one."""
     room = next((weights for warps, weights in register_weights(limits).items() if g.warps <= warps), 0)
-    held = min(g.quads, room // (g.sweeps * 4 * g.tile.rows))
+    held = held_quads(g, room)
     if held:
         yield replace(g, held=held)
 
 
+def held_quads(g: Geometry, room: int) -> int:
+    """How many of them registers have room for; on tensor cores all or none."""
+    if g.tensor:
+        return g.quads if g.registers <= room else 0
+    return min(g.quads, room // (g.sweeps * 4 * g.tile.rows))
+
+
 def shares(base: Geometry, limits: Limits) -> Iterator[Geometry]:
     """The most units that a block can hold, for each number of warps and of shares of k."""
-    for splits in range(1, -(-base.hidden // 128) + 1):
+    for splits in range(1, -(-base.hidden // (32 if base.tensor else 128)) + 1):
         for warps, room in register_weights(limits).items():
             units = (warps // splits) * base.sweeps * base.tile.warp_rows // base.gates
             g = replace(base, splits=splits, units=min(units, base.hidden))
-            held = min(g.quads, room // (g.sweeps * 4 * g.tile.rows))
+            held = held_quads(g, room)
             if warps % splits == 0 and units and held:
                 g = replace(g, held=held)
                 if g.shared_bytes <= limits.shared_per_block:

@@ -31,7 +31,9 @@ class BackwardPlan:
 def plan_backward(spec: Spec, batch: int, device: Device) -> BackwardPlan | Refusal:
     """How `backward` would run on the device, or why it cannot."""
     limits = device.limits
-    reason = unsupported(spec)
+    reason = unsupported(spec, batch, limits)
+    if spec.precision is not None:
+        reason = f"no persistent backward kernel for precision={spec.precision!r}"
     if reason:
         return Refusal(reason)
     base = BackwardGeometry(

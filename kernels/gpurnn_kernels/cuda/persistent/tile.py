@@ -64,6 +64,11 @@ class TileOps(NamedTuple):
     sweep: Any  # weights, their word in shared memory, word of the operand, word of the sums, lane: `tiles` tiles
 
 
+def integers(context: Any, builder: Any, sig: Any, args: Any, *which: int) -> list[ir.Value]:
+    """Arguments of an intrinsic as 32-bit integers."""
+    return [context.cast(builder, args[n], sig.args[n], types.int32) for n in which]
+
+
 def make_tile(tile: Tile, tiles: int, weight: Callable[[ir.Value], Weight]) -> TileOps:
     """`weight(address)` knows where the matrix stands. Sums of row r, operand row b go to word r * pitch + b."""
     held = types.UniTuple(types.float32, tile.registers)
@@ -85,9 +90,6 @@ def make_tile(tile: Tile, tiles: int, weight: Callable[[ir.Value], Weight]) -> T
             slot_row = builder.add(first_row, builder.xor(row_flip(builder, place), INT32(r)))
             for q in quads:
                 yield r, q, fetch(builder, first, slot_row, builder.add(k, INT32(4 * tile.lanes * q)))
-
-    def integers(context, builder, sig, args, *which):  # type: ignore[no-untyped-def]
-        return [context.cast(builder, args[n], sig.args[n], types.int32) for n in which]
 
     @intrinsic
     def load(typingctx, address, first, row, k, lane):  # type: ignore[no-untyped-def]
