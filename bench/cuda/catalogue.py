@@ -14,7 +14,7 @@ from gpurnn_kernels.cuda.variant import Variant
 from gpurnn_kernels.spec import CellName, Spec
 
 UNITS, BATCH = 1024, 16
-PERSISTENT_SIZES = (64, 256, 512, 1024)
+PERSISTENT_SIZES = (64, 256, 1024)
 CELLS: tuple[CellName, ...] = ("lstm", "gru_after", "gru_before")
 FORWARD = (
     pointwise_lstm.lstm_forward,
@@ -44,20 +44,12 @@ class Listed(NamedTuple):
 
 def pointwise() -> Iterator[Listed]:
     """128-bit forms of the stepwise path; lanes are the units that a thread works on."""
-    forms = [
-        Variant(UNITS, 32, 4),
-        Variant(UNITS, 32, 4, fast_math=True),
-        Variant(UNITS, 32, 4, ragged=True),
-        Variant(UNITS, 64, 2),
-        Variant(UNITS, 16, 8, fast_math=True),
-    ]
-    for variant in forms:
-        for make in FORWARD:
+    for storage, fast_math in ((32, False), (32, True), (64, False)):
+        variant = Variant(UNITS, storage, 128 // storage, fast_math=fast_math)
+        for make in (*FORWARD, *BACKWARD):
             yield _pointwise(make, variant)
-            if not variant.ragged:
-                yield _pointwise(make, Variant(**{**vars(variant), "saved": True}))
-        for make in BACKWARD:
-            yield _pointwise(make, variant)
+    for make in FORWARD:
+        yield _pointwise(make, Variant(UNITS, 32, 4, ragged=True, saved=True))
 
 
 def _pointwise(make: Any, variant: Variant) -> Listed:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.machine import ROOT, describe
+from bench.machine import ROOT, cpu_count, describe
 
 if TYPE_CHECKING:
     from bench.cuda.catalogue import Listed
@@ -97,18 +99,26 @@ def _row(listed: Listed, device: Any) -> Row:
     )
 
 
-def rows(console: Console) -> Iterator[Row]:
-    """All kernels, card by card."""
+def _of_card(name: str) -> list[Row]:
+    """In a process of its own: compilers keep much memory, and use one CPU."""
+    toolkit()
     from emulated.device import EmulatedDevice
-    from emulated.table import DEVICES
 
     from bench.cuda.catalogue import persistents, pointwise, steps
 
-    for name in DEVICES:
-        device = EmulatedDevice(name)
-        with console.status(f"compiling for {name}"):
-            for listed in (*pointwise(), *steps(), *persistents(device)):
-                yield _row(listed, device)
+    device = EmulatedDevice(name)
+    return [_row(listed, device) for listed in (*pointwise(), *steps(), *persistents(device))]
+
+
+def rows(console: Console) -> Iterator[Row]:
+    """All kernels, card by card."""
+    from emulated.table import DEVICES
+
+    with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
+        running = {pool.submit(_of_card, name): name for name in DEVICES}
+        for done in as_completed(running):
+            yield from done.result()
+            console.print(f"compiled for {running[done]}", highlight=False)
 
 
 def _across(found: list[Row], field: str) -> str:
@@ -120,12 +130,11 @@ def _across(found: list[Row], field: str) -> str:
 
 
 def show(console: Console, found: list[Row]) -> None:
-    """A line a kernel: the ranges over the cards."""
+    """A line a kernel: the ranges over the cards. The rows of a kernel stand together."""
     table = Table(title="Compiled kernels", title_justify="left", header_style="bold", box=box.SIMPLE)
     for title in ("kernel", "form", *(c.replace("_", " ") for c in COLUMNS), "an element", "occupancy %", "cards"):
         table.add_column(title, justify="left" if title in ("kernel", "form") else "right")
-    ordered = sorted(found, key=lambda row: (row.family, row.name, row.form))
-    for (_, name, form), group in groupby(ordered, key=lambda row: (row.family, row.name, row.form)):
+    for (_, name, form), group in groupby(found, key=lambda row: (row.family, row.name, row.form)):
         of_kernel = list(group)
         ran = [row for row in of_kernel if not row.refusal]
         if not ran:
@@ -149,7 +158,7 @@ def run(console: Console, path: Path) -> int:
     if reason is not None:
         console.print(f"no CUDA compiler here ({reason})", highlight=False)
         return 0
-    found = list(rows(console))
+    found = sorted(rows(console), key=lambda row: (row.family, row.name, row.form, len(row.capability), row.capability))
     path.parent.mkdir(parents=True, exist_ok=True)
     report = {"bench": "cuda-static", "machine": describe(), "rows": [asdict(row) for row in found]}
     path.write_text(json.dumps(report, indent=1) + "\n")
