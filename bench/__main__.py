@@ -165,6 +165,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--predict", action="store_true", help="print the time model's predictions for named GPUs instead")
     command.add_argument("--sample", type=seconds, default=0.1, metavar="S", help="seconds a sample")
     command.add_argument("--out", type=Path, default=RESULTS / "cuda", metavar="DIR", help="JSON, table, figure")
+    command = commands.add_parser("cuda-static", help="what the compiler makes of every CUDA kernel, for seven GPUs")
+    command.add_argument("--json", type=Path, default=RESULTS / "cuda-static.json", metavar="FILE")
     return top
 
 
@@ -185,6 +187,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.predict:
             predictions.show(console)
             return 0
+        if arguments.bench == "cuda-static":
+            from bench.cuda import static
+
+            return static.run(console, arguments.json)
         return cuda.run(console, arguments.grid, arguments.sample, arguments.all, arguments.out)
     except BenchError as error:
         console.print(f"[red]error: {error}[/red]")
