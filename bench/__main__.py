@@ -184,13 +184,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.bench == "plot":
             draw(arguments.json, arguments.plot)
             return 0
-        if arguments.predict:
-            predictions.show(console)
-            return 0
         if arguments.bench == "cuda-static":
             from bench.cuda import static
 
             return static.run(console, arguments.json)
+        if arguments.predict:
+            predictions.show(console)
+            return 0
         return cuda.run(console, arguments.grid, arguments.sample, arguments.all, arguments.out)
     except BenchError as error:
         console.print(f"[red]error: {error}[/red]")
