@@ -14,6 +14,7 @@ from rich.console import Console
 from bench import cases, cold, cuda, infer, step, train
 from bench.compare import Report, compare, read_rows
 from bench.contest import Settings
+from bench.cuda import model as predictions
 from bench.errors import BenchError
 from bench.machine import cpu_count, describe
 from bench.report import print_limits
@@ -158,7 +159,14 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("plot", help="draw the figure from a file of `infer`")
     command.add_argument("json", type=Path)
     command.add_argument("plot", type=Path)
-    commands.add_parser("cuda", help="the CUDA backend, where a GPU is there")
+    command = commands.add_parser("cuda", help="the CUDA backend against PyTorch, where a GPU is there")
+    command.add_argument("--grid", choices=("quick", "full"), default="quick")
+    command.add_argument("--all", action="store_true", help="the tests that need a GPU, then the full grid: under 8 minutes")
+    command.add_argument("--predict", action="store_true", help="print the time model's predictions for named GPUs instead")
+    command.add_argument("--sample", type=seconds, default=0.1, metavar="S", help="seconds a sample")
+    command.add_argument("--out", type=Path, default=RESULTS / "cuda", metavar="DIR", help="JSON, table, figure")
+    command = commands.add_parser("cuda-static", help="what the compiler makes of every CUDA kernel, for seven GPUs")
+    command.add_argument("--json", type=Path, default=RESULTS / "cuda-static.json", metavar="FILE")
     return top
 
 
@@ -176,7 +184,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.bench == "plot":
             draw(arguments.json, arguments.plot)
             return 0
-        return cuda.run(console)
+        if arguments.bench == "cuda-static":
+            from bench.cuda import static
+
+            return static.run(console, arguments.json)
+        if arguments.predict:
+            predictions.show(console)
+            return 0
+        return cuda.run(console, arguments.grid, arguments.sample, arguments.all, arguments.out)
     except BenchError as error:
         console.print(f"[red]error: {error}[/red]")
         return 1

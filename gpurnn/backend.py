@@ -1,8 +1,12 @@
-"""Which kernels an array calls for: its type chooses the backend, imported only then."""
+"""Where a call's arrays live and which kernels they call for: an array's type chooses the backend, imported only then."""
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+
+from gpurnn_kernels.spec import Array
 
 if TYPE_CHECKING:
     from gpurnn_kernels.protocol import Kernels
@@ -13,10 +17,58 @@ def is_cupy(array: Any) -> bool:
     return type(array).__module__.partition(".")[0] == "cupy"
 
 
-def kernels_for(array: Any) -> "Kernels":
-    """The backend module for an array that `checks` has let through."""
-    if isinstance(array, np.ndarray):
-        from gpurnn_kernels import cpu
+def on_device(array: Any) -> bool:
+    """Whether the CUDA backend takes the array: CuPy's, or one that brings the device it lives on as `home`."""
+    return type(array) is not np.ndarray and (is_cupy(array) or getattr(array, "home", None) is not None)
 
-        return cast("Kernels", cpu)
-    raise NotImplementedError("CuPy arrays: the CUDA backend is not built yet")
+
+class Place:
+    """The memory of the host, or of one device."""
+
+    def __init__(self, device: Any = None) -> None:
+        self.device = device
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Place) and self.device is other.device
+
+    def __hash__(self) -> int:
+        return hash(self.device)
+
+    def __str__(self) -> str:
+        return "a NumPy array" if self.device is None else f"an array on {self.device.limits.name}"
+
+    @property
+    def kernels(self) -> "Kernels":
+        if self.device is None:
+            from gpurnn_kernels import cpu
+
+            return cast("Kernels", cpu)
+        from gpurnn_kernels import cuda
+
+        return cast("Kernels", cuda)
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        return np.empty(shape, dtype) if self.device is None else self.device.empty(shape, dtype)
+
+    def zeros(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        return np.zeros(shape, dtype) if self.device is None else self.device.zeros(shape, dtype)
+
+    def contiguous(self, array: Array) -> Array:
+        """Itself, or a copy without gaps."""
+        return array if array.flags.c_contiguous else array.copy()
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Inside, what CUDA does it does there."""
+        return nullcontext() if self.device is None else self.device.current()
+
+
+HOST = Place()
+
+
+def place_of(array: Any) -> Place:
+    """Of an array that `checks` has let through."""
+    if not on_device(array):
+        return HOST
+    from gpurnn_kernels.cuda.devices import device_of
+
+    return Place(device_of(array))

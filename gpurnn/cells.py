@@ -7,7 +7,7 @@ import numpy as np
 from gpurnn_kernels.spec import Array, CellName, Spec
 
 from . import checks
-from .backend import kernels_for
+from .backend import place_of
 
 
 def lstm_cell(x_t: Array, h: Array, c: Array, W_x: Array, W_h: Array, b: Array) -> tuple[Array, Array]:
@@ -38,9 +38,10 @@ def _step(cell: CellName, x_t: Any, state: dict[str, Any], arrays: dict[str, Any
     if dtype not in (np.float32, np.float64):
         dtype = np.dtype(np.float32)
     x = checks.array("x_t", x_t, dtype)
+    place = place_of(x)
     checks.shape("x_t", x, [None, None], "B, I")
     batch, inputs = x.shape
-    first = checks.array("h", state["h"], dtype)
+    first = checks.array("h", state["h"], dtype, place)
     checks.shape("h", first, [batch, None], "B, H")
     units = checks.size("H", first.shape[1])
     checks.size("I", inputs)
@@ -49,16 +50,17 @@ def _step(cell: CellName, x_t: Any, state: dict[str, Any], arrays: dict[str, Any
     checked = {}
     sizes = {"W_x": (rows, inputs), "W_h": (rows, units), "b": (rows,), "b_hn": (units,)}
     for name, value in arrays.items():
-        checked[name] = checks.array(name, value, dtype)
+        checked[name] = checks.array(name, value, dtype, place)
         if checked[name].shape != sizes[name]:
             raise ValueError(f"{name}: expected shape {sizes[name]}, got {checked[name].shape}")
     initial = []
     for name, value in state.items():
-        one = checks.array(name, value, dtype)
+        one = checks.array(name, value, dtype, place)
         checks.shape(name, one, [batch, units], "B, H")
-        initial.append(np.ascontiguousarray(one)[None])
-    kernels = kernels_for(x)
-    final = [np.empty_like(one) for one in initial]
-    y = np.empty((1, batch, units), dtype)
-    kernels.forward(kernels.prepare([spec], [checked]), x[None], initial, None, y, final)
+        initial.append(place.contiguous(one)[None])
+    kernels = place.kernels
+    with place.current():
+        final = [place.empty(one.shape, dtype) for one in initial]
+        y = place.empty((1, batch, units), dtype)
+        kernels.forward(kernels.prepare([spec], [checked]), x[None], initial, None, y, final)
     return [one[0] for one in final]

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpurnn_kernels.spec import Array
 
-from .backend import is_cupy
+from .backend import HOST, Place, on_device, place_of
 
 
 def size(name: str, value: Any, least: int = 1) -> int:
@@ -46,17 +46,51 @@ def clip(value: Any) -> float | None:
     return found
 
 
-def array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
-    """A NumPy array of exactly `dtype`, on element boundaries; copied only if it lies off them."""
-    if is_cupy(value):
-        raise NotImplementedError(f"{name}: CuPy arrays: the CUDA backend is not built yet")
-    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+def precision(value: Any, dtype: np.dtype[Any]) -> str | None:
+    """None or "tf32"."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"precision: expected None or a string, got {type(value).__name__}")
+    if value in ("f16", "float16"):
+        raise NotImplementedError(f"precision {value!r} is not built yet")
+    if value != "tf32":
+        raise ValueError(f"precision: expected None or 'tf32', got {value!r}")
+    if dtype != np.float32:
+        raise ValueError(f"precision 'tf32': expected dtype float32 with it, got {dtype.name}")
+    return value
+
+
+def array(name: str, value: Any, dtype: np.dtype[Any], place: Place | None = None) -> Array:
+    """An array of exactly `dtype`, NumPy's or on a device, on element boundaries; a NumPy array is copied if it lies off them.
+
+    place: where the call's other arrays are, and this one must be.
+    """
+    device = on_device(value)
+    if not device and (not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray)):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         hint = "; numpy.from_dlpack(...) makes one without a copy" if hasattr(value, "__dlpack__") else ""
         raise TypeError(f"{name}: expected a NumPy array, got {kind}{hint}")
     if value.dtype != dtype:
         raise TypeError(f"{name}: expected {dtype.name}, got {value.dtype}; convert with .astype(numpy.{dtype.name})")
-    return value if value.flags.aligned else value.copy()
+    if place is not None:
+        beside(name, value, place)
+    found: Array = on_elements(name, value) if device else value if value.flags.aligned else value.copy()
+    return found
+
+
+def beside(name: str, value: Any, place: Place, other: str = "x") -> None:
+    """Raises TypeError for an array that lives elsewhere: nothing is copied between memories unasked."""
+    found = place_of(value)
+    if found != place:
+        raise TypeError(f"{name}: expected {place} like {other}, got {found}")
+
+
+def on_elements(name: str, value: Any) -> Any:
+    """A device's array, if it lies on element boundaries: kernels there read nothing else."""
+    if place_of(value).device.address(value) % value.itemsize or any(stride % value.itemsize for stride in value.strides):
+        raise ValueError(f"{name}: expected an array on element boundaries on a device, got one that lies off them")
+    return value
 
 
 def shape(name: str, value: Array, expected: Sequence[int | None], letters: str) -> None:
@@ -72,17 +106,26 @@ def shape(name: str, value: Array, expected: Sequence[int | None], letters: str)
         raise ValueError(f"{name}: expected shape ({letters}) = ({wanted}{comma}), got {value.shape}")
 
 
-def lengths(value: Any, batch: int, steps: int) -> Array:
-    """Integers (B,) in 0..T, as int64."""
-    if is_cupy(value):
-        raise TypeError("lengths: expected a NumPy array beside NumPy inputs, got a CuPy array")
-    found = np.asarray(value)
+def lengths(value: Any, batch: int, steps: int, place: Place = HOST) -> Array:
+    """Integers (B,) in 0..T, as int64. Those on a device stay there: they are not looked at, kernels clamp them."""
+    if on_device(value):
+        beside("lengths", value, place)
+        found = value
+    else:
+        found = np.asarray(value)
     if found.size == 0 and found.shape == (0,):
         found = found.astype(np.int64)
     if found.dtype.kind not in "iu":
         raise TypeError(f"lengths: expected integers, got {found.dtype}")
     if found.shape != (batch,):
         raise ValueError(f"lengths: expected shape (B,) = ({batch},), got {found.shape}")
+    if on_device(value):
+        if found.dtype == np.int64:
+            return place.contiguous(found)
+        converted = place.empty((batch,), np.dtype(np.int64))
+        converted[...] = found
+        return converted
     if found.size and (found.min() < 0 or found.max() > steps):
         raise ValueError(f"lengths: expected integers in 0..{steps} (T), got {found.min()}..{found.max()}")
-    return np.ascontiguousarray(found, np.int64)
+    found = np.ascontiguousarray(found, np.int64)
+    return found if place.device is None else place.device.upload(found)

@@ -11,7 +11,7 @@ import numpy as np
 from gpurnn_kernels.spec import Array, CellName, Spec
 
 from . import checks, coupling, parameters
-from .backend import kernels_for
+from .backend import HOST, Place, on_device, place_of
 
 if TYPE_CHECKING:
     from .stream import Stream
@@ -102,6 +102,7 @@ class Arguments:
 
     def __init__(self, layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> None:
         given = checks.array("x", x, layer.dtype)
+        self.place = place_of(given)
         self.unbatched = given.ndim == 2
         letters = "T, I" if self.unbatched else "B, T, I" if layer.batch_first else "T, B, I"
         sizes = [None] * (1 if self.unbatched else 2)
@@ -109,18 +110,18 @@ class Arguments:
         self.batch_first = layer.batch_first and not self.unbatched
         self.x = given[:, None] if self.unbatched else given.swapaxes(0, 1) if self.batch_first else given
         self.steps, self.batch, _ = self.x.shape
-        self.state = layer.checked_state("state", state, self.batch, self.unbatched)
+        self.state = layer.checked_state("state", state, self.batch, self.place, self.unbatched)
         self.lengths: Array | None = None
         if lengths is not None:
             if self.unbatched and np.ndim(lengths) == 0:
-                lengths = np.asarray(lengths).reshape(1)
-            self.lengths = checks.lengths(lengths, self.batch, self.steps)
-        self.plain = state is None and lengths is None and self.batch > 0 and given.flags.carray
+                lengths = (lengths if on_device(lengths) else np.asarray(lengths)).reshape(1)
+            self.lengths = checks.lengths(lengths, self.batch, self.steps, self.place)
+        self.plain = state is None and lengths is None and self.batch > 0 and self.place is HOST and given.flags.carray
 
     def output(self, layer: RecurrentLayer) -> Array:
         """An array for y as (T, B, D * P), in the layout that the caller will see; zeros where no kernel will write."""
         width = layer.directions * layer.output_size
-        make = np.empty if self.lengths is None else np.zeros
+        make = self.place.empty if self.lengths is None else self.place.zeros
         if self.batch_first:
             return make((self.batch, self.steps, width), layer.dtype).swapaxes(0, 1)
         return make((self.steps, self.batch, width), layer.dtype)
@@ -176,10 +177,7 @@ class RecurrentLayer:
         self.dtype = np.dtype(dtype)
         if self.dtype.name not in DTYPES or not self.dtype.isnative:
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype}")
-        self.precision, self.fast_math = precision, checks.flag("fast_math", fast_math)
-        for name, asked in {"precision": precision is not None, "fast_math": self.fast_math}.items():
-            if asked:
-                raise NotImplementedError(f"{name} is not built yet")
+        self.precision, self.fast_math = checks.precision(precision, self.dtype), checks.flag("fast_math", fast_math)
 
     def _start(self, arrays: Mapping[str, Array]) -> None:
         """Takes the first parameters, from `_draw` or a file."""
@@ -212,7 +210,7 @@ class RecurrentLayer:
         found: list[list[tuple[Spec, str]]] = [[] for _ in range(self.num_layers)]
         for index, backward, prefix in parameters.prefixes(self.num_layers, self.bidirectional, self.reverse):
             inputs = self.input_size if index == 0 else self.directions * self.output_size
-            options = (self.proj_size, self.peepholes, self.clip)
+            options = (self.proj_size, self.peepholes, self.clip, self.precision, self.fast_math)
             found[index].append((Spec(self.cell, inputs, self.hidden_size, self.dtype, backward, *options), prefix))
         return found
 
@@ -250,7 +248,7 @@ class RecurrentLayer:
         """
         self._prepared = self._prepare(mapping)
 
-    def checked_state(self, name: str, state: Any, batch: int, unbatched: bool = False) -> list[Array | None]:
+    def checked_state(self, name: str, state: Any, batch: int, place: Place, unbatched: bool = False) -> list[Array | None]:
         """The state's arrays as (L * D, B, P) and (L * D, B, H), contiguous; None each when there is none."""
         if state is None:
             return [None] * len(self.states)
@@ -263,13 +261,13 @@ class RecurrentLayer:
         for letter, value, (count, _, size) in zip(self.states, arrays, self.state_shapes(batch), strict=True):
             letters = "P" if letter == "h" and self.proj_size else "H"
             label = f"{name}'s {letter}" if len(self.states) == 2 else name
-            checked = checks.array(label, value, self.dtype)
+            checked = checks.array(label, value, self.dtype, place)
             if unbatched:
                 checks.shape(label, checked, [count, size], f"L*D, {letters}")
                 checked = checked[:, None]
             else:
                 checks.shape(label, checked, [count, batch, size], f"L*D, B, {letters}")
-            found.append(np.ascontiguousarray(checked))
+            found.append(place.contiguous(checked))
         return found
 
     def state_as_given(self, arrays: list[Array], unbatched: bool) -> Any:
@@ -277,8 +275,8 @@ class RecurrentLayer:
         shaped = [array[:, 0] if unbatched else array for array in arrays]
         return tuple(shaped) if len(shaped) == 2 else shaped[0]
 
-    def empty_state(self, batch: int) -> list[Array]:
-        return [np.empty(shape, self.dtype) for shape in self.state_shapes(batch)]
+    def empty_state(self, batch: int, place: Place) -> list[Array]:
+        return [place.empty(shape, self.dtype) for shape in self.state_shapes(batch)]
 
     def rows_of(self, arrays: list[Array] | list[Array | None], index: int) -> list[Any]:
         """Layer `index`'s part of (L * D, B, ..) arrays: (D, B, ..)."""
@@ -291,19 +289,20 @@ class RecurrentLayer:
             if plain is not None:
                 return plain(x)
         arguments = Arguments(self, x, state, lengths)
-        kernels = kernels_for(arguments.x)
-        prepared = self._prepared
+        prepared, place = self._prepared, arguments.place
+        kernels = place.kernels
         layers = prepared.layers(kernels)
-        y = arguments.output(self)
-        final = self.empty_state(arguments.batch)
-        # stacked layers write y and one scratch array in turn, so that the last one writes y
-        targets = [y, arguments.output(self) if len(layers) > 1 else y]
-        source = arguments.x
-        for index, layer in enumerate(layers):
-            out = targets[(len(layers) - 1 - index) % 2]
-            initial = self.rows_of(arguments.state, index)
-            kernels.forward(layer, source, initial, arguments.lengths, out, self.rows_of(final, index))
-            source = out
+        with place.current():
+            y = arguments.output(self)
+            final = self.empty_state(arguments.batch, place)
+            # stacked layers write y and one scratch array in turn, so that the last one writes y
+            targets = [y, arguments.output(self) if len(layers) > 1 else y]
+            source = arguments.x
+            for index, layer in enumerate(layers):
+                out = targets[(len(layers) - 1 - index) % 2]
+                initial = self.rows_of(arguments.state, index)
+                kernels.forward(layer, source, initial, arguments.lengths, out, self.rows_of(final, index))
+                source = out
         if arguments.plain:
             # the next call with this shape goes the short way
             if len(prepared.plain) >= PLAIN_SHAPES:
@@ -331,9 +330,9 @@ class RecurrentLayer:
     def plan(self, x: Array, lengths: Any = None) -> Plan:
         """What a call with this x would run: `str()` tells which kernels, on what, and why."""
         arguments = Arguments(self, x, None, lengths)
-        kernels = kernels_for(arguments.x)
+        kernels = arguments.place.kernels
         layers = self._prepared.layers(kernels)
-        lines = [kernels.describe(layer, arguments.batch, arguments.lengths) for layer in layers]
+        lines = [kernels.describe(layer, arguments.x, arguments.lengths) for layer in layers]
         return Plan(repr(self), x.shape, lines)
 
     def to_torch(self) -> Any:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import numpy as np
-
 from gpurnn_kernels.spec import Array
 
 from . import checks
-from .backend import kernels_for
 
 if TYPE_CHECKING:
     from .layer import RecurrentLayer
@@ -35,28 +32,34 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
     from .layer import Arguments
 
     arguments = Arguments(layer, x, state, lengths)
-    kernels = kernels_for(arguments.x)
-    prepared = layer._prepared
+    prepared, place = layer._prepared, arguments.place
+    kernels = place.kernels
     layers = prepared.layers(kernels)
     shapes = layer.state_shapes(arguments.batch)
-    given = [
-        np.zeros(shape, layer.dtype) if array is None else array.copy()
-        for array, shape in zip(arguments.state, shapes, strict=True)
-    ]
-    final = layer.empty_state(arguments.batch)
-    # the caller may change x or y before the gradients are asked for: theirs are copies
-    inputs = [np.array(arguments.x, order="C", copy=True)]
-    kept = []
-    for index, one in enumerate(layers):
-        y = arguments.output(layer)
-        initial, last = layer.rows_of(given, index), layer.rows_of(final, index)
-        kept.append(kernels.forward(one, inputs[-1], initial, arguments.lengths, y, last, keep=True))
-        inputs.append(y)
+    with place.current():
+        given = [
+            place.zeros(shape, layer.dtype) if array is None else array.copy()
+            for array, shape in zip(arguments.state, shapes, strict=True)
+        ]
+        final = layer.empty_state(arguments.batch, place)
+        # the caller may change x or y before the gradients are asked for: theirs are copies
+        inputs = [arguments.x.copy()]
+        kept = []
+        for index, one in enumerate(layers):
+            y = arguments.output(layer)
+            initial, last = layer.rows_of(given, index), layer.rows_of(final, index)
+            kept.append(kernels.forward(one, inputs[-1], initial, arguments.lengths, y, last, keep=True))
+            inputs.append(y)
+        out = arguments.as_given(inputs[-1]).copy()
 
     def gradients(dy: Array | None, dstate: Any = None) -> Gradients:
+        with place.current():
+            return _gradients(dy, dstate)
+
+    def _gradients(dy: Array | None, dstate: Any) -> Gradients:
         d = _checked_dy(layer, arguments, dy)
-        dfinal = layer.checked_state("dstate", dstate, arguments.batch, arguments.unbatched)
-        dinitial = layer.empty_state(arguments.batch)
+        dfinal = layer.checked_state("dstate", dstate, arguments.batch, place, arguments.unbatched)
+        dinitial = layer.empty_state(arguments.batch, place)
         found: dict[str, Array] = {}
         names = layer._directions()
         for index in reversed(range(len(layers))):
@@ -70,10 +73,9 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
             for (_, prefix), arrays in zip(names[index], got.parameters, strict=True):
                 found |= {prefix + name: array for name, array in arrays.items()}
         assert d is not None
-        dx = np.ascontiguousarray(arguments.as_given(d))
+        dx = place.contiguous(arguments.as_given(d))
         return Gradients(dx, layer.state_as_given(dinitial, arguments.unbatched), prepared.gradients(found))
 
-    out = arguments.as_given(inputs[-1]).copy()
     return (out, layer.state_as_given(final, arguments.unbatched)), gradients
 
 
@@ -81,7 +83,7 @@ def _checked_dy(layer: RecurrentLayer, arguments: Any, dy: Any) -> Array | None:
     """dy as (T, B, D * P) with its units side by side."""
     if dy is None:
         return None
-    checked = checks.array("dy", dy, layer.dtype)
+    checked = checks.array("dy", dy, layer.dtype, arguments.place)
     width = layer.directions * layer.output_size
     letter = "P" if layer.proj_size else "H"
     if arguments.unbatched:
@@ -92,4 +94,4 @@ def _checked_dy(layer: RecurrentLayer, arguments: Any, dy: Any) -> Array | None:
         checked = checked.swapaxes(0, 1)
     else:
         checks.shape("dy", checked, [arguments.steps, arguments.batch, width], f"T, B, D*{letter}")
-    return checked if checked.strides[-1] == checked.itemsize else np.ascontiguousarray(checked)
+    return checked if checked.strides[-1] == checked.itemsize else arguments.place.contiguous(checked)

@@ -10,9 +10,13 @@ from helpers import BACKENDS, Backend
 import gpurnn
 
 
-@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
+@pytest.fixture(
+    params=[pytest.param(one, id=name, marks=pytest.mark.gpu if name == "cuda" else ()) for name, one in BACKENDS.items()]
+)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """The one place where a backend joins the suite."""
+    if why := request.param.missing():
+        pytest.skip(f"{request.param.name}: {why}")
     return request.param
 
 
@@ -51,3 +55,12 @@ def together(monkeypatch: pytest.MonkeyPatch) -> None:
     from gpurnn_kernels.cpu.team import TEAMS
 
     monkeypatch.setattr(type(TEAMS), "rested", lambda _: True)
+
+
+@pytest.fixture
+def stepwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer on a device runs step by step, even if it fits on the chip."""
+    from gpurnn_kernels.cuda import persistent
+
+    for name in ("plan", "plan_backward"):
+        monkeypatch.setattr(persistent, name, lambda *_: persistent.Refusal("the test asks for steps"))

@@ -5,16 +5,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import reference
 from reference import CELLS, State, packed, parts
 
 import gpurnn
+from gpurnn.cli import gpu
 
 Floats = npt.NDArray[Any]
 TESTS = Path(__file__).parent
@@ -39,9 +41,38 @@ class Backend(NamedTuple):
     name: str
     array: Callable[[Floats], Any]
     numpy: Callable[[Any], Floats]
+    missing: Callable[[], str | None] = lambda: None  # why nothing runs there
 
 
-BACKENDS = {"cpu": Backend("cpu", lambda a: a, lambda a: a)}
+@cache
+def emulated_device() -> Any:
+    from emulated.device import EmulatedDevice
+
+    return EmulatedDevice()
+
+
+def missing_compiler() -> str | None:
+    from emulated import compile
+
+    return compile.why_not()
+
+
+BACKENDS = {
+    "cpu": Backend("cpu", lambda a: a, lambda a: a),
+    "cuda-emulated": Backend("cuda-emulated", lambda a: emulated_device().upload(a), np.array, missing_compiler),
+    "cuda": Backend("cuda", lambda a: cupy_array(a), lambda a: a.get(), gpu.missing),
+}
+
+
+def not_emulated(backend: Backend) -> None:
+    if backend.name == "cuda-emulated":
+        pytest.skip("too large for the interpreter")
+
+
+def cupy_array(a: Floats) -> Any:
+    import cupy
+
+    return cupy.asarray(a)
 
 
 def new_layer(cell: str, I: int, H: int, num_layers: int = 1, **options: Any) -> Any:
@@ -66,11 +97,14 @@ class Problem:
         lengths: list[int] | None = None,
         bias: bool = True,
         batch_first: bool = False,
+        fast_math: bool = False,
+        precision: str | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
         self.cell, self.lengths, self.options, self.batch_first = cell, lengths, options, batch_first
         self._made = {"dtype": dtype, "bias": bias, "batch_first": batch_first, **options}
+        self._made |= {"fast_math": fast_math, "precision": precision}
         rng = np.random.default_rng(seed)
         D = 2 if options.get("bidirectional") else 1
         rows = (options.get("num_layers", 1) * D, B, H)

@@ -338,8 +338,8 @@ def wrong_descriptions() -> Iterator[Any]:
         "proj_size": (2, "2", None, []),
         "peepholes": (True, 1, None),
         "clip": (0, -1.0, False, "x"),
-        "precision": ("tf32", 1),
-        "fast_math": (True, 1, None),
+        "precision": ("nope", 1, "float16"),
+        "fast_math": ("yes", 1, None),
     }
     for name, values in changes.items():
         for value in values:

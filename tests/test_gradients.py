@@ -14,6 +14,7 @@ from helpers import (
     assert_same_bits,
     leaves,
     named,
+    not_emulated,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,6 +50,7 @@ def test_options(cell: str, dtype: str, options: dict[str, bool], lengths: list[
 @every_cell
 def test_long_and_wide(cell: str, backend: Backend) -> None:
     """More rows than a packed panel of them holds, and more columns than a panel is wide."""
+    not_emulated(backend)
     check(Problem(cell, 64, 7, 130, 150), backend, "float32")
 
 

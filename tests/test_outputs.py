@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import BACKENDS, LAYERS, OUTPUTS, Backend, Problem, assert_near, assert_same_bits, leaves, new_layer
+from helpers import BACKENDS, LAYERS, OUTPUTS, Backend, Problem, assert_near, assert_same_bits, leaves, new_layer, not_emulated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import CELLS, packed, parts
@@ -49,6 +49,7 @@ def test_options(cell: str, dtype: str, options: dict[str, bool], lengths: list[
 @every_cell
 @every_dtype
 def test_long_and_wide(cell: str, dtype: str, backend: Backend) -> None:
+    not_emulated(backend)
     check(Problem(cell, 64, 3, 256, 512, dtype=dtype), backend, dtype)
 
 

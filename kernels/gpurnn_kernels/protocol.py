@@ -14,8 +14,12 @@ from .spec import Array, Parameters, Spec
 class StepperLike(Protocol):
     """Steps of a stack of one-directional layers, one row of x at a time."""
 
+    @property
+    def state(self) -> Sequence[Array]:
+        """The arrays that hold the state now: those it was given, or others of their kind in turn with them."""
+
     def step(self, x: Array, out: Array) -> None:
-        """x (B, I) contiguous -> out (B, P), the state array moves on."""
+        """x (B, I) -> out (B, P), both contiguous; the state moves on."""
 
 
 class PlainCallLike(Protocol):
@@ -69,11 +73,11 @@ class Kernels(Protocol):
     ) -> LayerGradientsLike:
         """The gradients of a call of `forward` with keep=True, whose arrays are as it left them."""
 
-    def describe(self, layer: Any, batch: int, lengths: Array | None) -> str:
-        """In one line, what `forward` would run and why."""
+    def describe(self, layer: Any, x: Array, lengths: Array | None) -> str:
+        """In one line, what `forward` would run for x (T, B, I), and why."""
 
     def PlainCall(self, layers: Sequence[Any], steps: int, batch: int, strides: Sequence[int]) -> PlainCallLike:
         """strides: bytes from step to step and from row to row, of x, then of y."""
 
     def Stepper(self, layers: Sequence[Any], batch: int, state: Sequence[Array]) -> StepperLike:
-        """Over state arrays (L, B, ..) that it moves on in place."""
+        """Over state arrays (L, B, ..) that it moves on."""

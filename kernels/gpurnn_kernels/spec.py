@@ -24,6 +24,8 @@ class Spec:
     proj_size: int = 0
     peepholes: bool = False
     clip: float | None = None
+    precision: str | None = None  # of products on a GPU: "tf32", or None for that of the dtype
+    fast_math: bool = False  # on a GPU: the hardware's approximate activations
 
     @property
     def gates(self) -> int:

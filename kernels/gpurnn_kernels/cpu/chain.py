@@ -211,7 +211,7 @@ class Stepper:
         item = spec.dtype.itemsize
         strides = (0, spec.input_size * item, 0, spec.output_size * item)
         self._between = np.empty((batch, spec.output_size), spec.dtype)
-        self._state = state
+        self.state = state
 
         def make(threads: int) -> Chain:
             chain = Chain(layers, 1, batch, strides, threads)

@@ -69,10 +69,10 @@ def plan(layer: Layer, batch: int, threads: int, lengths: Array | None = None) -
     return schedule(spec, len(layer.directions), batch, threads, target(), vectors_per_panel(spec), lengths)
 
 
-def describe(layer: Layer, batch: int, lengths: Array | None) -> str:
+def describe(layer: Layer, x: Array, lengths: Array | None) -> str:
     """In one line, what `forward` would run and why, if no other call has the threads."""
     spec = layer.spec
-    shared = plan(layer, batch, get_num_threads(), _Order(lengths).lengths)
+    shared = plan(layer, x.shape[1], get_num_threads(), _Order(lengths).lengths)
     return f"{spec.variant}_forward, {spec.dtype.name}, {target()}: {shared}"
 
 

@@ -1,0 +1,80 @@
+"""The CUDA backend's kernels, in the forms that matter: what `cuda-static` compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpurnn_kernels.cuda import persistent, pointwise_gru, pointwise_gru_back, pointwise_lstm, step_kernel
+from gpurnn_kernels.cuda.device import Device, Kernel
+from gpurnn_kernels.cuda.persistent.kernels import kernel_of
+from gpurnn_kernels.cuda.variant import Variant
+from gpurnn_kernels.spec import CellName, Spec
+
+UNITS, BATCH = 1024, 16
+PERSISTENT_SIZES = (64, 256, 1024)
+CELLS: tuple[CellName, ...] = ("lstm", "gru_after", "gru_before")
+FORWARD = (
+    pointwise_lstm.lstm_forward,
+    pointwise_gru.gru_after_forward,
+    pointwise_gru.gru_reset_forward,
+    pointwise_gru.gru_before_forward,
+)
+BACKWARD = (
+    pointwise_lstm.lstm_backward,
+    pointwise_gru_back.gru_after_backward,
+    pointwise_gru_back.gru_before_backward,
+    pointwise_gru_back.gru_reset_backward,
+)
+
+
+class Listed(NamedTuple):
+    """kernel None: what it would be for does not fit, and why."""
+
+    family: str  # pointwise, step or persistent
+    name: str
+    form: str
+    kernel: Kernel | None
+    elements: int | None  # of a thread, where its code does a fixed number of them
+    shared: int = 0  # dynamic, bytes
+    refusal: str = ""
+
+
+def pointwise() -> Iterator[Listed]:
+    """128-bit forms of the stepwise path; lanes are the units that a thread works on."""
+    for storage, fast_math in ((32, False), (32, True), (64, False)):
+        variant = Variant(UNITS, storage, 128 // storage, fast_math=fast_math)
+        for make in (*FORWARD, *BACKWARD):
+            yield _pointwise(make, variant)
+    for make in FORWARD:
+        yield _pointwise(make, Variant(UNITS, 32, 4, ragged=True, saved=True))
+
+
+def _pointwise(make: Any, variant: Variant) -> Listed:
+    words = [f"float{variant.storage}", *(name for name in ("ragged", "saved", "fast_math") if getattr(variant, name))]
+    return Listed("pointwise", make.__name__, " ".join(words), make(variant), variant.lanes)
+
+
+def steps() -> Iterator[Listed]:
+    """One step of a stream in one kernel, or two."""
+    for cell in CELLS:
+        form = step_kernel.StepForm(cell, 256, 256, 1, 32, 1, False)
+        yield Listed("step", f"{cell}_step", "float32 H 256 B 1", step_kernel.step_kernel(form), None)
+    before = step_kernel.StepForm("gru_before", 256, 256, 1, 32, 1, False)
+    yield Listed("step", "gru_before_reset", "float32 H 256 B 1", step_kernel.reset_kernel(before), None)
+
+
+def persistents(device: Device) -> Iterator[Listed]:
+    """As planned for a device."""
+    for cell in CELLS:
+        for hidden in PERSISTENT_SIZES:
+            spec = Spec(cell, hidden, hidden, np.dtype(np.float32))
+            for name, plan in (("forward", persistent.plan), ("backward", persistent.plan_backward)):
+                found = plan(spec, BATCH, device)
+                label = (f"persistent_{cell}_{name}", f"float32 H {hidden} B {BATCH}")
+                if isinstance(found, persistent.Refusal):
+                    yield Listed("persistent", *label, None, None, refusal=found.reason)
+                else:
+                    yield Listed("persistent", *label, kernel_of(found.geometry), None, found.geometry.shared_bytes)

@@ -1,0 +1,98 @@
+"""The seam between the CUDA backend and what executes it: what allocates, multiplies and launches.
+
+On a GPU that is CuPy and numba-cuda (`cupy_device.py`); tests without one put NumPy and a PTX interpreter here, and the
+very PTX that numba-cuda compiles. Nothing else in this package knows CuPy.
+
+Device arrays are what the caller handed in (`cupy.ndarray`): shape, strides in bytes, dtype, slicing, `.copy()`. Kernels
+take them as addresses, so a launch converts nothing but integers.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..spec import Array
+
+DeviceArray = Any
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a device can hold, as CUDA reports it."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+    threads_per_multiprocessor: int
+    blocks_per_multiprocessor: int
+    registers_per_multiprocessor: int
+    shared_per_multiprocessor: int  # bytes
+    shared_per_block: int  # bytes a block may opt in to
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A function of scalars for `numba.cuda.jit`. A factory makes each once: they compare by identity.
+
+    signature: Numba's types of the arguments; an array is its address, a uint64.
+    threads: of a block, the launch bounds; cooperative: all blocks must be resident at once, since they wait for each other.
+    """
+
+    name: str
+    function: Any
+    signature: tuple[Any, ...]
+    threads: int
+    blocks_per_multiprocessor: int = 1
+    cooperative: bool = False
+
+
+class Launch(Protocol):
+    """A kernel with its grid and its first arguments, ready to go on the current stream."""
+
+    def __call__(self, *rest: int | float) -> None: ...
+
+
+class Device(Protocol):
+    @property
+    def limits(self) -> Limits: ...
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Makes it the device that CUDA's calls mean."""
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray: ...
+
+    def zeros(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray: ...
+
+    def upload(self, array: Array) -> DeviceArray: ...
+
+    def address(self, array: DeviceArray) -> int:
+        """Of its first byte."""
+
+    def multiply(
+        self,
+        a: DeviceArray,  # (M, K), or (K, M) with transpose_a
+        b: DeviceArray,  # (K, N), or (N, K) with transpose_b
+        out: DeviceArray,  # (M, N)
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        accumulate: bool = False,
+        tf32: bool = False,
+    ) -> None:
+        """out = a b, or out += a b: one launch. Units side by side, any row stride; float16 a and b may have a float32 out."""
+
+    def launcher(self, kernel: Kernel, grid: Sequence[int], *first: Any, shared: int = 0) -> Launch:
+        """`first`: arrays and scalars; what varies from launch to launch comes last, when it is called. shared: dynamic,
+        bytes.
+
+        Raises RuntimeError for a cooperative grid larger than what the device holds resident.
+        """
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Records what `work` launches, which must not allocate nor multiply -> what launches it again."""
+
+    def resident_blocks(self, kernel: Kernel, shared: int) -> int:
+        """How many blocks one multiprocessor holds, by the compiled kernel's registers and shared memory."""

@@ -1,0 +1,179 @@
+"""The CUDA backend's sequence-level calls: one layer, all its directions, over device arrays. `protocol.py` has the
+contract."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..spec import Parameters, Spec
+from . import persistent, stepwise, stepwise_back, whole
+from .device import Device, DeviceArray
+from .devices import device_of
+from .gradients import DirectionGradients
+from .run import LARGEST, Run
+from .saved import Saved
+from .weights import Weights, upload
+
+PLANS = 64  # by pass, direction, batch and device, that are kept
+
+
+class Layer:
+    """The parameters of one layer, and their copies on the devices that have asked."""
+
+    def __init__(self, specs: Sequence[Spec], parameters: Sequence[Parameters]) -> None:
+        self.specs, self.parameters = tuple(specs), tuple(parameters)
+        self._uploaded: dict[Any, list[Weights]] = {}
+        self._plans: dict[Any, Any] = {}
+        self._zeros: tuple[Any, DeviceArray] | None = None
+
+    def on(self, device: Device) -> list[Weights]:
+        """A direction each, uploaded once."""
+        found = self._uploaded.get(device)
+        if found is None:
+            made = [upload(device, *one) for one in zip(self.specs, self.parameters, strict=True)]
+            # of two threads that come first, one uploads in vain
+            found = self._uploaded.setdefault(device, made)
+        return found
+
+    def plan(self, direction: int, batch: int, device: Device) -> persistent.Plan | persistent.Refusal:
+        """How the forward pass fits on the chip, or why it does not."""
+        return self._remembered(persistent.plan, direction, batch, device)  # type: ignore[no-any-return]
+
+    def plan_back(self, direction: int, batch: int, device: Device) -> persistent.BackwardPlan | persistent.Refusal:
+        return self._remembered(persistent.plan_backward, direction, batch, device)  # type: ignore[no-any-return]
+
+    def _remembered(self, plan: Any, direction: int, batch: int, device: Device) -> Any:
+        key = (plan, direction, batch, device)
+        found = self._plans.get(key)
+        if found is None:
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            found = self._plans[key] = plan(self.specs[direction], batch, device)
+        return found
+
+    def zeros(self, device: Device, batch: int) -> DeviceArray:
+        """(B, H), which nobody writes to: an initial state that was not given."""
+        key = (device, batch)
+        if self._zeros is None or self._zeros[0] != key:
+            spec = self.specs[0]
+            self._zeros = (key, device.zeros((batch, spec.hidden_size), spec.dtype))
+        return self._zeros[1]
+
+
+def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
+    """Raises NotImplementedError for options that no CUDA kernel has."""
+    spec = specs[0]
+    for name, asked in (("proj_size", spec.proj_size), ("peepholes", spec.peepholes), ("clip", spec.clip is not None)):
+        if asked:
+            raise NotImplementedError(f"{name} is not built on CUDA: call the layer with NumPy arrays")
+    return Layer(specs, parameters)
+
+
+def forward(
+    layer: Layer,
+    x: DeviceArray,
+    state: Sequence[DeviceArray | None],
+    lengths: DeviceArray | None,
+    y: DeviceArray,
+    final: Sequence[DeviceArray],
+    *,
+    keep: bool = False,
+) -> list[Saved]:
+    """Runs one layer: fills y (T, B, D * H) and the final state; -> what `backward` reads, if it is to be kept."""
+    steps, batch, inputs = x.shape
+    device = device_of(x)
+    found = []
+    for d, (spec, weights) in enumerate(zip(layer.specs, layer.on(device), strict=True)):
+        H = spec.hidden_size
+        initial = [layer.zeros(device, batch) if array is None else array[d] for array in state]
+        last = [array[d] for array in final]
+        if batch == 0 or steps == 0:
+            for to, source in zip(last, initial, strict=True):
+                to[...] = source
+            continue
+        run = Run(device, spec, weights, steps, batch, lengths)
+        gates = run.empty(steps, batch, spec.gates * H)
+        run.multiply(_flat(x).reshape(-1, inputs), weights.W_x, gates.reshape(steps * batch, -1), transpose_b=True)
+        saved = Saved(gates, run.empty(steps, batch, H)) if keep else None
+        plan, of_y = layer.plan(d, batch, device), y[..., d * H : (d + 1) * H]
+        if isinstance(plan, persistent.Plan):
+            persistent.forward(device, plan, spec, weights, gates, initial, lengths, of_y, last, saved)
+        else:
+            stepwise.forward(run, gates, initial, of_y, last, saved)
+        if saved is not None:
+            found.append(saved)
+    return found
+
+
+@dataclass(frozen=True)
+class LayerGradients:
+    x: DeviceArray  # (T, B, I)
+    state: tuple[DeviceArray, ...]  # (D, B, H) each
+    parameters: tuple[dict[str, DeviceArray], ...]  # a direction each
+
+
+def backward(
+    layer: Layer,
+    kept: Sequence[Saved],
+    x: DeviceArray,
+    y: DeviceArray,
+    state: Sequence[DeviceArray],
+    lengths: DeviceArray | None,
+    dy: DeviceArray | None,
+    dstate: Sequence[DeviceArray | None],
+) -> LayerGradients:
+    """Gradients of a call of `forward` with keep=True, its arrays as it left them; may be called again."""
+    steps, batch, _ = x.shape
+    device = device_of(x)
+    d_final = [
+        device.zeros(first.shape, first.dtype) if last is None else last for first, last in zip(state, dstate, strict=True)
+    ]
+    d_state = tuple(array.copy() for array in d_final)  # becomes the gradient of the initial state
+    if batch == 0 or steps == 0:
+        zeros = [{name: device.zeros(a.shape, a.dtype) for name, a in one.items()} for one in layer.parameters]
+        return LayerGradients(device.zeros(x.shape, x.dtype), d_state, tuple(zeros))
+    x, y = _flat(x), _flat(y)
+    if lengths is not None:
+        x = whole.masked(device, x, lengths)
+    dx = device.empty(x.shape, x.dtype)
+    found = []
+    for d, (spec, weights) in enumerate(zip(layer.specs, layer.on(device), strict=True)):
+        H = spec.hidden_size
+        part = slice(d * H, (d + 1) * H)
+        run = Run(device, spec, weights, steps, batch, lengths)
+        d_gates = run.empty(steps, batch, 4 * H if spec.cell == "gru_after" else spec.gates * H)
+        of_y = None if dy is None else _kernels_can_read(dy[..., part])
+        initial, last, first = ([array[d] for array in arrays] for arrays in (state, d_final, d_state))
+        plan = layer.plan_back(d, batch, device)
+        if isinstance(plan, persistent.BackwardPlan):
+            persistent.backward(
+                *(device, plan, spec, weights, kept[d], y[..., part], initial, lengths, of_y),
+                *(last, d_gates, first),
+            )
+        else:
+            if of_y is None:
+                of_y = run.zeros(steps, batch, H)
+            stepwise_back.backward(run, kept[d], initial, y[..., part], of_y, first, d_gates)
+        one = DirectionGradients(run, kept[d], x, y.reshape(steps * batch, -1)[:, part], initial[0], d_gates)
+        one.add_to(dx, accumulate=d > 0)
+        names = layer.parameters[d]
+        found.append({name: array for name, array in one.parameters().items() if name in names})
+    return LayerGradients(dx, d_state, tuple(found))
+
+
+def _kernels_can_read(dy: DeviceArray) -> DeviceArray:
+    """Itself, or a copy where its strides are not of a kind that kernels take."""
+    return dy if all(0 <= stride < LARGEST for stride in dy.strides) else dy.copy()
+
+
+def _flat(array: DeviceArray) -> DeviceArray:
+    """Itself, or a copy whose steps and rows lie one after the other."""
+    return array if array.flags.c_contiguous else array.copy()
+
+
+def describe(layer: Layer, x: DeviceArray, lengths: DeviceArray | None) -> str:
+    """In one line, what `forward` would run and why."""
+    device, spec = device_of(x), layer.specs[0]
+    plan = layer.plan(0, x.shape[1], device)
+    how = str(plan) if isinstance(plan, persistent.Plan) else f"stepwise, as {plan.reason}"
+    return f"{spec.cell}, {spec.dtype.name}, {device.limits.name}: {how}"

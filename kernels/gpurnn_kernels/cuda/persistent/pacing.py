@@ -1,0 +1,97 @@
+# mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
+"""What all persistent kernels share: which time a step stands at, who has finished, and waiting for each other.
+
+Step s of row b stands at time t = s, or at t = length - 1 - s in reverse; a row does nothing past its length. Local rows and
+units count from the first of the block's; a row that the slice does not have has length 0.
+"""
+
+from typing import Any, NamedTuple
+
+from numba import cuda, types
+
+from .memory import (
+    afresh,
+    arrive_release,
+    await_copies,
+    copy_quad,
+    copy_quad_async,
+    copy_word,
+    copy_word_async,
+    load_acquire,
+    load_int64,
+    store_shared,
+    store_shared_int,
+)
+
+inlined = cuda.jit(device=True, inline="always")
+
+TICKET_BYTES = 128  # a cache line each
+
+
+class Pacing(NamedTuple):
+    time: Any  # step, length -> t
+    load_lengths: Any  # lengths or 0, T, first row, rows: to shared memory, clamped
+    clear: Any  # word, words
+    fetch_word: Any  # word, address: 4 bytes that no block writes during the launch
+    fetch_quad: Any  # word, address: 16 bytes, aligned
+    await_fetches: Any  # what this thread has fetched
+    arrive: Any  # ticket: what the block has written is there to read
+    wait: Any  # ticket, goal: until that many blocks have arrived
+
+
+def make_pacing(threads: int, rows: int, lengths_word: int, *, reverse: bool, alone: bool, async_copies: bool) -> Pacing:
+    """alone: the block meets no other."""
+    THREADS, ROWS, LENGTHS, REVERSE, ALONE, ASYNC = threads, rows, lengths_word, reverse, alone, async_copies
+
+    @inlined
+    def time(step, length):
+        if REVERSE:
+            return length - 1 - step
+        return step
+
+    @inlined
+    def load_lengths(lengths, T, base, rows):
+        for row in range(afresh(cuda.threadIdx.x), ROWS, THREADS):
+            length = T if row < rows else 0
+            if lengths != 0 and row < rows:
+                length = max(min(load_int64(lengths + types.uint64(8 * (base + row))), T), 0)
+            store_shared_int(LENGTHS + row, length)
+
+    @inlined
+    def clear(word, words):
+        for i in range(cuda.threadIdx.x, words, THREADS):
+            store_shared(word + i, types.float32(0))
+
+    @inlined
+    def fetch_word(word, source):
+        if ASYNC:
+            copy_word_async(word, source)
+        else:
+            copy_word(word, source)
+
+    @inlined
+    def fetch_quad(word, source):
+        if ASYNC:
+            copy_quad_async(word, source)
+        else:
+            copy_quad(word, source)
+
+    @inlined
+    def await_fetches():
+        if ASYNC:
+            await_copies()
+
+    @inlined
+    def arrive(ticket):
+        cuda.syncthreads()
+        if not ALONE and cuda.threadIdx.x == 0:
+            arrive_release(ticket)
+
+    @inlined
+    def wait(ticket, goal):
+        if not ALONE and cuda.threadIdx.x == 0:
+            while load_acquire(ticket) < types.uint32(goal):
+                pass
+        cuda.syncthreads()
+
+    return Pacing(time, load_lengths, clear, fetch_word, fetch_quad, await_fetches, arrive, wait)

@@ -1,0 +1,129 @@
+# mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
+"""What the backward kernels do around their cells, as functions that Numba inlines."""
+
+from typing import Any, NamedTuple
+
+from numba import cuda, types
+
+from .geometry_backward import BackwardGeometry
+from .memory import afresh, load_float, load_shared, load_shared_int, split_index, store_float, store_shared
+from .pacing import Pacing, inlined, make_pacing
+from .tile import make_tile
+from .weights import gate_columns
+
+
+class Product(NamedTuple):
+    load: Any  # W_h, first unit -> weights
+    sweep: Any  # weights: the operand times them, to the sums
+
+
+class BackwardParts(NamedTuple):
+    fetch_inputs: Any  # step, gates, extra, prev, prev0, dy, B, first row, rows, first unit, strides of prev and dy
+    publish: Any  # exchange, parity: the sums to the blocks that own them
+    gather: Any  # exchange, parity: the shares of this block's units
+    arrived: Any  # local unit, local row -> the sum of the shares, in a fixed order
+    pass_gradient: Any  # from, to, first row, rows, first unit: rows of length 0
+
+
+def backward_pacing(g: BackwardGeometry) -> Pacing:
+    alone = g.blocks == 1
+    return make_pacing(g.threads, g.rows, g.layout.lengths, reverse=g.reverse, alone=alone, async_copies=g.async_copies)
+
+
+def make_product(g: BackwardGeometry, which: int) -> Product:
+    tile = g.products[which]
+    OPERAND = g.layout.operand + g.rows * sum(before.stride for before in g.products[:which])
+    SUMS, WARP_ROWS, PITCH, STRIDE = g.layout.sums, tile.warp_rows, tile.pitch, tile.stride
+    TURNS, TURN_ROWS = g.turns, g.tiles * tile.batch
+    load_weights, _, sweep_tiles = make_tile(tile, g.tiles, gate_columns(g.hidden, g.units, g.sweeps[which]))
+
+    @inlined
+    def load(w, first):
+        warp, lane = split_index(cuda.threadIdx.x, 32)
+        return load_weights(w, first, warp * WARP_ROWS, 0, lane)
+
+    @inlined
+    def sweep(weights):
+        warp, lane = split_index(afresh(cuda.threadIdx.x), 32)
+        for turn in range(TURNS):
+            operand, sums = OPERAND + turn * (TURN_ROWS * STRIDE), SUMS + warp * (WARP_ROWS * PITCH) + turn * TURN_ROWS
+            sweep_tiles(weights, 0, operand, sums, lane)
+
+    return Product(load, sweep)
+
+
+def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
+    H, U, G, INPUTS_N, DY, EXTRA = g.hidden, g.units, g.gates, g.inputs, g.gates + 2, g.gates
+    BLOCKS, THREADS, SHARE, PITCH, ALONE = g.blocks, g.threads, g.share, g.products[0].pitch, g.blocks == 1
+    GATHERED, SUMS, INPUTS, LENGTHS = g.layout.gathered, g.layout.sums, g.layout.inputs, g.layout.lengths
+    HAS_EXTRA = g.cell != "gru_before"
+    time, fetch_word, fetch_quad = pacing.time, pacing.fetch_word, pacing.fetch_quad
+
+    @inlined
+    def fetch_inputs(step, gates, extra, prev, prev0, dy, B, base, rows, first, prev_step, prev_row, dy_step, dy_row):
+        for i in range(afresh(cuda.threadIdx.x), rows * (INPUTS_N * U), THREADS):
+            pair, local = split_index(i, U)
+            row, item = split_index(pair, INPUTS_N)
+            unit, length = first + local, load_shared_int(LENGTHS + row)
+            if step < length and unit < H:
+                t = time(step, length)
+                at = t * B + base + row
+                if item < G:
+                    fetch_word(INPUTS + i, gates + types.uint64(4 * ((at * G + item) * H + unit)))
+                elif item == EXTRA:
+                    if HAS_EXTRA:
+                        fetch_word(INPUTS + i, extra + types.uint64(4 * (at * H + unit)))
+                elif item == DY:
+                    if dy != 0:
+                        fetch_word(INPUTS + i, dy + types.uint64(t * dy_step + (base + row) * dy_row + 4 * unit))
+                    else:
+                        store_shared(INPUTS + i, types.float32(0))
+                elif step > 0:
+                    before = time(step - 1, length) * prev_step + (base + row) * prev_row + 4 * unit
+                    fetch_word(INPUTS + i, prev + types.uint64(before))
+                else:
+                    fetch_word(INPUTS + i, prev0 + types.uint64(4 * ((base + row) * H + unit)))
+
+    @inlined
+    def buffer(exchange, parity, owner):
+        """Shares for a block: (blocks, rows, units) of (parity, slices, blocks)."""
+        place = (types.int64(parity) * cuda.gridDim.y + cuda.blockIdx.y) * BLOCKS + owner
+        return exchange + types.uint64(4 * BLOCKS * SHARE * place)
+
+    @inlined
+    def publish(exchange, parity):
+        if not ALONE:
+            for i in range(afresh(cuda.threadIdx.x), BLOCKS * SHARE, THREADS):
+                owner, at = split_index(i, SHARE)
+                row, local = split_index(at, U)
+                column = owner * U + local
+                value = types.float32(0)
+                if column < H:
+                    value = load_shared(SUMS + column * PITCH + row)
+                store_float(buffer(exchange, parity, owner) + types.uint64(4 * (cuda.blockIdx.x * SHARE + at)), value)
+
+    @inlined
+    def gather(exchange, parity):
+        if not ALONE:
+            source = buffer(exchange, parity, cuda.blockIdx.x)
+            for i in range(4 * afresh(cuda.threadIdx.x), BLOCKS * SHARE, 4 * THREADS):
+                fetch_quad(GATHERED + i, source + types.uint64(4 * i))
+
+    @inlined
+    def arrived(unit, row):
+        if ALONE:
+            return load_shared(SUMS + unit * PITCH + row)
+        total = types.float32(0)
+        for block in range(BLOCKS):
+            total += load_shared(GATHERED + block * SHARE + row * U + unit)
+        return total
+
+    @inlined
+    def pass_gradient(given, to, base, rows, first):
+        for i in range(afresh(cuda.threadIdx.x), rows * U, THREADS):
+            row, local = split_index(i, U)
+            if load_shared_int(LENGTHS + row) == 0 and first + local < H:
+                at = types.uint64(4 * ((base + row) * H + first + local))
+                store_float(to + at, load_float(given + at))
+
+    return BackwardParts(fetch_inputs, publish, gather, arrived, pass_gradient)

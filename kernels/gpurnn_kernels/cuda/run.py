@@ -1,0 +1,75 @@
+"""One direction of one layer over a batch of sequences: what the passes on a GPU work with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..spec import Spec
+from .device import Device, DeviceArray
+from .emission import COLUMNS, ROWS
+from .variant import Variant
+from .weights import Weights
+
+LARGEST = 2**32  # what indices and strides in bytes stay below
+
+
+@dataclass(frozen=True)
+class Run:
+    device: Device
+    spec: Spec
+    weights: Weights
+    steps: int
+    batch: int
+    lengths: DeviceArray | None  # (B,) int64, of any values: clamped where they are read
+
+    def __post_init__(self) -> None:
+        if self.batch * 4 * self.spec.hidden_size * 8 >= LARGEST:
+            raise ValueError(f"B * H: expected below {LARGEST // 32} on a GPU, got {self.batch} * {self.spec.hidden_size}")
+
+    @property
+    def before(self) -> int:
+        """From a step to the one whose state it starts from."""
+        return 1 if self.spec.reverse else -1
+
+    @property
+    def order(self) -> range:
+        return range(self.steps - 1, -1, -1) if self.spec.reverse else range(self.steps)
+
+    def variant(self, *arrays: DeviceArray, saved: bool = False) -> Variant:
+        """The form of a pointwise kernel for arrays that callers made: 128-bit loads where they all allow it. What this
+        package allocates lies on boundaries of 256 bytes."""
+        item = self.spec.dtype.itemsize
+        lanes = 16 // item
+        wide = self.spec.hidden_size % lanes == 0 and all(self._on_vectors(array) for array in arrays)
+        return Variant(
+            units=self.spec.hidden_size,
+            storage=8 * item,
+            lanes=lanes if wide else 1,
+            ragged=self.lengths is not None,
+            saved=saved,
+            fast_math=self.spec.fast_math,
+        )
+
+    def _on_vectors(self, array: DeviceArray) -> bool:
+        return self.device.address(array) % 16 == 0 and all(stride % 16 == 0 for stride in array.strides[:-1])
+
+    def grid(self, variant: Variant) -> tuple[int, int]:
+        """Of a pointwise kernel: rows, units."""
+        return -(-self.batch // ROWS), -(-self.spec.hidden_size // (variant.lanes * COLUMNS))
+
+    def empty(self, *shape: int) -> DeviceArray:
+        return self.device.empty(shape, self.spec.dtype)
+
+    def zeros(self, *shape: int) -> DeviceArray:
+        return self.device.zeros(shape, self.spec.dtype)
+
+    def multiply(self, a: Any, b: Any, out: Any, **options: bool) -> None:
+        self.device.multiply(a, b, out, tf32=self.spec.precision == "tf32", **options)
+
+
+def strides(array: DeviceArray) -> Sequence[int]:
+    """Of steps and rows, in bytes, as kernels take them."""
+    found = array.strides[:2]
+    if not all(0 <= stride < LARGEST for stride in found):
+        raise ValueError(f"strides: expected below 4 GiB on a GPU, got {found}")
+    return tuple(found)

@@ -1,0 +1,13 @@
+"""What a forward pass keeps for the backward pass, on whichever path it ran."""
+
+from typing import NamedTuple
+
+from .device import DeviceArray
+
+
+class Saved(NamedTuple):
+    """gates: f, i, o, g or z, r, n, activated. extra: an LSTM's c, a reset-before GRU's r * h_prev (0 past lengths), a
+    reset-after GRU's q = W_hn h_prev + b_hn."""
+
+    gates: DeviceArray  # (T, B, G*H)
+    extra: DeviceArray  # (T, B, H)

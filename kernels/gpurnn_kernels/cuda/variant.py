@@ -1,0 +1,46 @@
+"""Which of its forms a pointwise kernel takes."""
+
+from dataclasses import dataclass, replace
+
+from ..cells import Activations, Cells, make_cells
+from .activations import ACCURATE, FAST
+
+RESIDENT_BACK = 4  # blocks to a multiprocessor, at least, of kernels that go back: 64 registers a thread
+
+
+@dataclass(frozen=True)
+class Variant:
+    """units: H, a constant of the kernel, so that a gate's place is an offset in an instruction and not arithmetic;
+    storage: bits of an array's element; lanes: units of a thread, loaded and stored at once; ragged: rows have lengths;
+    saved: the activated gates are kept for the backward pass; final: the last step, which leaves the state."""
+
+    units: int
+    storage: int
+    lanes: int = 1
+    ragged: bool = False
+    saved: bool = False
+    final: bool = False
+    fast_math: bool = False
+
+    def at_end(self) -> "Variant":
+        return replace(self, final=True)
+
+    @property
+    def activations(self) -> Activations:
+        return FAST if self.fast_math and self.storage != 64 else ACCURATE
+
+    @property
+    def cells(self) -> Cells:
+        return make_cells(self.activations)
+
+    @property
+    def resident(self) -> int:
+        """Blocks of 256 threads to a multiprocessor, at least: all that one of 2048 threads can hold leaves 32 registers a
+        thread, which is enough for inference; gates that are kept take more."""
+        return 4 if self.saved else 8
+
+    @property
+    def suffix(self) -> str:
+        """For a kernel's name."""
+        words = [f"float{self.storage}", f"h{self.units}", f"x{self.lanes}"]
+        return "_".join(words + [name for name in ("ragged", "saved", "final", "fast_math") if getattr(self, name)])

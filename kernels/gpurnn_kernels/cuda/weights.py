@@ -1,0 +1,30 @@
+"""The parameters of one direction of a layer, on a device."""
+
+from dataclasses import dataclass
+
+from ..spec import Array, Parameters, Spec
+from .device import Device, DeviceArray
+
+
+@dataclass(frozen=True)
+class Weights:
+    """As they are; a layer without bias has zeros, so that kernels need no second form."""
+
+    W_x: DeviceArray  # (G*H, I)
+    W_h: DeviceArray  # (G*H, H)
+    b: DeviceArray  # (G*H,)
+    b_hn: DeviceArray  # (H,); used by a reset-after GRU
+
+
+def upload(device: Device, spec: Spec, parameters: Parameters) -> Weights:
+    def bias(name: str, size: int) -> DeviceArray:
+        array = parameters.get(name)
+        return device.zeros((size,), spec.dtype) if array is None else device.upload(_contiguous(array))
+
+    W_x, W_h = (device.upload(_contiguous(parameters[name])) for name in ("W_x", "W_h"))
+    return Weights(W_x, W_h, bias("b", spec.gates * spec.hidden_size), bias("b_hn", spec.hidden_size))
+
+
+def _contiguous(array: Array) -> Array:
+    """Also of an array on a device, which NumPy's own function would refuse."""
+    return array if array.flags.c_contiguous else array.copy()
