@@ -14,9 +14,10 @@ from bench.peers.gates import to_order
 
 def build(case: GpuCase, weights: Arrays, inputs: Sequence[F32], dy: F32) -> Running:
     try:
-        import torch
+        import torch as installed
     except ImportError as error:
         raise Missing(str(error)) from None
+    torch: Any = installed
     if not torch.cuda.is_available():
         raise Missing("this PyTorch sees no GPU")
     tf32 = case.precision == "tf32"
