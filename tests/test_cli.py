@@ -338,8 +338,13 @@ def test_a_full_disk(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, 
 
 
 STALLING = """
-import sys, time, gpurnn
+import signal, sys, time, gpurnn
 from gpurnn.cli import main
+
+# whoever started the tests may have had them ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 
 def stall(self, *args, **kwargs):
     print("working", flush=True)
