@@ -69,8 +69,8 @@ def test_unaligned_y() -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru_before"])
 def test_k_split_over_warps_and_weights_in_shared_memory(cell: str) -> None:
-    problem = PersistentProblem(cell, 160, T=3, B=9)
-    geometry = cut(cell, 160, 40, lanes=8, splits=2, turns=3)
+    problem = PersistentProblem(cell, 160, T=2, B=9)
+    geometry = cut(cell, 160, 20, lanes=8, splits=2, turns=3)
     assert geometry.quads == 3
     run(problem, toy(), Plan(geometry, 1, 9))
 
