@@ -30,8 +30,8 @@ class GRU(RecurrentLayer):
         clip: what enters a sigma or tanh is clamped to [-clip, clip] before (ONNX's clip); its gradient is 0 where it was.
         precision: on a GPU, "tf32" lets float32 products round their factors to 11 bits; None keeps the dtype's. The CPU's
             products are always the dtype's.
-        fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made of
-            it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
+        fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made
+            of it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
 
     Raises ValueError and TypeError for arguments out of range or of the wrong type.
     """

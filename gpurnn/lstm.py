@@ -34,8 +34,8 @@ class LSTM(RecurrentLayer):
         seed: of the initial weights, uniform in +-1/sqrt(H), by `numpy.random.default_rng`.
         precision: on a GPU, "tf32" lets float32 products round their factors to 11 bits; None keeps the dtype's. The CPU's
             products are always the dtype's.
-        fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made of
-            it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
+        fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made
+            of it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
 
     Raises ValueError and TypeError for arguments out of range or of the wrong type.
     """

@@ -4,7 +4,8 @@ h before is read from an array (T, B, H) or (B, H): `h_prev`, its strides of ste
 before is from t.
 """
 
-from functools import cache
+from functools import cache, reduce
+from operator import add
 from typing import Any
 
 from .device import Kernel
@@ -53,11 +54,16 @@ def gru_after_forward(variant: Variant) -> Kernel:
 
         def step() -> None:
             at_gates = k.at_step(gates, t, gates_t)
-            x = [[a + b for a, b in zip(load(at_gates, 3 * H, g), load(bias, 0, g), strict=True)] for g in range(3)]
-            h = [load(products, 3 * H, gate) for gate in range(3)]
-            z_, r_ = ([a + b for a, b in zip(x[gate], h[gate], strict=True)] for gate in range(2))
-            q_new = [a + b for a, b in zip(h[2], load(b_hn, 0, 0), strict=True)]
-            n_ = [cells.gru_candidate(*parts) for parts in zip(r_, q_new, x[2], strict=True)]
+
+            def total(*parts: Any) -> Any:
+                return [reduce(add, values) for values in zip(*parts, strict=True)]
+
+            r_, z_ = (
+                total(load(at_gates, 3 * H, gate), load(bias, 0, gate), load(products, 3 * H, gate)) for gate in (1, 0)
+            )
+            q_new = total(load(products, 3 * H, 2), load(b_hn, 0, 0))
+            n_x = total(load(at_gates, 3 * H, 2), load(bias, 0, 2))
+            n_ = [cells.gru_candidate(*parts) for parts in zip(r_, q_new, n_x, strict=True)]
             h_new = [cells.gru_update(*parts) for parts in zip(z_, n_, previous(), strict=True)]
             leave(h_new, h_new)
             if variant.saved:
