@@ -25,7 +25,8 @@ class GRU(RecurrentLayer):
         bidirectional: D = 2; a second direction runs backward in time, y holds both side by side.
         reverse: the one direction runs backward in time; y is in the input's order.
         reset_after: which form.
-        dtype: "float32" or "float64", of parameters, inputs and outputs.
+        dtype: "float32", "float64" or, on a GPU only, "float16", of parameters, inputs and outputs. With float16, sums and
+            an LSTM's c within a call are float32; gradients are not scaled, so that small ones vanish.
         seed: of the initial weights, uniform in +-1/sqrt(H), by `numpy.random.default_rng`.
         clip: what enters a sigma or tanh is clamped to [-clip, clip] before (ONNX's clip); its gradient is 0 where it was.
         precision: on a GPU, "tf32" lets float32 products round their factors to 11 bits; None keeps the dtype's. The CPU's
