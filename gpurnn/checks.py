@@ -79,6 +79,12 @@ def array(name: str, value: Any, dtype: np.dtype[Any], place: Place | None = Non
     return found
 
 
+def runs_on(name: str, dtype: np.dtype[Any], place: Place) -> None:
+    """Raises TypeError for float16 on the CPU, which has no arithmetic of its own for it."""
+    if dtype == np.float16 and place is HOST:
+        raise TypeError(f"{name}: expected a CuPy array, got a NumPy array: float16 layers run on CUDA only")
+
+
 def beside(name: str, value: Any, place: Place, other: str = "x") -> None:
     """Raises TypeError for an array that lives elsewhere: nothing is copied between memories unasked."""
     found = place_of(value)

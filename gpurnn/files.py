@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .layer import RecurrentLayer
 
 FORMAT = "1"
-_DTYPES = {"float32": "F32", "float64": "F64"}  # safetensors' names
+_DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}  # safetensors' names
 _KEY, _FORMAT_KEY = "gpurnn", "gpurnn_format"
 
 

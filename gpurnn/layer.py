@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .stream import Stream
     from .training import VJP
 
-DTYPES = ("float32", "float64")
+DTYPES = ("float16", "float32", "float64")
 PLAIN_SHAPES = 8  # that are kept ready
 
 
@@ -103,6 +103,7 @@ class Arguments:
     def __init__(self, layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> None:
         given = checks.array("x", x, layer.dtype)
         self.place = place_of(given)
+        checks.runs_on("x", layer.dtype, self.place)
         self.unbatched = given.ndim == 2
         letters = "T, I" if self.unbatched else "B, T, I" if layer.batch_first else "T, B, I"
         sizes = [None] * (1 if self.unbatched else 2)
@@ -172,8 +173,6 @@ class RecurrentLayer:
             raise ValueError("bidirectional and reverse: a layer of two directions has the reverse one already")
         if dtype is None:
             raise TypeError(f"dtype: expected one of {', '.join(DTYPES)}, got None")
-        if np.dtype(dtype) == np.float16:
-            raise NotImplementedError("dtype float16: it runs on CUDA only, which is not built yet")
         self.dtype = np.dtype(dtype)
         if self.dtype.name not in DTYPES or not self.dtype.isnative:
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype}")

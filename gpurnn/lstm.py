@@ -30,12 +30,13 @@ class LSTM(RecurrentLayer):
             in ONNX Runtime, c is not clamped.
         input_forget: coupled gates, f = 1 - i: the rows of f in W_x, W_h, b and peephole are not used (ONNX's
             input_forget).
-        dtype: "float32" or "float64", of parameters, inputs and outputs.
+        dtype: "float32", "float64" or, on a GPU only, "float16", of parameters, inputs and outputs. With float16, sums and
+            an LSTM's c within a call are float32; gradients are not scaled, so that small ones vanish.
         seed: of the initial weights, uniform in +-1/sqrt(H), by `numpy.random.default_rng`.
         precision: on a GPU, "tf32" lets float32 products round their factors to 11 bits; None keeps the dtype's. The CPU's
             products are always the dtype's.
-        fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made of
-            it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
+        fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made
+            of it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
 
     Raises ValueError and TypeError for arguments out of range or of the wrong type.
     """

@@ -41,6 +41,7 @@ class Stream:
         self._x_shape = (self.batch_size, layer.input_size)
         self._y_shape = (self.batch_size, layer.output_size)
         first = state[0] if isinstance(state, (tuple, list)) and state else state
+        checks.runs_on("state", layer.dtype, place_of(first))
         self._settle(place_of(first))
         self.state = state
         self._fresh = state is None

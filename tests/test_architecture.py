@@ -5,10 +5,11 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers import TESTS, python
+from helpers import BACKENDS, TESTS, python
 
 import gpurnn
 import gpurnn_kernels
@@ -64,7 +65,18 @@ def test_only_one_file_knows_processor_families() -> None:
             assert not re.search(r"llvm\.(x86|aarch64|arm)\b|mxcsr", path.read_text(encoding="utf-8").lower()), path
 
 
-HEAVY = ["numba", "llvmlite", "cupy", "numba_cuda", "torch", "safetensors", "rich", "matplotlib", "gpurnn_kernels.cpu"]
+HEAVY = [
+    "numba",
+    "llvmlite",
+    "cupy",
+    "numba_cuda",
+    "torch",
+    "safetensors",
+    "rich",
+    "matplotlib",
+    "gpurnn_kernels.cpu",
+    "gpurnn_kernels.cuda",
+]
 
 
 def test_an_import_is_light() -> None:
@@ -80,9 +92,11 @@ def test_a_call_imports_no_gpu_libraries() -> None:
 import json, sys
 import numpy as np, gpurnn
 before = np.geterr(), np.get_printoptions()
-gpurnn.LSTM(3, 4)(np.zeros((2, 1, 3), np.float32))
+layer, x = gpurnn.LSTM(3, 4), np.zeros((2, 1, 3), np.float32)
+layer(x), layer.vjp(x)[1](x[..., :1].repeat(4, -1)), layer.plan(x), layer.stream().step(x[0])
 assert (np.geterr(), np.get_printoptions()) == before
-print(json.dumps([m for m in ("cupy", "numba.cuda", "numba_cuda", "torch", "scipy") if m in sys.modules]))
+heavy = "cupy", "numba.cuda", "numba_cuda", "gpurnn_kernels.cuda", "torch", "scipy"
+print(json.dumps([m for m in heavy if m in sys.modules]))
 """
     assert json.loads(python(code)) == []
 
@@ -102,12 +116,26 @@ layer.plan(np.zeros((2, 1, 3), np.float32))
             assert not any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls), path
 
 
-def test_a_backend_has_what_its_protocol_asks() -> None:
-    from gpurnn_kernels import cpu, protocol
+def test_the_cpu_backend_has_what_the_protocol_asks() -> None:
+    from gpurnn_kernels import cpu
+
+    assert_is_a_backend(cpu)
+
+
+def test_the_cuda_backend_has_what_the_protocol_asks() -> None:
+    if why := BACKENDS["cuda-emulated"].missing():
+        pytest.skip(why)
+    from gpurnn_kernels import cuda
+
+    assert_is_a_backend(cuda)
+
+
+def assert_is_a_backend(module: Any) -> None:
+    from gpurnn_kernels import protocol
 
     for name in vars(protocol.Kernels):
         if not name.startswith("_"):
-            assert callable(getattr(cpu, name)), name
+            assert callable(getattr(module, name)), name
 
 
 PUBLIC = ["GRU", "LSTM", "Gradients", "get_num_threads", "gru_cell", "load", "lstm_cell", "set_num_threads"]

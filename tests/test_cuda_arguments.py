@@ -22,11 +22,12 @@ def state_on_device(p: Problem) -> Any:
     return packed([EMULATED.array(s) for s in parts(p.state)])
 
 
+@pytest.mark.usefixtures("stepwise")
 @every_cell
 def test_results_stay_on_the_device_of_x(cell: str) -> None:
     from emulated.device import EmulatedDevice
 
-    p = Problem(cell, num_layers=2, bidirectional=True)
+    p = Problem(cell, 2, 2, 3, 5, num_layers=2)
     for device in (emulated_device(), EmulatedDevice("T4")):
         (y, last), vjp = p.layer.vjp(device.upload(p.x))
         grads = vjp(device.upload(p.dy))
@@ -49,7 +50,7 @@ def test_mixtures_are_refused(cell: str) -> None:
     x = EMULATED.array(p.x)
     elsewhere = packed([EmulatedDevice("T4").upload(s) for s in parts(p.state)])
     for given, state in ((x, p.state), (p.x, state_on_device(p)), (x, elsewhere)):
-        with pytest.raises(TypeError, match="expected an? .*array.* like x"):
+        with pytest.raises(TypeError, match=r"expected an? .*array.* like x"):
             p.layer(given, state)
     with pytest.raises(TypeError, match="lengths: expected a NumPy array like x"):
         p.layer(p.x, None, EMULATED.array(np.array([1, 2, 3])))
@@ -76,6 +77,7 @@ def test_options_that_cuda_does_not_have(options: dict[str, Any]) -> None:
         layer(EMULATED.array(np.zeros((2, 1, 3), F32)))
 
 
+@pytest.mark.usefixtures("stepwise")
 def test_coupled_gates() -> None:
     p = Problem("lstm", 4, 2, 3, 5)
     layer = gpurnn.LSTM(3, 5, input_forget=True, seed=0)
@@ -107,6 +109,7 @@ def test_tf32_is_asked_for() -> None:
             gpurnn.GRU(3, 4, dtype=dtype, precision=precision)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("stepwise")
 @every_cell
 def test_cells(cell: str) -> None:
     p = Problem(cell, 1, 3, 4, 6)

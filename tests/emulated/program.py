@@ -184,8 +184,7 @@ class Program:
             return self._call(instruction)
         meaning = semantics(opcode)
         if parts[0] == "setp" and len(operands) == len(meaning.sources) + 2:
-            both = lambda *a: (lambda r: (r, ~r))(meaning.function(*a))  # noqa: E731
-            return Semantics(both, ("pred", "pred"), meaning.sources), operands
+            return Semantics(_with_opposite(meaning.function), ("pred", "pred"), meaning.sources), operands
         return meaning, operands
 
     def _call(self, instruction: Instruction) -> tuple[Semantics, tuple[Operand, ...]]:
@@ -262,6 +261,16 @@ def _ends_block(opcode: str) -> bool:
 
 def _is_grid_barrier(instruction: Instruction) -> bool:
     return instruction.opcode.startswith("call") and Symbol(GRID_BARRIER) in instruction.operands
+
+
+def _with_opposite(compare: Callable[..., Any]) -> Callable[..., Any]:
+    """setp's second destination."""
+
+    def both(*sources: Any) -> Any:
+        result = compare(*sources)
+        return result, ~result
+
+    return both
 
 
 def _byte_move(kind: str) -> Semantics:

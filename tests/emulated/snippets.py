@@ -53,7 +53,7 @@ def run(ptx: str, arrays: list[Any], threads: int, blocks: int = 1, dynamic: int
 def evaluate(opcode: str, result: str, *sources: tuple[str, Any], noise: bool = False, immediate: str = "") -> Any:
     """What one instruction gives for sources ((type, array (n,)), ...): an array of the result's type, of numbers if a pred.
 
-    immediate: further operands, as text.
+    opcode: or the opcode and its destinations, with a comma; the result is in %p or %d. immediate: further operands, as text.
     """
     n, kinds = len(sources[0][1]), [kind for kind, _ in sources]
     body, arrays = "", []
@@ -64,7 +64,8 @@ def evaluate(opcode: str, result: str, *sources: tuple[str, Any], noise: bool = 
         if kind == "pred":
             body += f"setp.ne.u32 %q{k}, %x{k}, 0;\n"
     operands = ", ".join(f"%{'q' if kind == 'pred' else 'x'}{k}" for k, kind in enumerate(kinds))
-    body += f"{opcode} %{'p' if result == 'pred' else 'd'}, {operands}{immediate};\n"
+    destination = "" if opcode.endswith(",") else "%p," if result == "pred" else "%d,"
+    body += f"{opcode} {destination} {operands}{immediate};\n"
     if result == "pred":
         body += "selp.u32 %d, 1, 0, %p;\n"
     stored = "b32" if result == "pred" else raw(result)

@@ -35,6 +35,8 @@ class Code(Scalars):
         super().__init__(builder, max(storage, 32))
         self.storage = storage
         self.item = storage // 8
+        # for arrays of what is computed in: with float16, all that is neither input nor output
+        self.wide: Code = self if storage == self.bits else Code(builder, self.bits)
 
     def register(self, name: str) -> ir.Value:
         """One of the thread's own numbers, such as "tid.x"."""

@@ -92,9 +92,9 @@ def forward(
                 to[...] = source
             continue
         run = Run(device, spec, weights, steps, batch, lengths)
-        gates = run.empty(steps, batch, spec.gates * H)
+        gates = run.wide_empty(steps, batch, spec.gates * H)
         run.multiply(_flat(x).reshape(-1, inputs), weights.W_x, gates.reshape(steps * batch, -1), transpose_b=True)
-        saved = Saved(gates, run.empty(steps, batch, H)) if keep else None
+        saved = Saved(gates, run.extra(steps, batch, H)) if keep else None
         plan, of_y = layer.plan(d, batch, device), y[..., d * H : (d + 1) * H]
         if isinstance(plan, persistent.Plan):
             persistent.forward(device, plan, spec, weights, gates, initial, lengths, of_y, last, saved)
@@ -135,7 +135,7 @@ def backward(
     x, y = _flat(x), _flat(y)
     if lengths is not None:
         x = whole.masked(device, x, lengths)
-    dx = device.empty(x.shape, x.dtype)
+    dx = None
     found = []
     for d, (spec, weights) in enumerate(zip(layer.specs, layer.on(device), strict=True)):
         H = spec.hidden_size
@@ -153,12 +153,18 @@ def backward(
         else:
             if of_y is None:
                 of_y = run.zeros(steps, batch, H)
-            stepwise_back.backward(run, kept[d], initial, y[..., part], of_y, first, d_gates)
+            wide = [run.widened(array) for array in first]
+            stepwise_back.backward(run, kept[d], initial, y[..., part], of_y, wide, d_gates)
+            for to, source in zip(first, wide, strict=True):
+                if to is not source:
+                    to[...] = source
         one = DirectionGradients(run, kept[d], x, y.reshape(steps * batch, -1)[:, part], initial[0], d_gates)
+        if dx is None:
+            dx = run.wide_empty(*x.shape)
         one.add_to(dx, accumulate=d > 0)
         names = layer.parameters[d]
         found.append({name: array for name, array in one.parameters().items() if name in names})
-    return LayerGradients(dx, d_state, tuple(found))
+    return LayerGradients(run.narrowed(dx), d_state, tuple(found))
 
 
 def _kernels_can_read(dy: DeviceArray) -> DeviceArray:

@@ -43,19 +43,19 @@ class DirectionGradients:
     def parameters(self) -> dict[str, DeviceArray]:
         run, H = self._run, self._run.spec.hidden_size
         sums = whole.column_sums(run.device, self._flat)
-        dW_x = run.empty(*run.weights.W_x.shape)
-        db = run.empty(run.spec.gates * H)
+        dW_x = run.wide_empty(*run.weights.W_x.shape)
+        db = run.wide_empty(run.spec.gates * H)
         for columns, rows in self._columns():
             run.multiply(self._flat[:, columns], self._x, dW_x[rows], transpose_a=True)
             db[rows] = sums[columns]
         found = {"W_x": dW_x, "W_h": self._recurrent(), "b": db}
         if run.spec.cell == "gru_after":
             found["b_hn"] = sums[2 * H : 3 * H].copy()
-        return found
+        return {name: run.narrowed(array) for name, array in found.items()}
 
     def _recurrent(self) -> DeviceArray:
         run, H = self._run, self._run.spec.hidden_size
-        found = run.empty(run.spec.gates * H, H)
+        found = run.wide_empty(run.spec.gates * H, H)
         if run.spec.cell == "gru_before":
             self._times_h(slice(0, 2 * H), found[: 2 * H])
             run.multiply(self._flat[:, 2 * H :], self._saved.extra.reshape(self._rows, H), found[2 * H :], transpose_a=True)

@@ -4,7 +4,8 @@ h before is read from an array (T, B, H) or (B, H): `h_prev`, its strides of ste
 before is from t.
 """
 
-from functools import cache
+from functools import cache, reduce
+from operator import add
 from typing import Any
 
 from .device import Kernel
@@ -39,9 +40,10 @@ def gru_after_forward(variant: Variant) -> Kernel:
         t: Step,
     ) -> None:
         row, unit = k.row_and_unit(lanes)
+        w = k.wide
 
         def load(address: Any, width: int, gate: int) -> Any:
-            return k.load(k.at(address, row, width, unit, gate * H), lanes)
+            return w.load(w.at(address, row, width, unit, gate * H), lanes)
 
         def previous() -> Any:
             return k.load(k.at_strided(k.at_step(h_prev, k.builder.add(t, before), h_prev_t), row, h_prev_row, unit), lanes)
@@ -53,17 +55,20 @@ def gru_after_forward(variant: Variant) -> Kernel:
 
         def step() -> None:
             at_gates = k.at_step(gates, t, gates_t)
-            x = [[a + b for a, b in zip(load(at_gates, 3 * H, g), load(bias, 0, g), strict=True)] for g in range(3)]
-            h = [load(products, 3 * H, gate) for gate in range(3)]
-            z_, r_ = ([a + b for a, b in zip(x[gate], h[gate], strict=True)] for gate in range(2))
-            q_new = [a + b for a, b in zip(h[2], load(b_hn, 0, 0), strict=True)]
-            n_ = [cells.gru_candidate(*parts) for parts in zip(r_, q_new, x[2], strict=True)]
+
+            def total(*parts: Any) -> Any:
+                return [reduce(add, values) for values in zip(*parts, strict=True)]
+
+            r_, z_ = (total(load(at_gates, 3 * H, gate), load(bias, 0, gate), load(products, 3 * H, gate)) for gate in (1, 0))
+            q_new = total(load(products, 3 * H, 2), load(b_hn, 0, 0))
+            n_x = total(load(at_gates, 3 * H, 2), load(bias, 0, 2))
+            n_ = [cells.gru_candidate(*parts) for parts in zip(r_, q_new, n_x, strict=True)]
             h_new = [cells.gru_update(*parts) for parts in zip(z_, n_, previous(), strict=True)]
             leave(h_new, h_new)
             if variant.saved:
                 for gate, (activation, values) in enumerate(((sigmoid, z_), (sigmoid, r_), (tanh, n_))):
-                    k.store(k.at(at_gates, row, 3 * H, unit, gate * H), [activation(value) for value in values])
-                k.store(k.at(k.at_step(q, t, q_t), row, H, unit), q_new)
+                    w.store(w.at(at_gates, row, 3 * H, unit, gate * H), [activation(value) for value in values])
+                w.store(w.at(k.at_step(q, t, q_t), row, H, unit), q_new)
 
         def keep() -> None:
             leave(k.zeros(lanes), previous())
@@ -94,17 +99,18 @@ def gru_reset_forward(variant: Variant) -> Kernel:
         t: Step,
     ) -> None:
         row, unit = k.row_and_unit(lanes)
+        w = k.wide
 
         def at_rh() -> Any:
             return k.at(k.at_step(rh, t, rh_t) if variant.saved else rh, row, H, unit)
 
         def step() -> None:
-            at_r = k.at(k.at_step(gates, t, gates_t), row, 3 * H, unit, H)
-            r_ = [a + b for a, b in zip(k.load(at_r, lanes), k.load(k.at(bias, row, 0, unit, H), lanes), strict=True)]
+            at_r = w.at(k.at_step(gates, t, gates_t), row, 3 * H, unit, H)
+            r_ = [a + b for a, b in zip(w.load(at_r, lanes), w.load(w.at(bias, row, 0, unit, H), lanes), strict=True)]
             at_h = k.at_strided(k.at_step(h_prev, k.builder.add(t, before), h_prev_t), row, h_prev_row, unit)
             k.store(at_rh(), [cells.gru_reset(*parts) for parts in zip(r_, k.load(at_h, lanes), strict=True)])
             if variant.saved:
-                k.store(at_r, [sigmoid(value) for value in r_])
+                w.store(at_r, [sigmoid(value) for value in r_])
 
         def keep() -> None:
             k.store(at_rh(), k.zeros(lanes))
@@ -137,6 +143,7 @@ def gru_before_forward(variant: Variant) -> Kernel:
         t: Step,
     ) -> None:
         row, unit = k.row_and_unit(lanes)
+        w = k.wide
 
         def previous() -> Any:
             return k.load(k.at_strided(k.at_step(h_prev, k.builder.add(t, before), h_prev_t), row, h_prev_row, unit), lanes)
@@ -147,16 +154,16 @@ def gru_before_forward(variant: Variant) -> Kernel:
                 k.store(k.at(h_n, row, H, unit), h_new)
 
         def step() -> None:
-            at = {gate: k.at(k.at_step(gates, t, gates_t), row, 3 * H, unit, gate * H) for gate in (0, 2)}
+            at = {gate: w.at(k.at_step(gates, t, gates_t), row, 3 * H, unit, gate * H) for gate in (0, 2)}
             z_, n_ = (
-                [a + b for a, b in zip(k.load(at[g], lanes), k.load(k.at(bias, row, 0, unit, g * H), lanes), strict=True)]
+                [a + b for a, b in zip(w.load(at[g], lanes), w.load(w.at(bias, row, 0, unit, g * H), lanes), strict=True)]
                 for g in (0, 2)
             )
             h_new = [cells.gru_update(*parts) for parts in zip(z_, n_, previous(), strict=True)]
             leave(h_new, h_new)
             if variant.saved:
-                k.store(at[0], [sigmoid(value) for value in z_])
-                k.store(at[2], [tanh(value) for value in n_])
+                w.store(at[0], [sigmoid(value) for value in z_])
+                w.store(at[2], [tanh(value) for value in n_])
 
         def keep() -> None:
             leave(k.zeros(lanes), previous())

@@ -71,24 +71,25 @@ def gru_after_backward(variant: Variant) -> Kernel:
         t: Step,
     ) -> None:
         row, unit = k.row_and_unit(lanes)
+        w = k.wide
         previous = _previous(k, variant, h_prev, h_prev_t, h_prev_row, before, h_0, lengths, last, t)
 
         def store(gate: int, values: Any) -> None:
             k.store(k.at(k.at_step(d_gates, t, d_gates_t), row, 4 * H, unit, gate * H), values)
 
         def step() -> None:
-            z, r, n = (k.load(k.at(k.at_step(gates, t, gates_t), row, 3 * H, unit, gate * H), lanes) for gate in range(3))
+            z, r, n = (w.load(w.at(k.at_step(gates, t, gates_t), row, 3 * H, unit, gate * H), lanes) for gate in range(3))
             from_y = k.load(k.at_strided(k.at_step(dy, t, dy_t), row, dy_row, unit), lanes)
-            at_dh = k.at(dh, row, H, unit)
-            of_h = [a + b for a, b in zip(from_y, k.load(at_dh, lanes), strict=True)]
+            at_dh = w.at(dh, row, H, unit)
+            of_h = [a + b for a, b in zip(from_y, w.load(at_dh, lanes), strict=True)]
             update = [cells.gru_update_grad(*parts) for parts in zip(z, n, previous(), of_h, strict=True)]
             dz, dn, rest = ([one[i] for one in update] for i in range(3))
-            qs = k.load(k.at(k.at_step(q, t, q_t), row, H, unit), lanes)
+            qs = w.load(w.at(k.at_step(q, t, q_t), row, H, unit), lanes)
             candidate = [cells.gru_candidate_grad(*parts) for parts in zip(r, qs, dn, strict=True)]
             dr, dq = ([one[i] for one in candidate] for i in range(2))
             for gate, values in enumerate((dz, dr, dq, dn)):
                 store(gate, values)
-            k.store(at_dh, rest)
+            w.store(at_dh, rest)
 
         def keep() -> None:
             for gate in range(4):
@@ -119,30 +120,32 @@ def gru_before_backward(variant: Variant) -> Kernel:
         dy_row: Count,
         dh: Address,  # (B, H), without dy; left with the part that passes no gate
         d_gates: Address,  # (T, B, 3H)
+        d_gates_t: Count,
         lengths: Address,
         last: Step,
         batch: Count,
         t: Step,
     ) -> None:
         row, unit = k.row_and_unit(lanes)
+        w = k.wide
         previous = _previous(k, variant, h_prev, h_prev_t, h_prev_row, before, h_0, lengths, last, t)
 
-        def at_gate(address: Any, gate: int) -> Any:
-            return k.at(k.at_step(address, t, gates_t), row, 3 * H, unit, gate * H)
+        def at_d_gate(gate: int) -> Any:
+            return k.at(k.at_step(d_gates, t, d_gates_t), row, 3 * H, unit, gate * H)
 
         def step() -> None:
-            z, n = (k.load(at_gate(gates, gate), lanes) for gate in (0, 2))
+            z, n = (w.load(w.at(k.at_step(gates, t, gates_t), row, 3 * H, unit, gate * H), lanes) for gate in (0, 2))
             from_y = k.load(k.at_strided(k.at_step(dy, t, dy_t), row, dy_row, unit), lanes)
-            at_dh = k.at(dh, row, H, unit)
-            of_h = [a + b for a, b in zip(from_y, k.load(at_dh, lanes), strict=True)]
+            at_dh = w.at(dh, row, H, unit)
+            of_h = [a + b for a, b in zip(from_y, w.load(at_dh, lanes), strict=True)]
             found = [cells.gru_update_grad(*parts) for parts in zip(z, n, previous(), of_h, strict=True)]
-            k.store(at_gate(d_gates, 0), [one[0] for one in found])
-            k.store(at_gate(d_gates, 2), [one[1] for one in found])
-            k.store(at_dh, [one[2] for one in found])
+            k.store(at_d_gate(0), [one[0] for one in found])
+            k.store(at_d_gate(2), [one[1] for one in found])
+            w.store(at_dh, [one[2] for one in found])
 
         def keep() -> None:
             for gate in (0, 2):
-                k.store(at_gate(d_gates, gate), k.zeros(lanes))
+                k.store(at_d_gate(gate), k.zeros(lanes))
 
         k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
@@ -166,26 +169,29 @@ def gru_reset_backward(variant: Variant) -> Kernel:
         d_rh: Address,  # (B, H): W_hn^T dn
         dh: Address,  # (B, H), moves on; the product with W_z and W_r is added to it
         d_gates: Address,  # (T, B, 3H)
+        d_gates_t: Count,
         lengths: Address,
         last: Step,
         batch: Count,
         t: Step,
     ) -> None:
         row, unit = k.row_and_unit(lanes)
+        w = k.wide
         previous = _previous(k, variant, h_prev, h_prev_t, h_prev_row, before, h_0, lengths, last, t)
 
-        def at_r(address: Any) -> Any:
-            return k.at(k.at_step(address, t, gates_t), row, 3 * H, unit, H)
+        def at_dr() -> Any:
+            return k.at(k.at_step(d_gates, t, d_gates_t), row, 3 * H, unit, H)
 
         def step() -> None:
-            r, d = k.load(at_r(gates), lanes), k.load(k.at(d_rh, row, H, unit), lanes)
+            r = w.load(w.at(k.at_step(gates, t, gates_t), row, 3 * H, unit, H), lanes)
+            d = w.load(w.at(d_rh, row, H, unit), lanes)
             found = [cells.gru_reset_grad(*parts) for parts in zip(r, previous(), d, strict=True)]
-            k.store(at_r(d_gates), [one[0] for one in found])
-            at_dh = k.at(dh, row, H, unit)
-            k.store(at_dh, [a + one[1] for a, one in zip(k.load(at_dh, lanes), found, strict=True)])
+            k.store(at_dr(), [one[0] for one in found])
+            at_dh = w.at(dh, row, H, unit)
+            w.store(at_dh, [a + one[1] for a, one in zip(w.load(at_dh, lanes), found, strict=True)])
 
         def keep() -> None:
-            k.store(at_r(d_gates), k.zeros(lanes))
+            k.store(at_dr(), k.zeros(lanes))
 
         k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 

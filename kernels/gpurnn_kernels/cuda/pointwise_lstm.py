@@ -28,19 +28,20 @@ def lstm_forward(variant: Variant) -> Kernel:
         y_row: Count,
         h_prev: Address,  # (B, H), with `ragged`
         h_n: Address,  # (B, H), with `final` or `ragged`
-        c_n: Address,  # (B, H), with `final` and `saved`
+        c_n: Address,  # (B, H), with `final` and `saved`, or float16
         lengths: Address,  # (B,) int64, with `ragged`
         batch: Count,
         t: Step,
     ) -> None:
         row, unit = k.row_and_unit(lanes)
+        w = k.wide
 
         def previous() -> Any:
             at_c_prev = k.at_step(c_prev, k.builder.add(t, before), c_prev_t) if variant.saved else c_prev
-            return k.load(k.at(at_c_prev, row, H, unit), lanes)
+            return w.load(w.at(at_c_prev, row, H, unit), lanes)
 
         def at_c() -> Any:
-            return k.at(k.at_step(c, t, c_t) if variant.saved else c, row, H, unit)
+            return w.at(k.at_step(c, t, c_t) if variant.saved else c, row, H, unit)
 
         def at_y() -> Any:
             return k.at_strided(k.at_step(y, t, y_t), row, y_row, unit)
@@ -49,28 +50,28 @@ def lstm_forward(variant: Variant) -> Kernel:
             """The state, for the caller; with `ragged` h is there after every step, since y is 0 past a length."""
             if variant.final or variant.ragged:
                 k.store(k.at(h_n, row, H, unit), h_new)
-            if variant.final and variant.saved:
+            if variant.final and (variant.saved or k is not w):
                 k.store(k.at(c_n, row, H, unit), c_new)
 
         def step() -> None:
-            at_gates = [k.at(k.at_step(gates, t, gates_t), row, 4 * H, unit, gate * H) for gate in range(4)]
+            at_gates = [w.at(k.at_step(gates, t, gates_t), row, 4 * H, unit, gate * H) for gate in range(4)]
             sums = []
             for gate in range(4):
-                products, offsets = k.load(at_gates[gate], lanes), k.load(k.at(bias, row, 0, unit, gate * H), lanes)
+                products, offsets = w.load(at_gates[gate], lanes), w.load(w.at(bias, row, 0, unit, gate * H), lanes)
                 sums.append([p + o for p, o in zip(products, offsets, strict=True)])
             new = [cells.lstm_cell(*parts) for parts in zip(*sums, previous(), strict=True)]
             h_new, c_new = [h for h, _ in new], [c for _, c in new]
-            k.store(at_c(), c_new)
+            w.store(at_c(), c_new)
             k.store(at_y(), h_new)
             leave(h_new, c_new)
             if variant.saved:
                 active = [cells.lstm_gates(*parts) for parts in zip(*sums, strict=True)]
                 for gate in range(4):
-                    k.store(at_gates[gate], [one[gate] for one in active])
+                    w.store(at_gates[gate], [one[gate] for one in active])
 
         def keep() -> None:
             c_kept = previous()
-            k.store(at_c(), c_kept)
+            w.store(at_c(), c_kept)
             k.store(at_y(), k.zeros(lanes))
             leave(k.load(k.at(h_prev, row, H, unit), lanes), c_kept)
 
@@ -100,29 +101,31 @@ def lstm_backward(variant: Variant) -> Kernel:
         dh: Address,  # (B, H), without dy; with `ragged` left at zero, for a product to be added to
         dc: Address,  # (B, H), moves on
         d_gates: Address,  # (T, B, 4H)
+        d_gates_t: Count,
         lengths: Address,
         batch: Count,
         t: Step,
     ) -> None:
         row, unit = k.row_and_unit(lanes)
+        w = k.wide
 
         def at_d_gate(gate: int) -> Any:
-            return k.at(k.at_step(d_gates, t, gates_t), row, 4 * H, unit, gate * H)
+            return k.at(k.at_step(d_gates, t, d_gates_t), row, 4 * H, unit, gate * H)
 
         def step() -> None:
             at_gates = k.at_step(gates, t, gates_t)
-            active = [k.load(k.at(at_gates, row, 4 * H, unit, gate * H), lanes) for gate in range(4)]
+            active = [w.load(w.at(at_gates, row, 4 * H, unit, gate * H), lanes) for gate in range(4)]
             at_c_prev = k.at_step(c_prev, k.builder.add(t, before), c_prev_t)
-            cs = [k.load(k.at(at, row, H, unit), lanes) for at in (at_c_prev, k.at_step(c, t, c_t))]
+            cs = [w.load(w.at(at, row, H, unit), lanes) for at in (at_c_prev, k.at_step(c, t, c_t))]
             from_y = k.load(k.at_strided(k.at_step(dy, t, dy_t), row, dy_row, unit), lanes)
-            at_dh, at_dc = k.at(dh, row, H, unit), k.at(dc, row, H, unit)
-            of_h = [a + b for a, b in zip(from_y, k.load(at_dh, lanes), strict=True)]
-            found = [cells.lstm_cell_grad(*parts) for parts in zip(*active, *cs, of_h, k.load(at_dc, lanes), strict=True)]
+            at_dh, at_dc = w.at(dh, row, H, unit), w.at(dc, row, H, unit)
+            of_h = [a + b for a, b in zip(from_y, w.load(at_dh, lanes), strict=True)]
+            found = [cells.lstm_cell_grad(*parts) for parts in zip(*active, *cs, of_h, w.load(at_dc, lanes), strict=True)]
             for gate in range(4):
                 k.store(at_d_gate(gate), [one[gate] for one in found])
-            k.store(at_dc, [one[4] for one in found])
+            w.store(at_dc, [one[4] for one in found])
             if variant.ragged:
-                k.store(at_dh, k.zeros(lanes))
+                w.store(at_dh, k.zeros(lanes))
 
         def keep() -> None:
             for gate in range(4):

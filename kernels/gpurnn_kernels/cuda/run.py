@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..spec import Spec
 from .device import Device, DeviceArray
 from .emission import COLUMNS, ROWS
@@ -39,7 +41,7 @@ class Run:
         """The form of a pointwise kernel for arrays that callers made: 128-bit loads where they all allow it. What this
         package allocates lies on boundaries of 256 bytes."""
         item = self.spec.dtype.itemsize
-        lanes = 16 // item
+        lanes = 16 // self.wide.itemsize
         wide = self.spec.hidden_size % lanes == 0 and all(self._on_vectors(array) for array in arrays)
         return Variant(
             units=self.spec.hidden_size,
@@ -59,6 +61,33 @@ class Run:
 
     def empty(self, *shape: int) -> DeviceArray:
         return self.device.empty(shape, self.spec.dtype)
+
+    @property
+    def wide(self) -> np.dtype[Any]:
+        """What is computed in: float32 for float16."""
+        return np.dtype(np.float64 if self.spec.dtype == np.float64 else np.float32)
+
+    def wide_empty(self, *shape: int) -> DeviceArray:
+        return self.device.empty(shape, self.wide)
+
+    def extra(self, *shape: int) -> DeviceArray:
+        """For `Saved.extra`: r * h is a product's factor, all else is computed with."""
+        return self.empty(*shape) if self.spec.cell == "gru_before" else self.wide_empty(*shape)
+
+    def widened(self, array: DeviceArray) -> DeviceArray:
+        """Itself, or a copy in what is computed in."""
+        return self._converted(array, self.wide)
+
+    def narrowed(self, array: DeviceArray) -> DeviceArray:
+        """Itself, or a copy in the layer's dtype."""
+        return self._converted(array, self.spec.dtype)
+
+    def _converted(self, array: DeviceArray, dtype: np.dtype[Any]) -> DeviceArray:
+        if array.dtype == dtype:
+            return array
+        found = self.device.empty(array.shape, dtype)
+        found[...] = array
+        return found
 
     def zeros(self, *shape: int) -> DeviceArray:
         return self.device.zeros(shape, self.spec.dtype)

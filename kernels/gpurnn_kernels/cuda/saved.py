@@ -9,5 +9,5 @@ class Saved(NamedTuple):
     """gates: f, i, o, g or z, r, n, activated. extra: an LSTM's c, a reset-before GRU's r * h_prev (0 past lengths), a
     reset-after GRU's q = W_hn h_prev + b_hn."""
 
-    gates: DeviceArray  # (T, B, G*H)
+    gates: DeviceArray  # (T, B, G*H), as wide as computed in
     extra: DeviceArray  # (T, B, H)

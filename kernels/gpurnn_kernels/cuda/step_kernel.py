@@ -152,7 +152,7 @@ def step_kernel(form: StepForm) -> Kernel:
                 return k.load(k.at(address, row, H, unit), 1)[0]
 
             def of_unit(address: Any, gate: int = 0) -> Value:
-                return k.load(k.at(address, row, 0, unit, gate * H), 1)[0]
+                return k.wide.load(k.wide.at(address, row, 0, unit, gate * H), 1)[0]
 
             sums = {gate: value + of_unit(bias, gate) for gate, value in total.items() if gate < gates}
             if cell_name == "lstm":
@@ -162,7 +162,7 @@ def step_kernel(form: StepForm) -> Kernel:
                 n_ = cells.gru_candidate(sums[1], total[Q] + of_unit(b_hn), sums[2])
                 made = cells.gru_update(sums[0], n_, load(h))
             else:
-                made = cells.gru_update(load(z_), sums[2], load(h))
+                made = cells.gru_update(k.wide.load(k.wide.at(z_, row, H, unit), 1)[0], sums[2], load(h))
             k.store(k.at(h_new, row, H, unit), [made])
             k.store(k.at(y, row, H, unit), [made])
 
@@ -190,9 +190,9 @@ def reset_kernel(form: StepForm) -> Kernel:
             return products
 
         def cell(row: Any, unit: Any, total: Any) -> None:
-            z_made, r_ = (total[gate] + k.load(k.at(bias, row, 0, unit, gate * H), 1)[0] for gate in range(2))
+            z_made, r_ = (total[gate] + k.wide.load(k.wide.at(bias, row, 0, unit, gate * H), 1)[0] for gate in range(2))
             before = k.load(k.at(h, row, H, unit), 1)[0]
-            k.store(k.at(z_, row, H, unit), [z_made])
+            k.wide.store(k.wide.at(z_, row, H, unit), [z_made])
             k.store(k.at(rh, row, H, unit), [cells.gru_reset(r_, before)])
 
         _for_units(k, form, sums, cell)

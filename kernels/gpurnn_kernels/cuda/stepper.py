@@ -67,7 +67,7 @@ class Stepper:
         c = [NOTHING, NOTHING] if spec.cell != "lstm" else [old[1], new[1]]
         z_, rh = NOTHING, NOTHING
         if spec.cell == "gru_before":
-            z_, rh = (device.empty((batch, H), spec.dtype) for _ in range(2))
+            z_, rh = device.empty((batch, H), weights.b.dtype), device.empty((batch, H), spec.dtype)
         common = (weights.W_x, weights.W_h, weights.b)
         all_ = (*common, weights.b_hn, old[0], c[0], z_, rh, new[0], c[1])
         step = device.launcher(step_kernel(form), grid, *all_)

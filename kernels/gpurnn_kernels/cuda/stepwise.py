@@ -77,10 +77,12 @@ def _lengths(run: Run) -> Any:
 def _lstm(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Saved | None) -> None:
     (h_0, c_0), (h_n, c_n) = initial, final
     weights, variant = run.weights, run.variant(y, *initial, *final, saved=saved is not None)
+    c_0 = run.widened(c_0)
+    running = c_n if c_n.dtype == run.wide else run.wide_empty(*c_n.shape)
 
     def arguments(first: bool) -> Any:
         if saved is None:
-            c = (c_0 if first else c_n, 0, 0, c_n, 0)
+            c = (c_0 if first else running, 0, 0, running, 0)
         else:
             cs, stride = saved.extra, saved.extra.strides[0]
             c = (*((c_0, 0, 0) if first else (cs, stride, run.before)), cs, stride)
@@ -97,7 +99,7 @@ def _lstm(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Saved |
 def _gru_after(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Saved | None) -> None:
     (h_0,), (h_n,) = initial, final
     weights, variant = run.weights, run.variant(y, h_0, h_n, saved=saved is not None)
-    products = run.empty(run.batch, 3 * run.spec.hidden_size)
+    products = run.wide_empty(run.batch, 3 * run.spec.hidden_size)
     previous = Previous(run, h_0, y, h_n)
     q = (NOTHING, 0) if saved is None else (saved.extra, saved.extra.strides[0])
 

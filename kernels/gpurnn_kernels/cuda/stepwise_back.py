@@ -34,7 +34,7 @@ def backward(
     initial: Sequence[DeviceArray],  # (B, H) each
     y: DeviceArray,  # (T, B, H), as the forward pass left it
     dy: DeviceArray,  # (T, B, H) of any strides, units side by side
-    d_state: Sequence[DeviceArray],  # (B, H) each, of the final state; becomes that of the initial one
+    d_state: Sequence[DeviceArray],  # (B, H) each, of the final state, wide; becomes that of the initial one
     d_gates: DeviceArray,  # (T, B, G*H), for a reset-after GRU (T, B, 4H): z, r, q, n
 ) -> None:
     """Fills d_gates, with zeros past the lengths, and moves d_state back."""
@@ -48,11 +48,12 @@ def _lengths(run: Run) -> Any:
 def _lstm(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: Any, d_gates: Any) -> None:
     (gates, cs), (_, c_0), (dh, dc) = saved, initial, d_state
     variant = run.variant(dy, c_0, dh, dc, saved=True)
+    c_0 = run.widened(c_0)
     stride = cs.strides[0]
 
     def arguments(first: bool) -> Any:
         c_prev = (c_0, 0, 0) if first else (cs, stride, run.before)
-        rest = (dy, *strides(dy), dh, dc, d_gates, _lengths(run), run.batch)
+        rest = (dy, *strides(dy), dh, dc, d_gates, d_gates.strides[0], _lengths(run), run.batch)
         return gates, gates.strides[0], *c_prev, cs, stride, *rest
 
     step = StepsBack(run, variant, lstm_backward(variant), arguments)
@@ -91,14 +92,14 @@ def _gru_after(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: A
 def _gru_before(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: Any, d_gates: Any) -> None:
     (gates, _), (h_0,), (dh,) = saved, initial, d_state
     H, variant = run.spec.hidden_size, run.variant(y, dy, h_0, dh, saved=True)
-    d_rh = run.empty(run.batch, H)
+    d_rh = run.wide_empty(run.batch, H)
 
     def update_arguments(first: bool) -> Any:
-        rest = (dy, *strides(dy), dh, d_gates, *_ends(run), run.batch)
+        rest = (dy, *strides(dy), dh, d_gates, d_gates.strides[0], *_ends(run), run.batch)
         return gates, gates.strides[0], *_h_prev(run, h_0, y, first), *rest
 
     def reset_arguments(first: bool) -> Any:
-        rest = (d_rh, dh, d_gates, *_ends(run), run.batch)
+        rest = (d_rh, dh, d_gates, d_gates.strides[0], *_ends(run), run.batch)
         return gates, gates.strides[0], *_h_prev(run, h_0, y, first), *rest
 
     update = StepsBack(run, variant, gru_before_backward(variant), update_arguments)

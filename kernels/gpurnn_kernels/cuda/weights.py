@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..spec import Array, Parameters, Spec
 from .device import Device, DeviceArray
 
@@ -12,14 +14,17 @@ class Weights:
 
     W_x: DeviceArray  # (G*H, I)
     W_h: DeviceArray  # (G*H, H)
-    b: DeviceArray  # (G*H,)
+    b: DeviceArray  # (G*H,), as wide as computed in
     b_hn: DeviceArray  # (H,); used by a reset-after GRU
 
 
 def upload(device: Device, spec: Spec, parameters: Parameters) -> Weights:
     def bias(name: str, size: int) -> DeviceArray:
+        wide = np.dtype(np.float32) if spec.dtype == np.float16 else spec.dtype
         array = parameters.get(name)
-        return device.zeros((size,), spec.dtype) if array is None else device.upload(_contiguous(array))
+        if array is None:
+            return device.zeros((size,), wide)
+        return device.upload(_contiguous(array if array.dtype == wide else array.astype(wide)))
 
     W_x, W_h = (device.upload(_contiguous(parameters[name])) for name in ("W_x", "W_h"))
     return Weights(W_x, W_h, bias("b", spec.gates * spec.hidden_size), bias("b_hn", spec.hidden_size))

@@ -8,7 +8,7 @@ import numpy as np
 
 from .semantics import DTYPES, UNSIGNED, Semantics, opcode
 
-ORDER = r"(\.(?P<order>relaxed|acquire|release|acq_rel))?(\.(?P<scope>cta|gpu|sys))?"
+ORDER = r"(\.(?P<order>relaxed|acquire|release|acq_rel))?(\.(gpu|sys))?"  # .cta would order less than it is taken for
 SPACE = r"(\.(?P<space>global|shared))?"
 UPDATES: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda old, x: old + x,

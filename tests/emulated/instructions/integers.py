@@ -208,7 +208,7 @@ def _compare(m: re.Match[str]) -> Semantics:
 
 
 def comparison(compare: Callable[[Any, Any], Any], joined: str | None, kind: str) -> Semantics:
-    """setp; its second destination is dropped by the program unless the instruction names one."""
+    """setp with one destination."""
     if joined is None:
         return Semantics(compare, ("pred",), (kind, kind))
     join = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}[joined]

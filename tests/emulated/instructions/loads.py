@@ -10,7 +10,7 @@ COUNT = r"(\.v(?P<count>2|4))?"
 SPACE = r"(\.(?P<space>global|shared|const))?"
 LOAD_CACHE = r"(\.(ca|cg|cs|lu|cv))?"
 HINTS = r"(\.L1::(evict_normal|evict_unchanged|evict_first|evict_last|no_allocate))?(\.L2::(64B|128B|256B))?"
-ORDER = r"(\.(?P<order>weak|volatile|relaxed|acquire|release))?(\.(?P<scope>cta|gpu|sys))?"
+ORDER = r"(\.(?P<order>weak|volatile|relaxed|acquire|release))?(\.(gpu|sys))?"  # .cta would order less than it is taken for
 
 
 def _columns(m: re.Match[str]) -> tuple[Any, int]:

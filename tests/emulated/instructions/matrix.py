@@ -29,7 +29,7 @@ def _along_k(half: bool, register: int) -> Any:
     return (2 * T[:, None] + np.arange(2) + 8 * register) if half else (T[:, None] + 4 * register)
 
 
-def _multiply(half: bool, k: int) -> Any:
+def _multiply(half: bool, k: int) -> Semantics:
     a_registers, b_registers = (k // 4, k // 8) if half else (k // 2, k // 4)
 
     def multiply(group: Any, *registers: Any) -> Any:
@@ -54,9 +54,9 @@ def _multiply(half: bool, k: int) -> Any:
 
 @opcode(r"mma\.sync\.aligned\.m16n8k(?P<k>8|16)\.row\.col\.f32\.f16\.f16\.f32")
 def _halves(m: re.Match[str]) -> Semantics:
-    return _multiply(True, int(m["k"]))  # type: ignore[no-any-return]
+    return _multiply(True, int(m["k"]))
 
 
 @opcode(r"mma\.sync\.aligned\.m16n8k(?P<k>4|8)\.row\.col\.f32\.tf32\.tf32\.f32")
 def _tf32(m: re.Match[str]) -> Semantics:
-    return _multiply(False, int(m["k"]))  # type: ignore[no-any-return]
+    return _multiply(False, int(m["k"]))

@@ -8,6 +8,7 @@ from ..device import Device, Limits
 from .geometry_backward import BackwardGeometry
 from .kernels import kernel_of
 from .plan import REGISTER_WEIGHTS, STRAIGHT_TILES, Refusal, capacity, straight_tiles, unsupported
+from .tile import WARP
 
 LEAST_PRODUCT = 32  # gate gradients that make a block worth its share of the exchange
 
@@ -70,7 +71,8 @@ def with_lanes(g: BackwardGeometry) -> Iterator[BackwardGeometry]:
 
 def largest_block(base: BackwardGeometry, limits: Limits) -> BackwardGeometry | None:
     """That with the most units: a whole layer needs no barrier, and fewer blocks exchange less."""
-    for units in range(base.hidden, 0, -1):
+    most = max(weights * warps * WARP for warps, weights in REGISTER_WEIGHTS.items()) // (base.gates * base.hidden)
+    for units in range(min(base.hidden, most), 0, -1):
         for g in with_lanes(replace(base, units=units)):
             if g.shared_bytes <= limits.shared_per_block:
                 return g
