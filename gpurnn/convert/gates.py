@@ -114,6 +114,9 @@ def layer(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[
     from gpurnn import parameters
 
     cls = gpurnn.LSTM if kind == "LSTM" else gpurnn.GRU
+    if np.dtype(configuration["dtype"]) == np.float16:
+        # such a layer runs on a GPU only: nothing could check it here
+        raise NotImplementedError("float16 weights are not converted; convert the model to float32 first")
     lost = [name for name, value in configuration.items() if value and name not in cls._arguments]
     if lost:
         raise ValueError(f"gpurnn.{kind} has no {', '.join(lost)}")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 import torch.utils.dlpack
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -245,6 +246,8 @@ def _check(module: Any) -> None:
 
     cls = gpurnn.LSTM if isinstance(module, torch.nn.LSTM) else gpurnn.GRU
     configuration = _shape(module, (0, module.num_layers)).configuration(_numpy_dtype(module))
+    if configuration["dtype"] == np.float16:
+        raise NotImplementedError("float16 modules do not run on gpurnn; keep the recurrent layers in float32")
     full = {"num_layers": 1, **(cls.__init__.__kwdefaults__ or {})} | configuration
     cls.__new__(cls)._set_up(**{name: full[name] for name in cls._arguments})
 
