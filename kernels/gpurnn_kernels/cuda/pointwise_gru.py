@@ -75,7 +75,9 @@ def gru_after_forward(variant: Variant) -> Kernel:
 
         k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
-    return kernel(gru_after_step, variant.storage, f"gru_after_forward_{variant.suffix}", variant.resident)
+    # on compute capability 8.0, 32 registers do not hold its doubles
+    resident = min(variant.resident, 6) if variant.storage == 64 else variant.resident
+    return kernel(gru_after_step, variant.storage, f"gru_after_forward_{variant.suffix}", resident)
 
 
 @cache
