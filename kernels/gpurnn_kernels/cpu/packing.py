@@ -31,14 +31,14 @@ def aligned_zeros(count: int, dtype: np.dtype[np.generic]) -> Array:
     return array
 
 
-def room(count: int, dtype: np.dtype[np.generic], padded: bool) -> Array:
+def _room(count: int, dtype: np.dtype[np.generic], padded: bool) -> Array:
     return aligned_zeros(count, dtype) if padded else aligned(count, dtype)
 
 
 def pack_gates(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, blocks: int = 1) -> Array:
     """W (all gates * H, K) for the forward product: columns are units, all chosen gates of a unit in one panel."""
     vectors = -(-hidden_size // lanes)
-    out = room(vectors * len(gates) * lanes * matrix.shape[1], matrix.dtype, hidden_size % lanes != 0)
+    out = _room(vectors * len(gates) * lanes * matrix.shape[1], matrix.dtype, hidden_size % lanes != 0)
     _fill_panels(out, matrix, gates, hidden_size, hidden_size, lanes, blocks)
     return out
 
@@ -91,7 +91,7 @@ def pack_transposed(matrix: Array, gates: Sequence[int], hidden_size: int, lanes
     depth = vectors * len(gates) * lanes
     width = blocks * lanes
     padded = hidden_size % lanes != 0 or columns % lanes != 0
-    out = room(depth * -(-columns // lanes) * lanes, matrix.dtype, padded)
+    out = _room(depth * -(-columns // lanes) * lanes, matrix.dtype, padded)
     parts = matrix.reshape(-1, hidden_size, columns)
     for start in range(0, columns, width):
         stop = min(start + width, columns)

@@ -8,6 +8,7 @@ depend on the rows beside it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...spec import Spec
 from ..device import Device, Limits
@@ -74,10 +75,16 @@ def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
     chosen = (None if base.tensor else one_block(base, batch, limits)) or many_blocks(base, batch, limits)
     if isinstance(chosen, Refusal):
         return chosen
-    resident = device.resident_blocks(kernel_of(chosen.geometry), chosen.geometry.shared_bytes)
-    if resident == 0 or (chosen.geometry.blocks > 1 and chosen.blocks > resident * limits.multiprocessors):
-        return Refusal(f"{chosen.blocks} blocks of {chosen.geometry.threads} threads cannot be resident on {limits.name}")
-    return chosen
+    return not_resident(chosen, device) or chosen
+
+
+def not_resident(chosen: Any, device: Device) -> Refusal | None:
+    """Why the device cannot hold the blocks of a plan, forward or backward: all at once, where they wait for each other."""
+    g, limits = chosen.geometry, device.limits
+    resident = device.resident_blocks(kernel_of(g), g.shared_bytes)
+    if resident and (g.blocks == 1 or chosen.blocks <= resident * limits.multiprocessors):
+        return None
+    return Refusal(f"{chosen.blocks} blocks of {g.threads} threads cannot be resident on {limits.name}")
 
 
 def unsupported(spec: Spec, batch: int, limits: Limits) -> str | None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from ...spec import Spec
 from ..device import Device, Limits
 from .geometry_backward import BackwardGeometry
-from .kernels import kernel_of
-from .plan import REGISTER_WEIGHTS, STRAIGHT_TILES, Refusal, capacity, straight_tiles, unsupported
+from .plan import REGISTER_WEIGHTS, STRAIGHT_TILES, Refusal, capacity, not_resident, straight_tiles, unsupported
 from .tile import WARP
 
 LEAST_PRODUCT = 32  # gate gradients that make a block worth its share of the exchange
@@ -54,10 +53,7 @@ def plan_backward(spec: Spec, batch: int, device: Device) -> BackwardPlan | Refu
     chosen = over_batch(largest, batch, limits)
     if isinstance(chosen, Refusal):
         return chosen
-    resident = device.resident_blocks(kernel_of(chosen.geometry), chosen.geometry.shared_bytes)
-    if resident == 0 or (chosen.geometry.blocks > 1 and chosen.blocks > resident * limits.multiprocessors):
-        return Refusal(f"{chosen.blocks} blocks of {chosen.geometry.threads} threads cannot be resident on {limits.name}")
-    return chosen
+    return not_resident(chosen, device) or chosen
 
 
 def with_lanes(g: BackwardGeometry) -> Iterator[BackwardGeometry]:
