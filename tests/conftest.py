@@ -1,6 +1,8 @@
 """Fixtures of the whole suite."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,18 @@ import pytest
 from helpers import BACKENDS, Backend
 
 import gpurnn
+
+MOST_WORKERS = 4  # each compiles for itself and holds about 1 GB of what it compiled; layers have threads of their own
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A worker a CPU for folders of tests. Single files and tests start sooner without, and a GPU is not shared."""
+    if config.option.numprocesses != "auto":
+        return None
+    if config.option.markexpr == "gpu" or not all(Path(argument).is_dir() for argument in config.args):
+        return 0
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cpus, MOST_WORKERS) if cpus > 1 else 0
 
 
 @pytest.fixture(
