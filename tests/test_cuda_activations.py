@@ -71,21 +71,28 @@ def ulps(actual: Floats, exact: Any) -> Floats:
     return np.where(np.abs(exact) < tiny, 0, error)  # type: ignore[no-any-return]
 
 
-@pytest.fixture(params=["too high", "too low", "either", "by chance"])
+ERRORS = ["by chance", "too high", "too low", "either"]
+# in float64 no instruction is modelled with an error
+every_case = pytest.mark.parametrize(
+    ("dtype", "errors"), [*((SINGLE, e) for e in ERRORS), (DOUBLE, ERRORS[0])], indirect=["errors"]
+)
+
+
+@pytest.fixture
 def errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Approximate instructions err as far as documented, by operand, or by a random part of that."""
+    """Approximate instructions err by a random part of what is documented, or by all of it."""
     chance = threads._hashed
     kinds: dict[str, Callable[[Any], Any]] = {
+        "by chance": chance,
         "too high": lambda x: 1.0,
         "too low": lambda x: -1.0,
         "either": lambda x: np.where(chance(x) < 0, -1.0, 1.0),
-        "by chance": chance,
     }
     monkeypatch.setattr(threads, "_hashed", kinds[request.param])
 
 
 @pytest.mark.usefixtures("errors")
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
+@every_case
 @pytest.mark.parametrize("name", EXACT)
 def test_within_4_ulp(name: str, dtype: np.dtype[Any]) -> None:
     x = inputs(dtype)
@@ -94,16 +101,16 @@ def test_within_4_ulp(name: str, dtype: np.dtype[Any]) -> None:
 
 
 @pytest.mark.usefixtures("errors")
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
-def test_the_product_is_within_6_ulp(dtype: np.dtype[Any]) -> None:
-    """sigma(a) tanh(b), which shares a reciprocal: two roundings more."""
+@every_case
+def test_the_product_is_within_8_ulp(dtype: np.dtype[Any]) -> None:
+    """sigma(a) tanh(b) with one quotient: the two errors add up."""
     a, b = inputs(dtype), np.random.default_rng(1).permutation(inputs(dtype))
     exact = EXACT["sigmoid"](a.astype(np.longdouble)) * np.tanh(b.astype(np.longdouble))
-    assert ulps(computed("sigmoid_tanh", a, b), exact).max() <= 6
+    assert ulps(computed("sigmoid_tanh", a, b), exact).max() <= 8
 
 
 @pytest.mark.usefixtures("errors")
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
+@every_case
 def test_limits_and_nan(dtype: np.dtype[Any]) -> None:
     most = np.finfo(dtype).max
     x = np.array([0.0, -0.0, np.inf, -np.inf, most, -most, np.nan, 100, 2000, -2000], dtype)
