@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from emulated import threads
 from emulated.compile import why_not
 from helpers import Floats, emulated_device
 
@@ -15,7 +16,7 @@ if why := why_not():
 
 from gpurnn_kernels.cuda.activations import ACCURATE, FAST
 from gpurnn_kernels.cuda.device import Kernel
-from gpurnn_kernels.cuda.emission import Address, Code, Count, kernel
+from gpurnn_kernels.cuda.emission import Address, Block, Code, Count, kernel
 
 SINGLE, DOUBLE = np.dtype("float32"), np.dtype("float64")
 EXACT: dict[str, Callable[[Any], Any]] = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh}
@@ -27,7 +28,7 @@ def applying(name: str, bits: int, fast: bool) -> Kernel:
     arity = 2 if name == "sigmoid_tanh" else 1
 
     def apply(k: Code, x: Address, other: Address, y: Address, batch: Count, width: Count) -> None:
-        row, unit = k.row_and_unit(1)
+        row, unit = k.row_and_unit(Block())
         with (
             k.builder.if_then(k.builder.icmp_unsigned("<", unit, width)),
             k.builder.if_then(k.builder.icmp_unsigned("<", row, batch)),
@@ -49,9 +50,10 @@ def computed(name: str, x: Floats, other: Floats | None = None, *, fast: bool = 
 def inputs(dtype: np.dtype[Any], count: int = 40_000) -> Floats:
     """Of all sizes, dense where the functions bend and where sigma is about to vanish."""
     rng = np.random.default_rng(0)
-    most = 86.0 if dtype == SINGLE else 700.0
+    most = 87.3 if dtype == SINGLE else 708.3
     parts = [
         rng.uniform(-4, 4, count),
+        rng.choice([-1, 1], count) * rng.uniform(0.5, 0.6, count),
         rng.uniform(-most, most, count),
         rng.choice([-1, 1], count) * 10.0 ** rng.uniform(-30, 1, count),
         np.arange(-most, most, np.log(2) / 2),
@@ -69,7 +71,28 @@ def ulps(actual: Floats, exact: Any) -> Floats:
     return np.where(np.abs(exact) < tiny, 0, error)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
+ERRORS = ["by chance", "too high", "too low", "either"]
+# in float64 no instruction is modelled with an error
+every_case = pytest.mark.parametrize(
+    ("dtype", "errors"), [*((SINGLE, e) for e in ERRORS), (DOUBLE, ERRORS[0])], indirect=["errors"]
+)
+
+
+@pytest.fixture
+def errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approximate instructions err by a random part of what is documented, or by all of it."""
+    chance = threads._hashed
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "by chance": chance,
+        "too high": lambda x: 1.0,
+        "too low": lambda x: -1.0,
+        "either": lambda x: np.where(chance(x) < 0, -1.0, 1.0),
+    }
+    monkeypatch.setattr(threads, "_hashed", kinds[request.param])
+
+
+@pytest.mark.usefixtures("errors")
+@every_case
 @pytest.mark.parametrize("name", EXACT)
 def test_within_4_ulp(name: str, dtype: np.dtype[Any]) -> None:
     x = inputs(dtype)
@@ -77,15 +100,17 @@ def test_within_4_ulp(name: str, dtype: np.dtype[Any]) -> None:
     assert ulps(computed(name, x), exact).max() <= 4
 
 
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
-def test_the_product_is_within_6_ulp(dtype: np.dtype[Any]) -> None:
-    """sigma(a) tanh(b), which shares a reciprocal: two roundings more."""
+@pytest.mark.usefixtures("errors")
+@every_case
+def test_the_product_is_within_8_ulp(dtype: np.dtype[Any]) -> None:
+    """sigma(a) tanh(b) with one quotient: the two errors add up."""
     a, b = inputs(dtype), np.random.default_rng(1).permutation(inputs(dtype))
     exact = EXACT["sigmoid"](a.astype(np.longdouble)) * np.tanh(b.astype(np.longdouble))
-    assert ulps(computed("sigmoid_tanh", a, b), exact).max() <= 6
+    assert ulps(computed("sigmoid_tanh", a, b), exact).max() <= 8
 
 
-@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
+@pytest.mark.usefixtures("errors")
+@every_case
 def test_limits_and_nan(dtype: np.dtype[Any]) -> None:
     most = np.finfo(dtype).max
     x = np.array([0.0, -0.0, np.inf, -np.inf, most, -most, np.nan, 100, 2000, -2000], dtype)

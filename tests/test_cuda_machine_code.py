@@ -9,12 +9,19 @@ from emulated.require import needs_compiler
 
 pytestmark = needs_compiler
 
-CARDS = ["T4", "H100 SXM"]
+CARDS = ["T4", "RTX 3090", "H100 SXM"]
 FORWARD = ["lstm_forward", "gru_after_forward", "gru_reset_forward", "gru_before_forward"]
 BACKWARD = ["lstm_backward", "gru_after_backward", "gru_before_backward", "gru_reset_backward"]
 # Arrays that a thread of the forward kernels reads and writes in float32, 128 bits at a time: gates, biases, states; outputs
 READS = {"lstm_forward": 9, "gru_after_forward": 11, "gru_reset_forward": 3, "gru_before_forward": 5}
 WRITES = {"lstm_forward": 2, "gru_after_forward": 1, "gru_reset_forward": 1, "gru_before_forward": 1}
+# Instructions an element, at most, on any of the cards: accurate, and with fast_math
+BUDGETS = {
+    "lstm_forward": (101, 25),
+    "gru_after_forward": (74, 27),
+    "gru_reset_forward": (28, 12),
+    "gru_before_forward": (48, 16),
+}
 
 
 def made(name: str, **form: Any) -> Any:
@@ -55,6 +62,7 @@ def test_the_pointwise_forward_fills_the_multiprocessor(kernel: str, name: str) 
         assert occupancy(of, name) == 1, found
         assert found.wide_loads == found.loads == READS[kernel], found
         assert found.wide_stores == found.stores == WRITES[kernel], found
+        assert found.instructions <= 4 * BUDGETS[kernel][fast_math], found
 
 
 @pytest.mark.parametrize("name", CARDS)

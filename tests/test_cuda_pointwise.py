@@ -21,6 +21,8 @@ from reference import CELLS, packed, parts
 if why := why_not():
     pytest.skip(why, allow_module_level=True)
 
+from gpurnn_kernels.cuda.variant import Variant
+
 EMULATED = BACKENDS["cuda-emulated"]
 KERNELS = {"lstm": 1, "gru": 2, "gru_after": 1}  # pointwise kernels a step
 every_cell = pytest.mark.parametrize("cell", CELLS)
@@ -52,6 +54,13 @@ def check(p: Problem, dtype: str) -> None:
 @pytest.mark.parametrize(("T", "B"), [(1, 1), (5, 3), (1, 3), (5, 1)])
 def test_sizes(cell: str, dtype: str, H: int, T: int, B: int) -> None:
     check(Problem(cell, T, B, 4, H, dtype=dtype), dtype)
+
+
+@every_cell
+@pytest.mark.parametrize(("H", "columns"), [(250, 256), (256, 64), (1024, 256)])
+def test_rows_as_long_as_blocks(cell: str, H: int, columns: int) -> None:
+    assert Variant(H, 32, 1 if H % 4 else 4).block.columns == columns
+    check(Problem(cell, 2, 3, 2, H), "float32")
 
 
 @every_cell

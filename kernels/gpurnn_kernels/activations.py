@@ -59,7 +59,12 @@ def _polynomial(r: Number) -> Number:
     return p
 
 
-def _reduce(x: Number) -> tuple[Number, Number]:
+def exponential(r: Number) -> Number:
+    """e**r for |r| <= ln 2 / 2."""
+    return r.of.fma(_polynomial(r), r, r.of.constant(1.0))
+
+
+def reduced(x: Number) -> tuple[Number, Number]:
     """-> r and 2**n, where x = n ln 2 + r."""
     v = x.of
     k = _FORMATS[v.bits]
@@ -73,7 +78,7 @@ def _tanh_parts(x: Number) -> tuple[Number, Number]:
     """-> numerator in [-1, 1], denominator in [1, 2]."""
     v = x.of
     magnitude = v.minimum(v.absolute(x), v.constant(_FORMATS[v.bits].tanh_one))
-    r, power = _reduce(v.constant(-2.0) * magnitude)
+    r, power = reduced(v.constant(-2.0) * magnitude)
     p = _polynomial(r) * r
     e = v.fma(p, power, power - v.constant(1.0))
     return v.copysign(e, x), v.constant(2.0) + e
@@ -86,9 +91,8 @@ def make_activations(quotient: Callable[[Number, Number], Number], exp_most: Map
         """1 + e**-x"""
         v = x.of
         least, most = v.constant(_FORMATS[v.bits].exp_least), v.constant(exp_most[v.bits])
-        r, power = _reduce(v.minimum(v.maximum(v.negative(x), least), most))
-        one = v.constant(1.0)
-        return v.fma(v.fma(_polynomial(r), r, one), power, one)
+        r, power = reduced(v.minimum(v.maximum(v.negative(x), least), most))
+        return v.fma(exponential(r), power, v.constant(1.0))
 
     def sigmoid(x: Number) -> Number:
         return quotient(x.of.constant(1.0), sigmoid_denominator(x))

@@ -62,9 +62,13 @@ class Compiled:
 
         from gpurnn_kernels.cuda.compile import jit_options
 
+        from .table import DEVICES
+
         unused = mock.patch.object(CUDACodeLibrary, "get_asm_str", return_value="")  # compiles once more, to look for calls
+        threads = {limits.compute_capability: limits.threads_per_multiprocessor for limits in DEVICES.values()}
+        options = jit_options(kernel, threads[cc])
         with capability(cc), unused:
-            made = _Kernel(kernel.function, kernel.signature, **jit_options(kernel))
+            made = _Kernel(kernel.function, kernel.signature, **options)
         self.entry: str = made.entry_name
         self._library = made._codelibrary
         self._full = (*cc, "a" if cc >= (9, 0) else "")  # as at a real launch

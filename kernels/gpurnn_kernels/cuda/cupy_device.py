@@ -153,7 +153,8 @@ class CupyDevice:
         with cuda.gpus[self.index]:
             found = self._kernels.get(kernel)
             if found is None:
-                found = cuda.jit(**jit_options(kernel))(kernel.function).compile(kernel.signature)
+                options = jit_options(kernel, self.limits.threads_per_multiprocessor)
+                found = cuda.jit(**options)(kernel.function).compile(kernel.signature)
                 found.bind()
                 self._kernels[kernel] = found
             if shared > PLAIN_SHARED:

@@ -6,7 +6,9 @@ negative indices are looked for and none is promoted.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, get_type_hints
+from contextlib import nullcontext
+from functools import reduce
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from llvmlite import ir
 from numba import types
@@ -28,6 +30,29 @@ ROWS = THREADS // COLUMNS
 _GLOBAL = 1  # NVVM's address space
 
 
+class Block(NamedTuple):
+    """How a block's threads lie over rows and units; lanes: units of a thread, loaded and stored at once."""
+
+    lanes: int = 1
+    columns: int = COLUMNS  # threads side by side over the units of a row, a power of two
+
+    @classmethod
+    def over(cls, units: int, lanes: int) -> "Block":
+        """As many threads on a row as leave no more of them idle: where rows fill blocks, none asks whether it is inside."""
+        threads = -(-units // lanes)
+        columns = COLUMNS
+        while columns < THREADS and -(-threads // columns) % 2 == 0:
+            columns *= 2
+        return cls(lanes, columns)
+
+    @property
+    def rows(self) -> int:
+        return THREADS // self.columns
+
+    def grid(self, rows: int, units: int) -> tuple[int, int]:
+        return -(-rows // self.rows), -(-units // (self.lanes * self.columns))
+
+
 class Code(Scalars):
     """Emits one kernel over arrays of `storage` bits an element, computing in at least 32."""
 
@@ -42,16 +67,19 @@ class Code(Scalars):
         """One of the thread's own numbers, such as "tid.x"."""
         return self.call(f"llvm.nvvm.read.ptx.sreg.{name}", INT32)
 
-    def row_and_unit(self, lanes: int) -> tuple[ir.Value, ir.Value]:
-        """Of this thread, in a grid of rows and units: its row and the first of its `lanes` units."""
-        b = self.builder
+    def row_and_unit(self, block: Block) -> tuple[ir.Value, ir.Value]:
+        """Of this thread, in a grid of rows and units: its row and the first of its units."""
+        b, columns = self.builder, block.columns
         thread = self.register("tid.x")
-        row = b.add(b.mul(self.register("ctaid.x"), INT32(ROWS)), b.lshr(thread, INT32(5)))
-        column = b.add(b.mul(self.register("ctaid.y"), INT32(COLUMNS)), b.and_(thread, INT32(COLUMNS - 1)))
-        return row, b.mul(column, INT32(lanes))
+        row, column = self.register("ctaid.x"), b.add(b.mul(self.register("ctaid.y"), INT32(columns)), thread)
+        if block.rows > 1:
+            row = b.add(b.mul(row, INT32(block.rows)), b.lshr(thread, INT32(columns.bit_length() - 1)))
+            column = b.add(b.mul(self.register("ctaid.y"), INT32(columns)), b.and_(thread, INT32(columns - 1)))
+        return row, b.mul(column, INT32(block.lanes))
 
     def for_rows(
         self,
+        block: Block,
         row: ir.Value,
         batch: ir.Value,
         unit: ir.Value,
@@ -63,8 +91,12 @@ class Code(Scalars):
     ) -> None:
         """Emits `step` for the threads that have a unit of a row, and `keep` for rows that have ended before step t."""
         b = self.builder
-        inside = b.and_(b.icmp_unsigned("<", row, batch), b.icmp_unsigned("<", unit, INT32(units)))
-        with b.if_then(inside):
+        limits = []
+        if block.rows > 1:
+            limits.append(b.icmp_unsigned("<", row, batch))
+        if units % (block.lanes * block.columns):
+            limits.append(b.icmp_unsigned("<", unit, INT32(units)))
+        with b.if_then(reduce(b.and_, limits)) if limits else nullcontext():
             if lengths is None:
                 step()
                 return

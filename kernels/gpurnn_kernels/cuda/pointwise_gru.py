@@ -4,8 +4,7 @@ h before is read from an array (T, B, H) or (B, H): `h_prev`, its strides of ste
 before is from t.
 """
 
-from functools import cache, reduce
-from operator import add
+from functools import cache
 from typing import Any
 
 from .device import Kernel
@@ -23,7 +22,7 @@ def gru_after_forward(variant: Variant) -> Kernel:
         gates: Address,  # (T, B, 3H): W_x x; with `saved` becomes z, r, n
         gates_t: Count,
         products: Address,  # (B, 3H): W_h h
-        bias: Address,  # (3H,)
+        bias: Address,  # (3H,), `Weights.pointwise_b`
         b_hn: Address,  # (H,)
         h_prev: Address,
         h_prev_t: Count,
@@ -39,7 +38,7 @@ def gru_after_forward(variant: Variant) -> Kernel:
         batch: Count,
         t: Step,
     ) -> None:
-        row, unit = k.row_and_unit(lanes)
+        row, unit = k.row_and_unit(variant.block)
         w = k.wide
 
         def load(address: Any, width: int, gate: int) -> Any:
@@ -56,12 +55,13 @@ def gru_after_forward(variant: Variant) -> Kernel:
         def step() -> None:
             at_gates = k.at_step(gates, t, gates_t)
 
-            def total(*parts: Any) -> Any:
-                return [reduce(add, values) for values in zip(*parts, strict=True)]
+            def both(gate: int) -> Any:
+                pairs = zip(load(at_gates, 3 * H, gate), load(products, 3 * H, gate), strict=True)
+                return [of_x + of_h for of_x, of_h in pairs]
 
-            r_, z_ = (total(load(at_gates, 3 * H, gate), load(bias, 0, gate), load(products, 3 * H, gate)) for gate in (1, 0))
-            q_new = total(load(products, 3 * H, 2), load(b_hn, 0, 0))
-            n_x = total(load(at_gates, 3 * H, 2), load(bias, 0, 2))
+            r_, z_ = (variant.total(both(gate), load(bias, 0, gate), sigma=True) for gate in (1, 0))
+            q_new = variant.total(load(products, 3 * H, 2), load(b_hn, 0, 0), sigma=False)
+            n_x = variant.total(load(at_gates, 3 * H, 2), load(bias, 0, 2), sigma=False)
             n_ = [cells.gru_candidate(*parts) for parts in zip(r_, q_new, n_x, strict=True)]
             h_new = [cells.gru_update(*parts) for parts in zip(z_, n_, previous(), strict=True)]
             leave(h_new, h_new)
@@ -73,7 +73,7 @@ def gru_after_forward(variant: Variant) -> Kernel:
         def keep() -> None:
             leave(k.zeros(lanes), previous())
 
-        k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
+        k.for_rows(variant.block, row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
     # on compute capability 8.0, 32 registers do not hold its doubles
     resident = min(variant.resident, 6) if variant.storage == 64 else variant.resident
@@ -89,7 +89,7 @@ def gru_reset_forward(variant: Variant) -> Kernel:
         k: Code,
         gates: Address,  # (T, B, 3H): W_x x, z and r with W_h h; with `saved` r becomes itself
         gates_t: Count,
-        bias: Address,  # (3H,)
+        bias: Address,  # (3H,), `Weights.pointwise_b`
         h_prev: Address,
         h_prev_t: Count,
         h_prev_row: Count,
@@ -100,7 +100,7 @@ def gru_reset_forward(variant: Variant) -> Kernel:
         batch: Count,
         t: Step,
     ) -> None:
-        row, unit = k.row_and_unit(lanes)
+        row, unit = k.row_and_unit(variant.block)
         w = k.wide
 
         def at_rh() -> Any:
@@ -108,7 +108,7 @@ def gru_reset_forward(variant: Variant) -> Kernel:
 
         def step() -> None:
             at_r = w.at(k.at_step(gates, t, gates_t), row, 3 * H, unit, H)
-            r_ = [a + b for a, b in zip(w.load(at_r, lanes), w.load(w.at(bias, row, 0, unit, H), lanes), strict=True)]
+            r_ = variant.total(w.load(at_r, lanes), w.load(w.at(bias, row, 0, unit, H), lanes), sigma=True)
             at_h = k.at_strided(k.at_step(h_prev, k.builder.add(t, before), h_prev_t), row, h_prev_row, unit)
             k.store(at_rh(), [cells.gru_reset(*parts) for parts in zip(r_, k.load(at_h, lanes), strict=True)])
             if variant.saved:
@@ -117,7 +117,7 @@ def gru_reset_forward(variant: Variant) -> Kernel:
         def keep() -> None:
             k.store(at_rh(), k.zeros(lanes))
 
-        k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
+        k.for_rows(variant.block, row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
     return kernel(gru_reset_step, variant.storage, f"gru_reset_forward_{variant.suffix}", variant.resident)
 
@@ -131,7 +131,7 @@ def gru_before_forward(variant: Variant) -> Kernel:
         k: Code,
         gates: Address,  # (T, B, 3H): both products; with `saved` z and n become themselves
         gates_t: Count,
-        bias: Address,  # (3H,)
+        bias: Address,  # (3H,), `Weights.pointwise_b`
         h_prev: Address,
         h_prev_t: Count,
         h_prev_row: Count,
@@ -144,7 +144,7 @@ def gru_before_forward(variant: Variant) -> Kernel:
         batch: Count,
         t: Step,
     ) -> None:
-        row, unit = k.row_and_unit(lanes)
+        row, unit = k.row_and_unit(variant.block)
         w = k.wide
 
         def previous() -> Any:
@@ -158,7 +158,7 @@ def gru_before_forward(variant: Variant) -> Kernel:
         def step() -> None:
             at = {gate: w.at(k.at_step(gates, t, gates_t), row, 3 * H, unit, gate * H) for gate in (0, 2)}
             z_, n_ = (
-                [a + b for a, b in zip(w.load(at[g], lanes), w.load(w.at(bias, row, 0, unit, g * H), lanes), strict=True)]
+                variant.total(w.load(at[g], lanes), w.load(w.at(bias, row, 0, unit, g * H), lanes), sigma=g == 0)
                 for g in (0, 2)
             )
             h_new = [cells.gru_update(*parts) for parts in zip(z_, n_, previous(), strict=True)]
@@ -170,6 +170,6 @@ def gru_before_forward(variant: Variant) -> Kernel:
         def keep() -> None:
             leave(k.zeros(lanes), previous())
 
-        k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
+        k.for_rows(variant.block, row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
     return kernel(gru_before_step, variant.storage, f"gru_before_forward_{variant.suffix}", variant.resident)

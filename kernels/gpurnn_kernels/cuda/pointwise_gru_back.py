@@ -27,7 +27,7 @@ def _previous(
 ) -> Any:
     """The function that loads h of the step before; last: T - 1 of a reverse direction, else -1."""
     b = k.builder
-    row, unit = k.row_and_unit(variant.lanes)
+    row, unit = k.row_and_unit(variant.block)
 
     def load() -> Any:
         address = k.at_strided(k.at_step(h_prev, b.add(t, before), h_prev_t), row, h_prev_row, unit)
@@ -70,7 +70,7 @@ def gru_after_backward(variant: Variant) -> Kernel:
         batch: Count,
         t: Step,
     ) -> None:
-        row, unit = k.row_and_unit(lanes)
+        row, unit = k.row_and_unit(variant.block)
         w = k.wide
         previous = _previous(k, variant, h_prev, h_prev_t, h_prev_row, before, h_0, lengths, last, t)
 
@@ -95,7 +95,7 @@ def gru_after_backward(variant: Variant) -> Kernel:
             for gate in range(4):
                 store(gate, k.zeros(lanes))
 
-        k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
+        k.for_rows(variant.block, row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
     return kernel(gru_after_step_back, variant.storage, f"gru_after_backward_{variant.suffix}", RESIDENT_BACK)
 
@@ -126,7 +126,7 @@ def gru_before_backward(variant: Variant) -> Kernel:
         batch: Count,
         t: Step,
     ) -> None:
-        row, unit = k.row_and_unit(lanes)
+        row, unit = k.row_and_unit(variant.block)
         w = k.wide
         previous = _previous(k, variant, h_prev, h_prev_t, h_prev_row, before, h_0, lengths, last, t)
 
@@ -147,7 +147,7 @@ def gru_before_backward(variant: Variant) -> Kernel:
             for gate in (0, 2):
                 k.store(at_d_gate(gate), k.zeros(lanes))
 
-        k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
+        k.for_rows(variant.block, row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
     return kernel(gru_before_step_back, variant.storage, f"gru_before_backward_{variant.suffix}", RESIDENT_BACK)
 
@@ -175,7 +175,7 @@ def gru_reset_backward(variant: Variant) -> Kernel:
         batch: Count,
         t: Step,
     ) -> None:
-        row, unit = k.row_and_unit(lanes)
+        row, unit = k.row_and_unit(variant.block)
         w = k.wide
         previous = _previous(k, variant, h_prev, h_prev_t, h_prev_row, before, h_0, lengths, last, t)
 
@@ -193,6 +193,6 @@ def gru_reset_backward(variant: Variant) -> Kernel:
         def keep() -> None:
             k.store(at_dr(), k.zeros(lanes))
 
-        k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
+        k.for_rows(variant.block, row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
     return kernel(gru_reset_step_back, variant.storage, f"gru_reset_backward_{variant.suffix}", RESIDENT_BACK)

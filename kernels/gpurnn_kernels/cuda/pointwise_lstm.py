@@ -17,7 +17,7 @@ def lstm_forward(variant: Variant) -> Kernel:
         k: Code,
         gates: Address,  # (T, B, 4H): W_x x + W_h h; with `saved` becomes f, i, o, g
         gates_t: Count,
-        bias: Address,  # (4H,)
+        bias: Address,  # (4H,), `Weights.pointwise_b`
         c_prev: Address,  # (B, H), or with `saved` (T, B, H), and the step before is t + before
         c_prev_t: Count,
         before: Step,
@@ -33,7 +33,7 @@ def lstm_forward(variant: Variant) -> Kernel:
         batch: Count,
         t: Step,
     ) -> None:
-        row, unit = k.row_and_unit(lanes)
+        row, unit = k.row_and_unit(variant.block)
         w = k.wide
 
         def previous() -> Any:
@@ -58,7 +58,7 @@ def lstm_forward(variant: Variant) -> Kernel:
             sums = []
             for gate in range(4):
                 products, offsets = w.load(at_gates[gate], lanes), w.load(w.at(bias, row, 0, unit, gate * H), lanes)
-                sums.append([p + o for p, o in zip(products, offsets, strict=True)])
+                sums.append(variant.total(products, offsets, sigma=gate != 3))
             new = [cells.lstm_cell(*parts) for parts in zip(*sums, previous(), strict=True)]
             h_new, c_new = [h for h, _ in new], [c for _, c in new]
             w.store(at_c(), c_new)
@@ -75,7 +75,7 @@ def lstm_forward(variant: Variant) -> Kernel:
             k.store(at_y(), k.zeros(lanes))
             leave(k.load(k.at(h_prev, row, H, unit), lanes), c_kept)
 
-        k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
+        k.for_rows(variant.block, row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
     return kernel(lstm_step, variant.storage, f"lstm_forward_{variant.suffix}", variant.resident)
 
@@ -106,7 +106,7 @@ def lstm_backward(variant: Variant) -> Kernel:
         batch: Count,
         t: Step,
     ) -> None:
-        row, unit = k.row_and_unit(lanes)
+        row, unit = k.row_and_unit(variant.block)
         w = k.wide
 
         def at_d_gate(gate: int) -> Any:
@@ -131,6 +131,6 @@ def lstm_backward(variant: Variant) -> Kernel:
             for gate in range(4):
                 k.store(at_d_gate(gate), k.zeros(lanes))
 
-        k.for_rows(row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
+        k.for_rows(variant.block, row, batch, unit, H, lengths if variant.ragged else None, t, step, keep)
 
     return kernel(lstm_step_back, variant.storage, f"lstm_backward_{variant.suffix}", RESIDENT_BACK)

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..spec import Spec
 from .device import Device, DeviceArray
-from .emission import COLUMNS, ROWS
 from .variant import Variant
 from .weights import Weights
 
@@ -57,7 +56,7 @@ class Run:
 
     def grid(self, variant: Variant) -> tuple[int, int]:
         """Of a pointwise kernel: rows, units."""
-        return -(-self.batch // ROWS), -(-self.spec.hidden_size // (variant.lanes * COLUMNS))
+        return variant.block.grid(self.batch, self.spec.hidden_size)
 
     def empty(self, *shape: int) -> DeviceArray:
         return self.device.empty(shape, self.spec.dtype)

@@ -68,11 +68,7 @@ class Scalars:
         return Value(self, self.call("llvm.nvvm.fabs.f" if self.bits == 32 else "llvm.nvvm.fabs.d", self.type, a.value))
 
     def copysign(self, magnitude: Value, sign: Value) -> Value:
-        # NVVM refuses llvm.copysign
-        top = self.integer(1 << (self.bits - 1))
-        bits = self.builder.and_(self.builder.bitcast(magnitude.value, self.integer), self.builder.not_(top))
-        kept = self.builder.and_(self.builder.bitcast(sign.value, self.integer), top)
-        return Value(self, self.builder.bitcast(self.builder.or_(bits, kept), self.type))
+        return self.instruction(f"copysign.f{self.bits}", sign, magnitude)
 
     def exponent(self, biased: Value) -> Value:
         """2**n where the low bits of `biased` hold n plus the exponent's bias."""
@@ -80,11 +76,16 @@ class Scalars:
         shifted = self.builder.shl(self.builder.bitcast(biased.value, self.integer), shift)
         return Value(self, self.builder.bitcast(shifted, self.type))
 
-    def instruction(self, name: str, a: Value) -> Value:
-        """A PTX instruction of one operand."""
+    def select(self, condition: ir.Value, a: Value, b: Value) -> Value:
+        return Value(self, self.builder.select(condition, a.value, b.value))
+
+    def instruction(self, name: str, *operands: Value) -> Value:
+        """A PTX instruction of numbers."""
         letter = "f" if self.bits == 32 else "d"
-        function = ir.FunctionType(self.type, [self.type])
-        return Value(self, self.builder.call(ir.InlineAsm(function, f"{name} $0, $1;", f"={letter},{letter}"), [a.value]))
+        text = f"{name} {', '.join(f'${i}' for i in range(len(operands) + 1))};"
+        function = ir.FunctionType(self.type, [self.type] * len(operands))
+        constraints = ",".join([f"={letter}", *letter * len(operands)])
+        return Value(self, self.builder.call(ir.InlineAsm(function, text, constraints), [a.value for a in operands]))
 
     def call(self, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
         """One of LLVM's intrinsics."""

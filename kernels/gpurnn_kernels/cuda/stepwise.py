@@ -87,7 +87,7 @@ def _lstm(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Saved |
             cs, stride = saved.extra, saved.extra.strides[0]
             c = (*((c_0, 0, 0) if first else (cs, stride, run.before)), cs, stride)
         kept = h_0 if first else h_n
-        return gates, gates.strides[0], weights.b, *c, y, *strides(y), kept, h_n, c_n, _lengths(run), run.batch
+        return gates, gates.strides[0], weights.pointwise_b, *c, y, *strides(y), kept, h_n, c_n, _lengths(run), run.batch
 
     step = Steps(run, variant, lstm_forward, arguments)
     previous = Previous(run, h_0, y, h_n)
@@ -105,7 +105,7 @@ def _gru_after(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Sa
 
     def arguments(first: bool) -> Any:
         h_prev = previous.arguments(first)
-        biases = (weights.b, weights.b_hn)
+        biases = (weights.pointwise_b, weights.b_hn)
         return gates, gates.strides[0], products, *biases, *h_prev, *q, y, *strides(y), h_n, _lengths(run), run.batch
 
     step = Steps(run, variant, gru_after_forward, arguments)
@@ -122,11 +122,11 @@ def _gru_before(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: S
 
     def reset_arguments(first: bool) -> Any:
         rest = (rh, rh.strides[0], _lengths(run), run.batch)
-        return gates, gates.strides[0], weights.b, *previous.arguments(first), *rest
+        return gates, gates.strides[0], weights.pointwise_b, *previous.arguments(first), *rest
 
     def update_arguments(first: bool) -> Any:
         rest = (y, *strides(y), h_n, _lengths(run), run.batch)
-        return gates, gates.strides[0], weights.b, *previous.arguments(first), *rest
+        return gates, gates.strides[0], weights.pointwise_b, *previous.arguments(first), *rest
 
     reset = Steps(run, variant, gru_reset_forward, reset_arguments)
     update = Steps(run, variant, gru_before_forward, update_arguments)

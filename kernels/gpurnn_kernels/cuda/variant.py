@@ -1,9 +1,12 @@
 """Which of its forms a pointwise kernel takes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..cells import Activations, Cells, make_cells
-from .activations import ACCURATE, FAST
+from .activations import ACCURATE, FAST_OF_HALVES
+from .emission import Block
+from .scalar import Value
 
 RESIDENT_BACK = 4  # blocks to a multiprocessor, at least, of kernels that go back: 64 registers a thread
 
@@ -26,8 +29,24 @@ class Variant:
         return replace(self, final=True)
 
     @property
+    def block(self) -> Block:
+        return Block.over(self.units, self.lanes)
+
+    @property
+    def halves(self) -> bool:
+        """Whether sigma is given half its argument: `total` makes it, `Weights.pointwise_b` has its part of the bias."""
+        return self.fast_math and self.storage != 64
+
+    @property
     def activations(self) -> Activations:
-        return FAST if self.fast_math and self.storage != 64 else ACCURATE
+        return FAST_OF_HALVES if self.halves else ACCURATE
+
+    def total(self, sums: Sequence[Value], biases: Sequence[Value], *, sigma: bool) -> list[Value]:
+        """What a gate is a function of: sigma, or tanh."""
+        pairs = zip(sums, biases, strict=True)
+        if sigma and self.halves:
+            return [s.of.fma(s, s.of.constant(0.5), b) for s, b in pairs]
+        return [s + b for s, b in pairs]
 
     @property
     def cells(self) -> Cells:

@@ -15,6 +15,7 @@ class Weights:
     W_x: DeviceArray  # (G*H, I)
     W_h: DeviceArray  # (G*H, H)
     b: DeviceArray  # (G*H,), as wide as computed in
+    pointwise_b: DeviceArray  # (G*H,): b; with fast_math, half of it for sigma's gates, as pointwise kernels take it
     b_hn: DeviceArray  # (H,); used by a reset-after GRU
 
 
@@ -27,7 +28,12 @@ def upload(device: Device, spec: Spec, parameters: Parameters) -> Weights:
         return device.upload(_contiguous(array if array.dtype == wide else array.astype(wide)))
 
     W_x, W_h = (device.upload(_contiguous(parameters[name])) for name in ("W_x", "W_h"))
-    return Weights(W_x, W_h, bias("b", spec.gates * spec.hidden_size), bias("b_hn", spec.hidden_size))
+    b = bias("b", spec.gates * spec.hidden_size)
+    pointwise_b = b
+    if spec.fast_math and spec.dtype != np.float64:
+        pointwise_b = b.copy()
+        pointwise_b[: (spec.gates - 1) * spec.hidden_size] *= 0.5  # all gates but the last
+    return Weights(W_x, W_h, b, pointwise_b, bias("b_hn", spec.hidden_size))
 
 
 def _contiguous(array: Array) -> Array:

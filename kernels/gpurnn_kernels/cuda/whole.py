@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .device import Device, DeviceArray, Kernel
-from .emission import COLUMNS, ROWS, Address, Code, Count, Step, kernel
+from .emission import Address, Block, Code, Count, Step, kernel
 from .scalar import INT32, INT64, Value
 
 _RESIDENT = 8
@@ -32,7 +32,7 @@ def _inside(k: Code, row: Any, rows: Any, column: Any, width: Any) -> Any:
 def _column_sums(storage: int) -> Kernel:
     def sum_columns(k: Code, matrix: Address, rows: Count, width: Count, sums: Address, chunks: Count) -> None:
         b = k.builder
-        chunk, column = k.row_and_unit(1)
+        chunk, column = k.row_and_unit(Block())
         with _inside(k, chunk, chunks, column, width):
             first = b.mul(chunk, INT32(_CHUNK))
             left = b.sub(rows, first)
@@ -66,7 +66,7 @@ def column_sums(device: Device, matrix: DeviceArray) -> DeviceArray:
 def _masked(storage: int) -> Kernel:
     def mask(k: Code, x: Address, width: Count, batch: Count, lengths: Address, out: Address, rows: Count) -> None:
         b = k.builder
-        row, column = k.row_and_unit(1)
+        row, column = k.row_and_unit(Block())
         with _inside(k, row, rows, column, width):
             t = b.udiv(row, batch)
             length = k.load_int64(lengths, b.sub(row, b.mul(t, batch)))
@@ -92,7 +92,7 @@ def masked(device: Device, x: DeviceArray, lengths: DeviceArray) -> DeviceArray:
 def _starts(storage: int) -> Kernel:
     def gather(k: Code, source: Address, width: Count, batch: Count, lengths: Address, out: Address, last: Step) -> None:
         b = k.builder
-        row, column = k.row_and_unit(1)
+        row, column = k.row_and_unit(Block())
         with _inside(k, row, batch, column, width):
             wide = b.sext(last, INT64)
             end = b.sub(k.load_int64(lengths, row), INT64(1))
@@ -116,4 +116,4 @@ def starts(device: Device, source: DeviceArray, lengths: DeviceArray) -> DeviceA
 
 
 def _grid(rows: int, width: int) -> tuple[int, int]:
-    return -(-rows // ROWS), -(-width // COLUMNS)
+    return Block().grid(rows, width)

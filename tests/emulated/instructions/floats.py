@@ -11,7 +11,8 @@ from .semantics import Semantics, opcode, semantics
 
 Floats = Any  # arrays (n,) or (1,)
 SMALLEST_NORMAL = np.float32(2.0**-126)
-# Of the exact result, as the PTX ISA documents it (section "Floating-Point Instructions"); one ulp is at most 2^-23
+# Of the exact result, as the PTX ISA documents it (section "Floating-Point Instructions"), before it is rounded; one ulp is at
+# most 2^-23: ex2 is at most 2 ulp, rcp at most 1 from the rounded result
 RELATIVE_ERROR = {"tanh": 2.0**-10.987, "ex2": 2.0**-22, "lg2": 2.0**-22, "rcp": 2.0**-23, "rsqrt": 2.0**-22.9}
 RELATIVE_ERROR |= {"sqrt": 2.0**-23, "div": 2.0**-22, "sin": 2.0**-20.5, "cos": 2.0**-20.5}
 HALF_RELATIVE_ERROR = {"tanh": 2.0**-10.987, "ex2": 2.0**-9.9}
