@@ -17,10 +17,10 @@ from numba import types
 from numba.cuda.extending import intrinsic
 
 from . import emit
-from .emit import FLOAT, INT32
+from .emit import FLOAT, INT32, integers
 
 WARP = 32
-Weight = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], list[ir.Value]]  # first unit, row, k -> W[row, k : k + 4]
+Weight = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], list[ir.Value]]  # first unit, row, k -> 4 words of W[row, k :]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class Tile:
         return 4 * self.lanes * self.quads
 
     @property
+    def span_words(self) -> int:
+        """Of a row of the operand, that a warp multiplies."""
+        return self.span
+
+    @property
     def registers(self) -> int:
         """Weights a lane holds."""
         return 4 * self.rows * self.held
@@ -62,11 +67,6 @@ class TileOps(NamedTuple):
     load: Any  # weight address, first unit, first row of the warp, first k of the warp, lane -> the weights in registers
     fill: Any  # the same and a word: the other weights to shared memory from there on
     sweep: Any  # weights, their word in shared memory, word of the operand, word of the sums, lane: `tiles` tiles
-
-
-def integers(context: Any, builder: Any, sig: Any, args: Any, *which: int) -> list[ir.Value]:
-    """Arguments of an intrinsic as 32-bit integers."""
-    return [context.cast(builder, args[n], sig.args[n], types.int32) for n in which]
 
 
 def make_tile(tile: Tile, tiles: int, weight: Callable[[ir.Value], Weight]) -> TileOps:

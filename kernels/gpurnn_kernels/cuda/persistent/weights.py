@@ -5,7 +5,8 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from . import emit
-from .emit import FLOAT, INT32, INT64, ZERO
+from .emit import FLOAT, INT16, INT32, INT64, ZERO
+from .geometry import Geometry
 from .tile import Weight
 
 
@@ -20,33 +21,43 @@ def _row(
 
 
 def _element(builder: ir.IRBuilder, base: ir.Value, index: ir.Value) -> ir.Value:
-    """base + index, which counts up to 2**32 floats."""
+    """base + index, which counts up to 2**32 elements."""
     return builder.gep(base, [builder.zext(index, INT64)])
 
 
 def _masked(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, inside: ir.Value) -> ir.Value:
     """base[index], or zero."""
-    value = builder.load(_element(builder, base, builder.select(inside, index, INT32(0))), align=4)
-    return builder.select(inside, value, ZERO)
+    pointer = _element(builder, base, builder.select(inside, index, INT32(0)))
+    value = builder.load(pointer, align=4 if base.type.pointee == FLOAT else 2)
+    return builder.select(inside, value, ir.Constant(value.type, 0))
 
 
-def gate_rows(hidden: int, units: int, gates: range, aligned: bool) -> Callable[[ir.Value], Weight]:
+def _paired(builder: ir.IRBuilder, halves: list[ir.Value]) -> list[ir.Value]:
+    """The bits of neighbours in words, the first in the lower half."""
+    wide = [builder.zext(half, INT32) for half in halves]
+    pairs = zip(wide[::2], wide[1::2], strict=True)
+    return [builder.bitcast(builder.or_(low, builder.shl(high, INT32(16))), FLOAT) for low, high in pairs]
+
+
+def gate_rows(g: Geometry, gates: range) -> Callable[[ir.Value], Weight]:
     """Rows (gate, unit) of the block's units, k along the row: what the forward pass multiplies h with."""
+    hidden, per_word = g.hidden, g.operand.per_word
+    stored = FLOAT if per_word == 1 else INT16
 
     def at(address: ir.Value) -> Weight:
         def fetch(builder: ir.IRBuilder, first: ir.Value, row: ir.Value, k: ir.Value) -> list[ir.Value]:
-            base = emit.global_pointer(builder, address, FLOAT)
-            row, exists = _row(builder, first, row, units, gates, hidden)
+            base = emit.global_pointer(builder, address, stored)
+            row, exists = _row(builder, first, row, g.units, gates, hidden)
             index = builder.add(builder.mul(row, INT32(hidden)), k)
-            if aligned:
+            if g.aligned:
                 inside = builder.and_(exists, builder.icmp_unsigned("<", k, INT32(hidden)))
                 quad = emit.load_quad(builder, _element(builder, base, builder.select(inside, index, INT32(0))))
                 return [builder.select(inside, value, ZERO) for value in quad]
-            quad = []
-            for e in range(4):
+            elements = []
+            for e in range(4 * per_word):
                 inside = builder.and_(exists, builder.icmp_unsigned("<", builder.add(k, INT32(e)), INT32(hidden)))
-                quad.append(_masked(builder, base, builder.add(index, INT32(e)), inside))
-            return quad
+                elements.append(_masked(builder, base, builder.add(index, INT32(e)), inside))
+            return elements if per_word == 1 else _paired(builder, elements)
 
         return fetch
 
