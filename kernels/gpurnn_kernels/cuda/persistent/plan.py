@@ -17,9 +17,10 @@ from .geometry_backward import BackwardGeometry
 from .kernels import kernel_of
 from .operand import operand_of
 
-# Weights a thread can hold beside 32 sums and its indices, by the warps of a block: 65536 registers, 255 a thread
+# Words of weights a thread can hold beside 32 sums and its indices, by the warps of a block: 65536 registers, 255 a thread
 REGISTER_WEIGHTS = {8: 128, 12: 64, 16: 32}
 REGISTER_WEIGHTS_7 = {8: 48, 12: 32}  # before 8.0 the compiler takes the forward kernels' shuffles apart
+REGISTER_WEIGHTS_7_TENSOR = {8: 96, 12: 64, 16: 32}  # which products on tensor cores do without
 STRAIGHT_TILES = 4  # longer code gains nothing
 STRAIGHT_ONLY = 8  # tiles where the code cannot loop
 LOOPS_FROM = (9, 0)  # before, the compiler takes shuffles in a loop apart, at the price of spills
@@ -42,14 +43,10 @@ class Plan:
 
     def __str__(self) -> str:
         g = self.geometry
+        rows, cores = f"{self.slice_rows} rows a block", f", {g.operand.name} on tensor cores" if g.operand.tensor else ""
         if g.blocks == 1:
-            return (
-                f"persistent: {self.slices} blocks of {g.threads} threads, all weights in each, {self.slice_rows} rows a block"
-            )
-        return (
-            f"persistent: {g.blocks} x {self.slices} blocks of {g.threads} threads, {g.units} units and {self.slice_rows} rows"
-            " a block"
-        )
+            return f"persistent: {self.slices} blocks of {g.threads} threads, all weights in each, {rows}{cores}"
+        return f"persistent: {g.blocks} x {self.slices} blocks of {g.threads} threads, {g.units} units and {rows}{cores}"
 
 
 def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
@@ -127,8 +124,10 @@ def many_blocks(base: Geometry, batch: int, limits: Limits) -> Plan | Refusal:
     return Plan(g if g.blocks == 1 else with_units(g, limits.multiprocessors // slices), slices, slice_rows)
 
 
-def register_weights(limits: Limits) -> dict[int, int]:
-    return REGISTER_WEIGHTS if limits.compute_capability >= (8, 0) else REGISTER_WEIGHTS_7
+def register_weights(g: Geometry, limits: Limits) -> dict[int, int]:
+    if limits.compute_capability >= (8, 0):
+        return REGISTER_WEIGHTS
+    return REGISTER_WEIGHTS_7_TENSOR if g.operand.tensor else REGISTER_WEIGHTS_7
 
 
 def lanes_for(hidden: int) -> int:
@@ -140,7 +139,7 @@ def lanes_for(hidden: int) -> int:
 
 def register_shares(g: Geometry, limits: Limits) -> Iterator[Geometry]:
     """`g` with as many weights in registers as its number of warps leaves room for, if it has one."""
-    room = next((weights for warps, weights in register_weights(limits).items() if g.warps <= warps), 0)
+    room = next((weights for warps, weights in register_weights(g, limits).items() if g.warps <= warps), 0)
     held = held_quads(g, room)
     if held:
         yield replace(g, held=held)
@@ -157,7 +156,7 @@ def shares(base: Geometry, limits: Limits) -> Iterator[Geometry]:
     """The most units that a block can hold, for each number of warps and of shares of k."""
     least = 32 * base.operand.per_word if base.operand.tensor else 128  # k of a warp
     for splits in range(1, -(-base.hidden // least) + 1):
-        for warps, room in register_weights(limits).items():
+        for warps, room in register_weights(base, limits).items():
             units = (warps // splits) * base.sweeps * base.tile.warp_rows // base.gates
             g = replace(base, splits=splits, units=min(units, base.hidden))
             held = held_quads(g, room)

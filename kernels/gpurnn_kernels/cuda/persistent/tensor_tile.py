@@ -95,9 +95,9 @@ def make_tensor_tile(tile: TensorTile, tiles: int, weight: Callable[[ir.Value], 
             k = builder.add(k, builder.mul(t, INT32(4 * per_word)))
             values = []
             for q in range(tile.quads):
-                at = builder.add(k, INT32(16 * per_word * q))
-                pairs = [_factors(tile.operand, builder, fetch(builder, first, side, at)) for side in (upper, lower)]
-                values += [word for both in zip(*pairs, strict=True) for word in both]
+                sides = [fetch(builder, first, side, k, 16 * per_word * q) for side in (upper, lower)]
+                pairs = zip(*(_factors(tile.operand, builder, side) for side in sides), strict=True)
+                values += [word for pair in pairs for word in pair]
             return context.make_tuple(builder, sig.return_type, values)
 
         return held(address, first, row, k, lane), codegen

@@ -20,7 +20,8 @@ from . import emit
 from .emit import FLOAT, INT32, integers
 
 WARP = 32
-Weight = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], list[ir.Value]]  # first unit, row, k -> 4 words of W[row, k :]
+# first unit, row, k, a constant that k is further on -> 4 words of W[row, k + further :]
+Weight = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value, int], list[ir.Value]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def make_tile(tile: Tile, tiles: int, weight: Callable[[ir.Value], Weight]) -> T
         for r in range(tile.rows):
             slot_row = builder.add(first_row, builder.xor(row_flip(builder, place), INT32(r)))
             for q in quads:
-                yield r, q, fetch(builder, first, slot_row, builder.add(k, INT32(4 * tile.lanes * q)))
+                yield r, q, fetch(builder, first, slot_row, k, 4 * tile.lanes * q)
 
     @intrinsic
     def load(typingctx, address, first, row, k, lane):  # type: ignore[no-untyped-def]
