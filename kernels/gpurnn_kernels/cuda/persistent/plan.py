@@ -19,8 +19,9 @@ from .operand import operand_of
 
 # Words of weights a thread can hold beside 32 sums and its indices, by the warps of a block: 65536 registers, 255 a thread
 REGISTER_WEIGHTS = {8: 128, 12: 64, 16: 32}
+REGISTER_WEIGHTS_TENSOR = {8: 128, 12: 88, 16: 32}  # beside 8 sums
 REGISTER_WEIGHTS_7 = {8: 48, 12: 32}  # before 8.0 the compiler takes the forward kernels' shuffles apart
-REGISTER_WEIGHTS_7_TENSOR = {8: 96, 12: 64, 16: 32}  # which products on tensor cores do without
+REGISTER_WEIGHTS_7_TENSOR = {8: 96, 12: 64, 16: 32}  # which tensor cores do without
 STRAIGHT_TILES = 4  # longer code gains nothing
 STRAIGHT_ONLY = 8  # tiles where the code cannot loop
 LOOPS_FROM = (9, 0)  # before, the compiler takes shuffles in a loop apart, at the price of spills
@@ -126,7 +127,7 @@ def many_blocks(base: Geometry, batch: int, limits: Limits) -> Plan | Refusal:
 
 def register_weights(g: Geometry, limits: Limits) -> dict[int, int]:
     if limits.compute_capability >= (8, 0):
-        return REGISTER_WEIGHTS
+        return REGISTER_WEIGHTS_TENSOR if g.operand.tensor else REGISTER_WEIGHTS
     return REGISTER_WEIGHTS_7_TENSOR if g.operand.tensor else REGISTER_WEIGHTS_7
 
 
