@@ -24,7 +24,7 @@ def toy(name: str = "A100", **changes: Any) -> EmulatedDevice:
 
 
 class PersistentProblem:
-    """Random weights, W_x x and state; NaN wherever nothing may be read."""
+    """Random weights, W_x x and state; NaN wherever nothing may be read. dtype: of W_h, states, y and r * h."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class PersistentProblem:
         reverse: bool = False,
         fast_math: bool = False,
         precision: str | None = None,
+        dtype: str = "float32",
         seed: int = 0,
     ) -> None:
         rng = np.random.default_rng(seed)
@@ -44,12 +45,14 @@ class PersistentProblem:
         def draw(*shape: int) -> Any:
             return rng.normal(0, 0.5, shape).astype(np.float32)
 
+        self.dtype = np.dtype(dtype)
         self.T, self.B, self.H, self.lengths = T, B, H, lengths
-        self.spec = Spec(cell, 1, H, np.dtype(np.float32), reverse, precision=precision, fast_math=fast_math)  # type: ignore[arg-type]
+        self.spec = Spec(cell, 1, H, self.dtype, reverse, precision=precision, fast_math=fast_math)  # type: ignore[arg-type]
         G = self.spec.gates
         self.xp = draw(T, B, G * H)
-        self.weights = {"W_h": draw(G * H, H) * np.float32(2 / np.sqrt(H)), "b": draw(G * H), "b_hn": draw(H)}
-        self.state = [draw(B, H) for _ in self.spec.state_sizes]
+        W_h = (draw(G * H, H) * np.float32(2 / np.sqrt(H))).astype(dtype)
+        self.weights = {"W_h": W_h, "b": draw(G * H), "b_hn": draw(H)}
+        self.state = [draw(B, H).astype(dtype) for _ in self.spec.state_sizes]
         self.dy = draw(T, B, H)
         self.dstate = [draw(B, H) for _ in self.spec.state_sizes]
         self.valid = np.clip(np.full(B, T) if lengths is None else lengths, 0, T)
@@ -99,13 +102,15 @@ class PersistentProblem:
         T, B, H = self.T, self.B, self.H
         plan = plan or self.plan(device)
         if y is None:
-            y = device.zeros((T, B, directions * H), np.float32)[:, :, (directions - 1) * H :]
-        final = [device.empty((B, H), np.float32) for _ in self.state]
+            y = device.zeros((T, B, directions * H), self.dtype)[:, :, (directions - 1) * H :]
+        final = [device.empty((B, H), self.dtype) for _ in self.state]
         state = [device.upload(a) for a in self.state]
         G = self.spec.gates
         xp = device.upload(self.xp)
         gates = xp if in_place else device.empty((T, B, G * H), np.float32)
-        saved = SimpleNamespace(gates=gates, extra=device.empty((T, B, H), np.float32)) if keep else None
+        factor = self.spec.cell == "gru_before"
+        extra = device.empty((T, B, H), self.dtype if factor else np.float32) if keep else None
+        saved = SimpleNamespace(gates=gates, extra=extra) if keep else None
         lengths = None if self.lengths is None else device.upload(np.array(self.lengths, np.int64))
         persistent.forward(device, plan, self.spec, self.upload(device), xp, state, lengths, y, final, saved)
         return y, final, saved

@@ -29,6 +29,7 @@ needs_compiler = pytest.mark.skipif(bool(why_not()), reason=why_not() or "")
 
 
 @needs_compiler
+@pytest.mark.usefixtures("stepwise")
 @every_cell
 @pytest.mark.parametrize("options", ["forward", "both", "stacked-reverse", "batch-first", "no-bias"])
 @pytest.mark.parametrize("H", [8, 7])

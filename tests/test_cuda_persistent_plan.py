@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from emulated.require import REASON
 if REASON is not None:
     pytest.skip(f"no CUDA compiler: {REASON}", allow_module_level=True)
 
-from emulated.resources import resources
+from emulated.sass import card
 from emulated.table import DEVICES
 from persistent_problem import toy
 from test_cuda_persistent import CELLS
@@ -21,6 +22,7 @@ from gpurnn_kernels.cuda.persistent import BackwardPlan, Plan, Refusal, plan, pl
 from gpurnn_kernels.cuda.persistent.kernels import kernel_of
 from gpurnn_kernels.spec import Spec
 
+HALF = {"dtype": "float16"}
 SIZES, BATCHES = (1, 31, 96, 128, 200, 256, 512, 768, 1024, 1500, 2000), (1, 3, 16, 64, 200)
 
 
@@ -33,14 +35,14 @@ def uncompiled(name: str, resident: int = 1) -> Any:
     return SimpleNamespace(limits=DEVICES[name], resident_blocks=lambda kernel, shared: resident)
 
 
-@pytest.mark.parametrize("planner", [plan, plan_backward])
+@pytest.mark.parametrize(("planner", "dtype"), [(plan, "float32"), (plan, "float16"), (plan_backward, "float32")])
 @pytest.mark.parametrize("name", ["T4", "A100", "H100 SXM", "RTX 5090"])
-def test_blocks_that_wait_for_each_other_are_resident(name: str, planner: Any) -> None:
+def test_blocks_that_wait_for_each_other_are_resident(name: str, planner: Any, dtype: str) -> None:
     limits = DEVICES[name]
     for cell in CELLS:
         for H in SIZES:
             for B in BATCHES:
-                made = planner(spec(cell, H), B, uncompiled(name))
+                made = planner(spec(cell, H, dtype=dtype), B, uncompiled(name))
                 if isinstance(made, Refusal):
                     assert made.reason
                     continue
@@ -64,6 +66,16 @@ def test_large_layers_fit(name: str, H: int, cell: str) -> None:
         assert f"{made.geometry.units} units" in str(made)
 
 
+@pytest.mark.parametrize(("name", "H"), [("H100 SXM", 1376), ("A100", 1216), ("RTX 5090", 1376), ("T4", 600)])
+def test_float16_layers_fit_that_others_do_not(name: str, H: int) -> None:
+    for B in (1, 16):
+        made = plan(spec("lstm", H, dtype="float16"), B, uncompiled(name))
+        assert isinstance(made, Plan)
+        assert "float16 on tensor cores" in str(made)
+    for other in ({"precision": "tf32"}, {}):
+        assert isinstance(plan(spec("lstm", H, **other), 16, uncompiled(name)), Refusal)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_small_layers_need_no_barrier(cell: str) -> None:
     made = plan(spec(cell, 64), 100, uncompiled("H100 SXM"))
@@ -81,12 +93,14 @@ def test_refusals() -> None:
         "empty": plan(spec("lstm", 64), 0, device),
         "old": plan(spec("lstm", 64, precision="tf32"), 1, uncompiled("T4")),
         "float64": plan(spec("lstm", 64, dtype="float64"), 1, device),
+        "too large in float16": plan(spec("lstm", 2000, dtype="float16"), 1, device),
         "residency": plan(spec("lstm", 512), 1, uncompiled("H100 SXM", resident=0)),
     }
     texts = {name: made.reason for name, made in reasons.items() if isinstance(made, Refusal)}
     assert re.match(
         r"W_h \(4\*2000, 2000\) float32 = 64.0 MB; the 132 multiprocessors of H100 SXM hold .* MB of it", texts["too large"]
     )
+    assert re.match(r"W_h \(4\*2000, 2000\) float16 = 32.0 MB; .* hold .* MB of it", texts["too large in float16"])
     assert "rows of the batch" in texts["batch"]
     assert texts["empty"] == "no rows"
     assert "7.5" in texts["old"]
@@ -95,9 +109,9 @@ def test_refusals() -> None:
 
 
 def test_what_sums_a_row_does_not_depend_on_the_batch() -> None:
-    for cell in CELLS:
+    for cell, dtype in product(CELLS, ("float32", "float16")):
         for H in SIZES:
-            made = [plan(spec(cell, H), B, uncompiled("H100 SXM")) for B in BATCHES]
+            made = [plan(spec(cell, H, dtype=dtype), B, uncompiled("H100 SXM")) for B in BATCHES]
             orders = {(one.geometry.lanes, one.geometry.splits) for one in made if isinstance(one, Plan)}
             assert len(orders) <= 1
 
@@ -123,19 +137,26 @@ def test_a_cooperative_grid_that_is_not_resident_is_not_launched() -> None:
 
 
 @pytest.mark.parametrize(
-    ("planner", "cell", "name", "H", "precision"),
+    ("planner", "cell", "name", "H", "options"),
     [
-        (plan, "lstm", "T4", 200, None),
-        (plan, "gru_before", "T4", 200, None),
-        (plan, "gru_before", "H100 SXM", 1024, None),
-        (plan, "lstm", "H100 SXM", 1024, "tf32"),
-        (plan_backward, "lstm", "H100 SXM", 768, None),
-        (plan_backward, "gru_after", "A100", 768, None),
+        (plan, "lstm", "T4", 200, {}),
+        (plan, "gru_before", "T4", 200, {}),
+        (plan, "gru_before", "H100 SXM", 1024, {}),
+        (plan, "lstm", "H100 SXM", 1024, {"precision": "tf32"}),
+        (plan, "lstm", "T4", 601, HALF),
+        (plan, "gru_before", "A100", 1023, HALF),
+        (plan, "gru_after", "H100 SXM", 1376, HALF),
+        (plan, "lstm", "RTX 5090", 1376, HALF),
+        (plan_backward, "lstm", "H100 SXM", 768, {}),
+        (plan_backward, "gru_after", "A100", 768, {}),
     ],
 )
-def test_no_spills(planner: Any, cell: str, name: str, H: int, precision: str | None) -> None:
-    made = planner(spec(cell, H, precision=precision), 16, uncompiled(name))
+def test_no_spills(planner: Any, cell: str, name: str, H: int, options: dict[str, Any]) -> None:
+    made = planner(spec(cell, H, **options), 16, uncompiled(name))
     assert isinstance(made, Plan | BackwardPlan), made
-    used = resources(kernel_of(made.geometry), DEVICES[name].compute_capability)
-    assert used.stack == used.local == 0
-    assert used.registers * made.geometry.threads <= DEVICES[name].registers_per_multiprocessor
+    limits = DEVICES[name]
+    used = card(kernel_of(made.geometry), limits.compute_capability)
+    assert used.stack == used.local == used.spills == 0
+    assert made.geometry.registers < used.registers
+    assert used.registers * made.geometry.threads <= limits.registers_per_multiprocessor
+    assert (used.tensor > 0) == bool(options)

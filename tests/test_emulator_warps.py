@@ -100,11 +100,13 @@ def layout(thread: tuple[Any, Any], values: tuple[Any, Any]) -> Any:
     return lanes[:, None] + np.array(offsets)
 
 
-# MMA_Traits<SM80_16x8x16_F32F16F16F32_TN> and <SM80_16x8x8_F32TF32TF32F32_TN>: A as m + 16 k, B as n + 8 k, C as m + 16 n
+# MMA_Traits<SM80_16x8x16_F32F16F16F32_TN>, of the PTX ISA's m16n8k8 of .f16, and <SM80_16x8x8_F32TF32TF32F32_TN>: A as
+# m + 16 k, B as n + 8 k, C as m + 16 n
 C_LAYOUT = layout(((4, 8), (32, 1)), ((2, 2), (16, 8)))
 FRAGMENTS = {
-    "f16": (16, layout(((4, 8), (32, 1)), ((2, 2, 2), (16, 8, 128))), layout(((4, 8), (16, 1)), ((2, 2), (8, 64)))),
-    "tf32": (8, layout(((4, 8), (16, 1)), ((2, 2), (8, 64))), layout(((4, 8), (8, 1)), ((2,), (32,)))),
+    ("f16", 16): (layout(((4, 8), (32, 1)), ((2, 2, 2), (16, 8, 128))), layout(((4, 8), (16, 1)), ((2, 2), (8, 64)))),
+    ("f16", 8): (layout(((4, 8), (32, 1)), ((2, 2), (16, 8))), layout(((4, 8), (16, 1)), ((2,), (8,)))),
+    ("tf32", 8): (layout(((4, 8), (16, 1)), ((2, 2), (8, 64))), layout(((4, 8), (8, 1)), ((2,), (32,)))),
 }
 
 
@@ -116,8 +118,9 @@ def load(base: int, first: int, count: int) -> str:
 
 def product(kind: str, k: int) -> str:
     """d = a b + c of arrays that lie lane by lane."""
-    registers = f"{names(10, 4)}, {names(0, 4)}, {names(4, 2)}, {names(6, 4)}"
-    body = load(0, 0, 4) + load(1, 4, 2) + load(2, 6, 4)
+    of_b = FRAGMENTS[kind, k][1].shape[1] * (2 if kind == "f16" else 4) // 4
+    registers = f"{names(10, 4)}, {names(0, 2 * of_b)}, {names(4, of_b)}, {names(6, 4)}"
+    body = load(0, 0, 2 * of_b) + load(1, 4, of_b) + load(2, 6, 4)
     body += f"mma.sync.aligned.m16n8k{k}.row.col.f32.{kind}.{kind}.f32 {registers};"
     body += f"mul.wide.u32 %rd1, %t, 16; add.s64 %rd2, %a3, %rd1; st.global.v4.b32 [%rd2], {names(10, 4)};"
     return wrap(body, 4, DECLARED)
@@ -127,9 +130,9 @@ def names(first: int, count: int) -> str:
     return "{" + ", ".join(f"%r{first + k}" for k in range(count)) + "}"
 
 
-@pytest.mark.parametrize("kind", FRAGMENTS)
-def test_matrix_products(kind: str) -> None:
-    k, a_layout, b_layout = FRAGMENTS[kind]
+@pytest.mark.parametrize(("kind", "k"), FRAGMENTS)
+def test_matrix_products(kind: str, k: int) -> None:
+    a_layout, b_layout = FRAGMENTS[kind, k]
     dtype = np.float16 if kind == "f16" else np.float32
     rng = np.random.default_rng(3)
     a, b = rng.integers(-8, 8, (16, k)).astype(dtype), rng.integers(-8, 8, (k, 8)).astype(dtype)
@@ -142,6 +145,15 @@ def test_matrix_products(kind: str) -> None:
     np.testing.assert_array_equal(d.reshape(8, 16).T, a.astype(float) @ b.astype(float) + c)
     with pytest.raises(PTXError, match="part of a warp"):
         run(product(kind, k), held, 16)
+
+
+@pytest.mark.parametrize("k", [8, 16])
+def test_float16_products_are_exact(k: int) -> None:
+    """The lowest bit of (1 + 2**-10)**2 is 2**-20; the sum keeps it."""
+    factors = [np.full(32 * count, 1 + 2.0**-10, np.float16).view(np.uint32) for count in (k // 2, k // 4)]
+    held = [*factors, np.zeros(128, np.uint32), np.zeros(128, np.float32)]
+    run(product("f16", k), held, 32)
+    assert (held[3] == k * (1 + 2.0**-9 + 2.0**-20)).all()
 
 
 def test_tf32_products_ignore_the_lowest_bits() -> None:

@@ -68,12 +68,13 @@ def steps() -> Iterator[Listed]:
 
 def persistents(device: Device) -> Iterator[Listed]:
     """As planned for a device."""
+    passes = (("float32", "forward"), ("float32", "backward"), ("float16", "forward"))
     for cell in CELLS:
         for hidden in PERSISTENT_SIZES:
-            spec = Spec(cell, hidden, hidden, np.dtype(np.float32))
-            for name, plan in (("forward", persistent.plan), ("backward", persistent.plan_backward)):
-                found = plan(spec, BATCH, device)
-                label = (f"persistent_{cell}_{name}", f"float32 H {hidden} B {BATCH}")
+            for dtype, name in passes:
+                plan = persistent.plan if name == "forward" else persistent.plan_backward
+                found = plan(Spec(cell, hidden, hidden, np.dtype(dtype)), BATCH, device)
+                label = (f"persistent_{cell}_{name}", f"{dtype} H {hidden} B {BATCH}")
                 if isinstance(found, persistent.Refusal):
                     yield Listed("persistent", *label, None, None, refusal=found.reason)
                 else:

@@ -15,8 +15,9 @@ from numba import cuda, types
 from ..device import Kernel
 from .backward import SIGNATURE
 from .cells import traced_cells
+from .elements import load_float, store_float
 from .geometry_backward import BackwardGeometry
-from .memory import afresh, load_float, load_shared, load_shared_int, split_index, store_float, store_shared
+from .memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .pacing import TICKET_BYTES, inlined
 from .parts_backward import backward_pacing, make_backward_parts, make_product
 

@@ -1,10 +1,14 @@
 """Emitting LLVM inside an intrinsic: constants, typed pointers from addresses, inline PTX."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from llvmlite import ir
+from numba import types
 
 FLOAT = ir.FloatType()
+HALF = ir.HalfType()
+INT16 = ir.IntType(16)
 INT32 = ir.IntType(32)
 INT64 = ir.IntType(64)
 VOID = ir.VoidType()
@@ -14,6 +18,11 @@ SHARED = 3
 
 ZERO = ir.Constant(FLOAT, 0.0)
 SHARED_NAME = "persistent_shared"
+
+
+def integers(context: Any, builder: Any, sig: Any, args: Any, *which: int) -> list[ir.Value]:
+    """Arguments of an intrinsic as 32-bit integers."""
+    return [context.cast(builder, args[n], sig.args[n], types.int32) for n in which]
 
 
 def shared_word(builder: ir.IRBuilder, index: ir.Value) -> ir.Value:

@@ -13,8 +13,9 @@ from numba import cuda, types
 
 from ..device import Kernel
 from .cells import traced_cells, traced_gates
+from .elements import elements_of, store_float
 from .geometry import Geometry
-from .memory import afresh, load_float, load_shared, load_shared_int, split_index, store_float, store_shared
+from .memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .pacing import TICKET_BYTES, inlined
 from .parts import forward_pacing, make_parts
 from .weights import gate_rows
@@ -31,6 +32,8 @@ def forward_kernel(g: Geometry) -> Kernel:
 def _cell_update(g: Geometry, product: Any) -> Any:
     """-> cell(s, local row, local unit, row, t, ...): gates, state and what is saved; gives h."""
     H, U, G, WIDTH = g.hidden, g.units, g.gates, g.width
+    elements = elements_of(g.operand.item)
+    load_h, store_element = elements.load_shared, elements.store
     H_AT, SUMS, PROJECTED, CELLS, BIASES = g.layout.h, g.layout.sums, g.layout.projected, g.layout.cells, g.layout.biases
     cells, gru_gates = traced_cells(g.fast_math), traced_gates(g.fast_math)
     lstm_cell, lstm_gates, gru_candidate, gru_update = cells.lstm_cell, cells.lstm_gates, cells.gru_candidate, cells.gru_update
@@ -47,7 +50,7 @@ def _cell_update(g: Geometry, product: Any) -> Any:
         h, c = lstm_cell((f_, i_, o_, g_, load_shared(word)))
         store_shared(word, c)
         if last:
-            store_float(c_n + state_at, c)
+            store_element(c_n + state_at, c)
         if gates != 0:
             f, i, o, g_ = lstm_gates((f_, i_, o_, g_))
             to = gates + types.uint64(4 * (at * (4 * H) + first + unit))
@@ -64,7 +67,7 @@ def _cell_update(g: Geometry, product: Any) -> Any:
         q = product(SUMS, 2, 3, unit, row)
         n_x = load_shared(PROJECTED + (row * G + 2) * U + unit) + load_shared(BIASES + 2 * U + unit)
         (n_,) = gru_candidate((r_, q, n_x))
-        (h,) = gru_update((z_, n_, load_shared(H_AT + row * WIDTH + first + unit)))
+        (h,) = gru_update((z_, n_, load_h(H_AT + row * WIDTH, first + unit)))
         if gates != 0:
             z, r, n = gru_gates((z_, r_, n_))
             to = gates + types.uint64(4 * (at * (3 * H) + first + unit))
@@ -81,10 +84,11 @@ def _forward(g: Geometry) -> Any:
     H, U, G = g.hidden, g.units, g.gates
     BLOCKS, THREADS, GROUPS, ROWS, WIDTH = g.blocks, g.threads, g.groups, g.rows, g.width
     LSTM, ALONE, REVERSE = g.cell == "lstm", g.blocks == 1, g.reverse
-    WARP_ROWS, SPAN, PITCH, TURNS, TURN_ROWS = g.tile.warp_rows, g.tile.span, g.tile.pitch, g.turns, g.tiles * g.tile.batch
+    WARP_ROWS, SPAN, SPAN_WORDS, PITCH = g.tile.warp_rows, g.tile.span, g.tile.span_words, g.tile.pitch
+    TURNS, TURN_ROWS, ITEM = g.turns, g.tiles * g.tile.batch, g.operand.item
     WARP_WEIGHTS, SPLIT_WORDS, IN_SHARED = g.tile.shared_words, g.split_words, g.tile.shared_words > 0
     H_AT, SUMS, CELLS, LENGTHS = g.layout.h, g.layout.sums, g.layout.cells, g.layout.lengths
-    load_weights, fill_weights, sweep = g.tile_ops(gate_rows(H, U, range(G), g.aligned))
+    load_weights, fill_weights, sweep = g.tile_ops(gate_rows(g, range(G)))
     pacing = forward_pacing(g)
     parts = make_parts(g, pacing)
     time, load_lengths, clear = pacing.time, pacing.load_lengths, pacing.clear
@@ -96,13 +100,15 @@ def _forward(g: Geometry) -> Any:
         parts.fetch_h,
     )
     update = _cell_update(g, parts.product)
+    elements = elements_of(ITEM)
+    load_element, store_element, store_h = elements.load, elements.store, elements.store_shared
 
     @inlined
     def keep_cell(unit, row, at, first, saved, c0, base):
         """c at a time past the row's length: that of the step before, in the order of steps."""
         c = load_shared(CELLS + row * U + unit)
         if REVERSE:
-            c = load_float(c0 + types.uint64(4 * ((base + row) * H + first + unit)))
+            c = load_element(c0 + types.uint64(ITEM * ((base + row) * H + first + unit)))
         store_float(saved + types.uint64(4 * (at * H + first + unit)), c)
 
     def kernel(xp, w, b, b_hn, h0, c0, y, h_n, c_n, lengths, gates, saved, tickets, T, B, y_step, y_row, slice_rows):
@@ -136,7 +142,7 @@ def _forward(g: Geometry) -> Any:
             warp, lane = split_index(afresh(tid), 32)
             split, group = split_index(warp, GROUPS)
             for turn in range(TURNS):
-                operand = H_AT + turn * (TURN_ROWS * WIDTH) + split * SPAN
+                operand = H_AT + turn * (TURN_ROWS * WIDTH) + split * SPAN_WORDS
                 sums = SUMS + split * SPLIT_WORDS + group * (WARP_ROWS * PITCH) + turn * TURN_ROWS
                 sweep(weights, warp * WARP_WEIGHTS, operand, sums, lane)
             cuda.syncthreads()
@@ -145,14 +151,15 @@ def _forward(g: Geometry) -> Any:
                 length = load_shared_int(LENGTHS + row)
                 if s < length and first + unit < H:
                     at = time(s, length) * B + base + row
-                    state_at = types.uint64(4 * ((base + row) * H + first + unit))
+                    state_at = types.uint64(ITEM * ((base + row) * H + first + unit))
                     last = s == length - 1
                     h = update(unit, row, at, first, gates, saved, last, c_n, state_at)
-                    store_float(y + types.uint64(time(s, length) * y_step + (base + row) * y_row + 4 * (first + unit)), h)
+                    to = y + types.uint64(time(s, length) * y_step + (base + row) * y_row + ITEM * (first + unit))
+                    store_element(to, h)
                     if last:
-                        store_float(h_n + state_at, h)
+                        store_element(h_n + state_at, h)
                     if ALONE:
-                        store_shared(H_AT + row * WIDTH + first + unit, h)
+                        store_h(H_AT + row * WIDTH, first + unit, h)
                 if LSTM and gates != 0 and s >= length and first + unit < H:
                     keep_cell(unit, row, s * B + base + row, first, saved, c0, base)
             if s + 1 < T:

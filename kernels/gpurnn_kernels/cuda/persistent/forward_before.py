@@ -12,8 +12,9 @@ from numba import cuda, types
 
 from ..device import Kernel
 from .cells import traced_activations, traced_cells
+from .elements import elements_of, store_float
 from .geometry import Geometry
-from .memory import afresh, load_shared, load_shared_int, split_index, store_float, store_shared
+from .memory import afresh, load_shared, load_shared_int, split_index
 from .pacing import TICKET_BYTES, inlined
 from .parts import forward_pacing, make_parts
 from .weights import gate_rows
@@ -29,13 +30,14 @@ def forward_before_kernel(g: Geometry) -> Kernel:
 
 def _sweeps(g: Geometry) -> Any:
     """-> loads of the weights of z, r, n to registers and the rest of them to shared memory, and their sweeps over a slice."""
-    H, U, GROUPS, WIDTH, TURNS = g.hidden, g.units, g.groups, g.width, g.turns
-    WARP_ROWS, SPAN, PITCH, TURN_ROWS = g.tile.warp_rows, g.tile.span, g.tile.pitch, g.tiles * g.tile.batch
+    GROUPS, WIDTH, TURNS = g.groups, g.width, g.turns
+    WARP_ROWS, SPAN, SPAN_WORDS, PITCH = g.tile.warp_rows, g.tile.span, g.tile.span_words, g.tile.pitch
+    TURN_ROWS = g.tiles * g.tile.batch
     WARP_WEIGHTS, GATE_WEIGHTS, SPLIT_WORDS = g.tile.shared_words, g.warps * g.tile.shared_words, g.split_words
     SUMS, GATE_SUMS, IN_SHARED = g.layout.sums, g.splits * g.split_words, g.tile.shared_words > 0
 
     def of_gate(gate: int) -> tuple[Any, Any]:
-        load_weights, fill_weights, sweep_tiles = g.tile_ops(gate_rows(H, U, range(gate, gate + 1), g.aligned))
+        load_weights, fill_weights, sweep_tiles = g.tile_ops(gate_rows(g, range(gate, gate + 1)))
 
         @inlined
         def load(w, first):
@@ -53,7 +55,7 @@ def _sweeps(g: Geometry) -> Any:
             sums = SUMS + gate * GATE_SUMS + split * SPLIT_WORDS + group * (WARP_ROWS * PITCH)
             word = gate * GATE_WEIGHTS + warp * WARP_WEIGHTS
             for turn in range(TURNS):
-                here = operand + turn * (TURN_ROWS * WIDTH) + split * SPAN
+                here = operand + turn * (TURN_ROWS * WIDTH) + split * SPAN_WORDS
                 sweep_tiles(weights, word, here, sums + turn * TURN_ROWS, lane)
 
         return load, sweep
@@ -79,6 +81,8 @@ def _forward(g: Geometry) -> Any:
         parts.fetch_h,
     )
     fetch_rows, product = parts.fetch_rows, parts.product
+    elements = elements_of(g.operand.item)
+    ITEM, store_element, load_h, store_h = g.operand.item, elements.store, elements.load_shared, elements.store_shared
     cells = traced_cells(g.fast_math)
     gru_reset, gru_update = cells.gru_reset, cells.gru_update
     sigmoid, tanh = traced_activations(g.fast_math)
@@ -95,18 +99,18 @@ def _forward(g: Geometry) -> Any:
             length = load_shared_int(LENGTHS + row)
             if s < length and first + unit < H:
                 r_ = pre_activation(R_SUMS, 1, unit, row)
-                (reset,) = gru_reset((r_, load_shared(H_AT + row * WIDTH + first + unit)))
+                (reset,) = gru_reset((r_, load_h(H_AT + row * WIDTH, first + unit)))
                 if ALONE:
-                    store_shared(RESET + row * WIDTH + unit, reset)
+                    store_h(RESET + row * WIDTH, unit, reset)
                 else:
-                    store_float(exchange + types.uint64(4 * ((base + row) * H + first + unit)), reset)
+                    store_element(exchange + types.uint64(ITEM * ((base + row) * H + first + unit)), reset)
                 if gates != 0:
                     at = time(s, length) * B + base + row
                     (r,) = sigmoid((r_,))
                     store_float(gates + types.uint64(4 * ((at * 3 + 1) * H + first + unit)), r)
-                    store_float(saved + types.uint64(4 * (at * H + first + unit)), reset)
+                    store_element(saved + types.uint64(ITEM * (at * H + first + unit)), reset)
             elif gates != 0 and first + unit < H:
-                store_float(saved + types.uint64(4 * ((s * B + base + row) * H + first + unit)), types.float32(0))
+                store_element(saved + types.uint64(ITEM * ((s * B + base + row) * H + first + unit)), types.float32(0))
 
     @inlined
     def update_cells(s, base, rows, first, B, y, y_step, y_row, h_n, gates):
@@ -115,14 +119,13 @@ def _forward(g: Geometry) -> Any:
             length = load_shared_int(LENGTHS + row)
             if s < length and first + unit < H:
                 z_, n_ = pre_activation(Z_SUMS, 0, unit, row), pre_activation(N_SUMS, 2, unit, row)
-                word = H_AT + row * WIDTH + first + unit
-                (h,) = gru_update((z_, n_, load_shared(word)))
+                (h,) = gru_update((z_, n_, load_h(H_AT + row * WIDTH, first + unit)))
                 t = time(s, length)
-                store_float(y + types.uint64(t * y_step + (base + row) * y_row + 4 * (first + unit)), h)
+                store_element(y + types.uint64(t * y_step + (base + row) * y_row + ITEM * (first + unit)), h)
                 if s == length - 1:
-                    store_float(h_n + types.uint64(4 * ((base + row) * H + first + unit)), h)
+                    store_element(h_n + types.uint64(ITEM * ((base + row) * H + first + unit)), h)
                 if ALONE:
-                    store_shared(word, h)
+                    store_h(H_AT + row * WIDTH, first + unit, h)
                 if gates != 0:
                     to = gates + types.uint64(4 * ((t * B + base + row) * 3 * H + first + unit))
                     (z,), (n,) = sigmoid((z_,)), tanh((n_,))
@@ -158,7 +161,7 @@ def _forward(g: Geometry) -> Any:
             sweep_z(z_weights, H_AT)
             wait(ticket, (2 * s + 1) * BLOCKS)
             if not ALONE:
-                fetch_rows(RESET, s, exchange + types.uint64(4 * H * base), rows)
+                fetch_rows(RESET, s, exchange + types.uint64(ITEM * H * base), rows)
                 await_fetches()
                 cuda.syncthreads()
             sweep_n(n_weights, RESET)

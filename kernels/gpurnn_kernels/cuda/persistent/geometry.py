@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from ...spec import CellName
+from .operand import FLOAT32, Operand
 from .tensor_tile import TensorTile, make_tensor_tile
 from .tile import WARP, Tile, TileOps, Weight, make_tile
 
@@ -21,14 +22,14 @@ class Geometry:
     units: int  # of a block
     lanes: int  # that share the k of a row
     splits: int  # warps that share the k of a row
-    held: int  # float4 a lane and row in registers
+    held: int  # quads a lane and row in registers
     tiles: int  # of batch rows, as straight-line code
     turns: int  # times that the code runs in a step
     reverse: bool
     aligned: bool  # rows of h and of W_h lie at multiples of 16 bytes
     async_copies: bool  # compute capability 8.0 on
     fast_math: bool = False
-    tensor: bool = False  # products on tensor cores, in tf32
+    operand: Operand = FLOAT32
 
     @property
     def gates(self) -> int:
@@ -41,16 +42,17 @@ class Geometry:
 
     @property
     def quads(self) -> int:
-        """Steps of k that a warp takes: 4 to a lane, or 16 to an instruction of the tensor cores."""
-        return -(-self.hidden // (16 * self.splits if self.tensor else 4 * self.lanes * self.splits))
+        """128-bit loads with which a lane covers its share of a row of h."""
+        lanes = 4 if self.operand.tensor else self.lanes
+        return -(-self.hidden // (4 * self.operand.per_word * lanes * self.splits))
 
     @property
     def width(self) -> int:
         """Words of a row of h in shared memory."""
-        if not self.tensor:
+        if not self.operand.tensor:
             return 4 * self.lanes * self.splits * self.quads
         words = 16 * self.splits * self.quads
-        return words if words % 32 else words + 16
+        return words if words % 32 else words + 16  # as TensorTile.stride wants it
 
     @property
     def sweeps(self) -> int:
@@ -59,8 +61,8 @@ class Geometry:
 
     @cached_property
     def tile(self) -> Tile | TensorTile:
-        if self.tensor:
-            return TensorTile(self.quads, self.width, self.turns * self.tiles * 8 | 1)
+        if self.operand.tensor:
+            return TensorTile(self.operand, self.quads, self.width, self.turns * self.tiles * 8 | 1)
         rows, batch = (4, 8) if self.sweeps == 3 else (8, 4)
         pitch = self.turns * self.tiles * batch | 1  # odd: neighbouring units in different banks
         return Tile(rows, batch, self.lanes, self.quads, self.held, self.width, pitch)
@@ -111,7 +113,7 @@ class Geometry:
 
     @property
     def registers(self) -> int:
-        """Weights a thread holds."""
+        """Words of weights that a thread holds."""
         return self.sweeps * self.tile.registers
 
     @property

@@ -7,8 +7,10 @@ A column of W_h takes the place that a row has in the forward pass.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from ...spec import CellName
+from .operand import FLOAT32
 from .tile import WARP, Tile
 
 SWEEPS = {  # gates whose gradients are multiplied together, in W_h's order
@@ -29,6 +31,7 @@ class BackwardGeometry:
     reverse: bool
     async_copies: bool
     fast_math: bool = False
+    operand: ClassVar = FLOAT32
 
     @property
     def blocks(self) -> int:

@@ -11,15 +11,11 @@ from numba import types
 from numba.cuda.extending import intrinsic
 
 from . import emit
-from .emit import FLOAT, INT32, INT64, VOID
-
-
-def _int32(context: Any, builder: Any, sig: Any, args: Any, n: int) -> ir.Value:
-    return context.cast(builder, args[n], sig.args[n], types.int32)
+from .emit import FLOAT, INT32, INT64, VOID, integers
 
 
 def _shared(context: Any, builder: Any, sig: Any, args: Any, n: int) -> ir.Value:
-    return emit.shared_word(builder, _int32(context, builder, sig, args, n))
+    return emit.shared_word(builder, *integers(context, builder, sig, args, n))
 
 
 @intrinsic
@@ -27,7 +23,7 @@ def split_index(typingctx, index, size):  # type: ignore[no-untyped-def]
     """index >= 0 -> index // size, index % size, without the care for negative numbers that Python's operators take."""
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        index, size = _int32(context, builder, sig, args, 0), _int32(context, builder, sig, args, 1)
+        index, size = integers(context, builder, sig, args, 0, 1)
         return context.make_tuple(builder, sig.return_type, [builder.udiv(index, size), builder.urem(index, size)])
 
     return types.UniTuple(types.int32, 2)(index, size), codegen
@@ -38,7 +34,7 @@ def afresh(typingctx, value):  # type: ignore[no-untyped-def]
     """The same int32, but what is computed from it is not kept in registers from step to step: those hold weights."""
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return emit.ptx(builder, "mov.b32 $0, $1;", INT32, [_int32(context, builder, sig, args, 0)], "=r,r")
+        return emit.ptx(builder, "mov.b32 $0, $1;", INT32, integers(context, builder, sig, args, 0), "=r,r")
 
     return types.int32(value), codegen
 
@@ -75,20 +71,10 @@ def load_shared_int(typingctx, word):  # type: ignore[no-untyped-def]
 def store_shared_int(typingctx, word, value):  # type: ignore[no-untyped-def]
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
         pointer = builder.bitcast(_shared(context, builder, sig, args, 0), ir.PointerType(INT32, emit.SHARED))
-        builder.store(_int32(context, builder, sig, args, 1), pointer, align=4)
+        builder.store(*integers(context, builder, sig, args, 1), pointer, align=4)
         return context.get_dummy_value()
 
     return types.void(word, value), codegen
-
-
-@intrinsic
-def load_coherent(typingctx, address):  # type: ignore[no-untyped-def]
-    """A float32 that another block may have written during this launch."""
-
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return emit.ptx(builder, "ld.global.cg.f32 $0, [$1];", FLOAT, [args[0]], "=f,l", memory=True)
-
-    return types.float32(address), codegen
 
 
 @intrinsic
@@ -168,24 +154,6 @@ def load_acquire(typingctx, address):  # type: ignore[no-untyped-def]
         return emit.ptx(builder, "ld.acquire.gpu.global.u32 $0, [$1];", INT32, [args[0]], "=r,l", memory=True)
 
     return types.uint32(address), codegen
-
-
-@intrinsic
-def load_float(typingctx, address):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return builder.load(emit.global_pointer(builder, args[0], FLOAT), align=4)
-
-    return types.float32(address), codegen
-
-
-@intrinsic
-def store_float(typingctx, address, value):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        value = context.cast(builder, args[1], sig.args[1], types.float32)
-        builder.store(value, emit.global_pointer(builder, args[0], FLOAT), align=4)
-        return context.get_dummy_value()
-
-    return types.void(address, value), codegen
 
 
 @intrinsic

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 from numba import cuda, types
 
+from .elements import elements_of, load_float
 from .geometry import Geometry
-from .memory import afresh, load_coherent, load_float, load_shared, load_shared_int, split_index, store_float, store_shared
+from .memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .pacing import Pacing, inlined, make_pacing
 
 
@@ -27,9 +28,11 @@ def forward_pacing(g: Geometry) -> Pacing:
 def make_parts(g: Geometry, pacing: Pacing) -> Parts:
     H, U, G, S = g.hidden, g.units, g.gates, g.splits
     THREADS, WARPS, WIDTH, PITCH, SPLIT_WORDS = g.threads, g.warps, g.width, g.tile.pitch, g.split_words
-    ALIGNED = g.aligned
+    ALIGNED, ITEM, ROW_WORDS = g.aligned, g.operand.item, H // g.operand.per_word
     H_AT, PROJECTED, BIASES, LENGTHS = g.layout.h, g.layout.projected, g.layout.biases, g.layout.lengths
     time, fetch_word, fetch_quad = pacing.time, pacing.fetch_word, pacing.fetch_quad
+    elements = elements_of(ITEM)
+    load_element, store_element, copy_element = elements.load, elements.store, elements.copy
 
     @inlined
     def load_biases(b, b_hn, first):
@@ -50,12 +53,12 @@ def make_parts(g: Geometry, pacing: Pacing) -> Parts:
             row, local = split_index(i, U)
             unit = first + local
             if unit < H:
-                at = types.uint64(4 * ((base + row) * H + unit))
-                value = load_float(initial + at)
+                at = types.uint64(ITEM * ((base + row) * H + unit))
+                value = load_element(initial + at)
                 if word >= 0:
                     store_shared(word + i, value)
                 if load_shared_int(LENGTHS + row) == 0:
-                    store_float(final + at, value)
+                    store_element(final + at, value)
 
     @inlined
     def fetch_projection(step, xp, B, base, rows, first):
@@ -72,11 +75,11 @@ def make_parts(g: Geometry, pacing: Pacing) -> Parts:
     @inlined
     def fetch_row(word, source, lane):
         if ALIGNED:
-            for k in range(4 * lane, H, 128):
+            for k in range(4 * lane, ROW_WORDS, 128):
                 fetch_quad(word + k, source + types.uint64(4 * k))
         else:
             for k in range(lane, H, 32):
-                store_shared(word + k, load_coherent(source + types.uint64(4 * k)))
+                copy_element(word, k, source + types.uint64(ITEM * k))
 
     @inlined
     def fetch_h(step, h0, y, base, rows, y_step, y_row):
@@ -89,14 +92,14 @@ def make_parts(g: Geometry, pacing: Pacing) -> Parts:
                         H_AT + row * WIDTH, y + types.uint64(time(step - 1, length) * y_step + (base + row) * y_row), lane
                     )
                 else:
-                    fetch_row(H_AT + row * WIDTH, h0 + types.uint64(4 * H * (base + row)), lane)
+                    fetch_row(H_AT + row * WIDTH, h0 + types.uint64(ITEM * H * (base + row)), lane)
 
     @inlined
     def fetch_rows(word, step, source, rows):
         warp, lane = split_index(afresh(cuda.threadIdx.x), 32)
         for row in range(warp, rows, WARPS):
             if step < load_shared_int(LENGTHS + row):
-                fetch_row(word + row * WIDTH, source + types.uint64(4 * H * row), lane)
+                fetch_row(word + row * WIDTH, source + types.uint64(ITEM * H * row), lane)
 
     @inlined
     def product(sums, gate, bias, unit, row):

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 from numba import cuda, types
 
+from .elements import load_float, store_float
 from .geometry_backward import BackwardGeometry
-from .memory import afresh, load_float, load_shared, load_shared_int, split_index, store_float, store_shared
+from .memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .pacing import Pacing, inlined, make_pacing
 from .tile import make_tile
 from .weights import gate_columns

@@ -15,10 +15,13 @@ from ..device import Device, Limits
 from .geometry import Geometry
 from .geometry_backward import BackwardGeometry
 from .kernels import kernel_of
+from .operand import operand_of
 
-# Weights a thread can hold beside 32 sums and its indices, by the warps of a block: 65536 registers, 255 a thread
+# Words of weights a thread can hold beside 32 sums and its indices, by the warps of a block: 65536 registers, 255 a thread
 REGISTER_WEIGHTS = {8: 128, 12: 64, 16: 32}
+REGISTER_WEIGHTS_TENSOR = {8: 128, 12: 88, 16: 32}  # beside 8 sums
 REGISTER_WEIGHTS_7 = {8: 48, 12: 32}  # before 8.0 the compiler takes the forward kernels' shuffles apart
+REGISTER_WEIGHTS_7_TENSOR = {8: 96, 12: 64, 16: 32}  # which tensor cores do without
 STRAIGHT_TILES = 4  # longer code gains nothing
 STRAIGHT_ONLY = 8  # tiles where the code cannot loop
 LOOPS_FROM = (9, 0)  # before, the compiler takes shuffles in a loop apart, at the price of spills
@@ -41,14 +44,10 @@ class Plan:
 
     def __str__(self) -> str:
         g = self.geometry
+        rows, cores = f"{self.slice_rows} rows a block", f", {g.operand.name} on tensor cores" if g.operand.tensor else ""
         if g.blocks == 1:
-            return (
-                f"persistent: {self.slices} blocks of {g.threads} threads, all weights in each, {self.slice_rows} rows a block"
-            )
-        return (
-            f"persistent: {g.blocks} x {self.slices} blocks of {g.threads} threads, {g.units} units and {self.slice_rows} rows"
-            " a block"
-        )
+            return f"persistent: {self.slices} blocks of {g.threads} threads, all weights in each, {rows}{cores}"
+        return f"persistent: {g.blocks} x {self.slices} blocks of {g.threads} threads, {g.units} units and {rows}{cores}"
 
 
 def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
@@ -57,6 +56,7 @@ def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
     reason = unsupported(spec, batch, limits)
     if reason:
         return Refusal(reason)
+    operand = operand_of(spec, limits)
     base = Geometry(
         cell=spec.cell,
         hidden=spec.hidden_size,
@@ -67,12 +67,12 @@ def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
         tiles=1,
         turns=1,
         reverse=spec.reverse,
-        aligned=spec.hidden_size % 4 == 0,
+        aligned=spec.hidden_size * operand.item % 16 == 0,
         async_copies=limits.compute_capability >= (8, 0),
         fast_math=spec.fast_math,
-        tensor=spec.precision == "tf32",
+        operand=operand,
     )
-    chosen = (None if base.tensor else one_block(base, batch, limits)) or many_blocks(base, batch, limits)
+    chosen = (None if operand.tensor else one_block(base, batch, limits)) or many_blocks(base, batch, limits)
     if isinstance(chosen, Refusal):
         return chosen
     return not_resident(chosen, device) or chosen
@@ -90,8 +90,8 @@ def not_resident(chosen: Any, device: Device) -> Refusal | None:
 def unsupported(spec: Spec, batch: int, limits: Limits) -> str | None:
     if batch == 0:
         return "no rows"
-    if spec.dtype != "float32":
-        return f"persistent kernels compute in float32, the layer is {spec.dtype}"
+    if spec.dtype == "float64":
+        return "persistent kernels compute in float32, the layer is float64"
     if spec.precision is not None and limits.compute_capability < (8, 0):
         return f"tf32 starts with compute capability 8.0, {limits.name} has 7.5"
     if spec.proj_size or spec.peepholes or spec.clip is not None:
@@ -125,8 +125,10 @@ def many_blocks(base: Geometry, batch: int, limits: Limits) -> Plan | Refusal:
     return Plan(g if g.blocks == 1 else with_units(g, limits.multiprocessors // slices), slices, slice_rows)
 
 
-def register_weights(limits: Limits) -> dict[int, int]:
-    return REGISTER_WEIGHTS if limits.compute_capability >= (8, 0) else REGISTER_WEIGHTS_7
+def register_weights(g: Geometry, limits: Limits) -> dict[int, int]:
+    if limits.compute_capability >= (8, 0):
+        return REGISTER_WEIGHTS_TENSOR if g.operand.tensor else REGISTER_WEIGHTS
+    return REGISTER_WEIGHTS_7_TENSOR if g.operand.tensor else REGISTER_WEIGHTS_7
 
 
 def lanes_for(hidden: int) -> int:
@@ -138,7 +140,7 @@ def lanes_for(hidden: int) -> int:
 
 def register_shares(g: Geometry, limits: Limits) -> Iterator[Geometry]:
     """`g` with as many weights in registers as its number of warps leaves room for, if it has one."""
-    room = next((weights for warps, weights in register_weights(limits).items() if g.warps <= warps), 0)
+    room = next((weights for warps, weights in register_weights(g, limits).items() if g.warps <= warps), 0)
     held = held_quads(g, room)
     if held:
         yield replace(g, held=held)
@@ -146,15 +148,16 @@ def register_shares(g: Geometry, limits: Limits) -> Iterator[Geometry]:
 
 def held_quads(g: Geometry, room: int) -> int:
     """How many of them registers have room for; on tensor cores all or none."""
-    if g.tensor:
+    if g.operand.tensor:
         return g.quads if g.registers <= room else 0
     return min(g.quads, room // (g.sweeps * 4 * g.tile.rows))
 
 
 def shares(base: Geometry, limits: Limits) -> Iterator[Geometry]:
     """The most units that a block can hold, for each number of warps and of shares of k."""
-    for splits in range(1, -(-base.hidden // (32 if base.tensor else 128)) + 1):
-        for warps, room in register_weights(limits).items():
+    least = 32 * base.operand.per_word if base.operand.tensor else 128  # k of a warp
+    for splits in range(1, -(-base.hidden // least) + 1):
+        for warps, room in register_weights(base, limits).items():
             units = (warps // splits) * base.sweeps * base.tile.warp_rows // base.gates
             g = replace(base, splits=splits, units=min(units, base.hidden))
             held = held_quads(g, room)
@@ -194,9 +197,9 @@ def with_units(g: Geometry, blocks: int) -> Geometry:
 
 def capacity(g: Geometry | BackwardGeometry, units: int, limits: Limits) -> str:
     """Why a layer is too large, when a block holds so many units of it."""
-    unit = 4 * g.gates * g.hidden / 1e6
+    unit = g.operand.item * g.gates * g.hidden / 1e6
     held = unit * units * limits.multiprocessors
     return (
-        f"W_h ({g.gates}*{g.hidden}, {g.hidden}) float32 = {unit * g.hidden:.1f} MB;"
+        f"W_h ({g.gates}*{g.hidden}, {g.hidden}) {g.operand.name} = {unit * g.hidden:.1f} MB;"
         f" the {limits.multiprocessors} multiprocessors of {limits.name} hold {held:.1f} MB of it"
     )

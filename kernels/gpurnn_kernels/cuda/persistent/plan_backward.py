@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from ...spec import Spec
 from ..device import Device, Limits
 from .geometry_backward import BackwardGeometry
+from .operand import FLOAT32, operand_of
 from .plan import REGISTER_WEIGHTS, STRAIGHT_TILES, Refusal, capacity, not_resident, straight_tiles, unsupported
 from .tile import WARP
 
@@ -32,8 +33,9 @@ def plan_backward(spec: Spec, batch: int, device: Device) -> BackwardPlan | Refu
     """How `backward` would run on the device, or why it cannot."""
     limits = device.limits
     reason = unsupported(spec, batch, limits)
-    if spec.precision is not None:
-        reason = f"no persistent backward kernel for precision={spec.precision!r}"
+    operand = operand_of(spec, limits)
+    if operand is not FLOAT32:
+        reason = reason or f"no persistent backward kernel has products in {operand.name}"
     if reason:
         return Refusal(reason)
     base = BackwardGeometry(

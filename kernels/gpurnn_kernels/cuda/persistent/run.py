@@ -29,7 +29,10 @@ def forward(
     final: Sequence[DeviceArray],  # (B, H) each
     saved: Any = None,  # gates (T, B, G*H), which may be xp, and extra (T, B, H): c, r * h or q
 ) -> None:
-    """Fills y, the final state and what the backward pass needs. Every array but y is contiguous."""
+    """Fills y, the final state and what the backward pass needs. Every array but y is contiguous.
+
+    Of a float16 layer, W_h, states, y and r * h are float16, all else is float32.
+    """
     T, B = xp.shape[:2]
     read_by_quads = (y, weights.W_h, initial[0])
     g = replace(plan.geometry, aligned=plan.geometry.aligned and all(_aligned(device, array) for array in read_by_quads))
@@ -75,7 +78,7 @@ def _forward_before(
     saved: Any,
 ) -> None:
     T, B = xp.shape[:2]
-    exchange = ABSENT if g.blocks == 1 else device.empty((B, g.hidden), xp.dtype)  # r * h of a step
+    exchange = ABSENT if g.blocks == 1 else device.empty((B, g.hidden), y.dtype)  # r * h of a step
     launch = device.launcher(
         kernel_of(g),
         (g.blocks, plan.slices),

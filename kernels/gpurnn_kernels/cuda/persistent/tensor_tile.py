@@ -1,9 +1,10 @@
-"""The product of a warp on tensor cores: 16 rows of weights in its registers, rounded to tf32, times 8 rows of the operand.
+"""The product of a warp on tensor cores: 16 rows of weights in its registers times 8 rows of the operand.
 
-mma.sync m16n8k8. Lane (g, t) = (lane // 4, lane % 4). The order of k is free as long as both operands agree: of every 16 k the
-lane takes 4 t .. 4 t + 3, one 128-bit load of the operand, which feeds two instructions (elements e = 0, 1 and e = 2, 3):
+mma.sync m16n8, of k that fill one or two words of a row: tf32 8, float16 16 (8 before compute capability 8.0). Lane (g, t) =
+(lane // 4, lane % 4). The order of k is free as long as both operands agree: of every 16 words of a row the lane takes
+4 t .. 4 t + 3, one 128-bit load of the operand, which feeds two instructions of two words (w = 0, 1 and 2, 3) or four of one:
 
-    a = W[g, e], W[g + 8, e], W[g, e + 1], W[g + 8, e + 1]      b = h[g, e], h[g, e + 1]
+    a = W[g, w], W[g + 8, w], W[g, w + 1], W[g + 8, w + 1]      b = h[g, w], h[g, w + 1]
     c = sums of (g, 2 t), (g, 2 t + 1), (g + 8, 2 t), (g + 8, 2 t + 1), as (row of weights, row of the operand)
 """
 
@@ -15,15 +16,15 @@ from numba import types
 from numba.cuda.extending import intrinsic
 
 from . import emit
-from .emit import FLOAT, INT32, ZERO
-from .tile import TileOps, Weight, integers
-
-MMA = "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
+from .emit import FLOAT, INT32, ZERO, integers
+from .operand import Operand
+from .tile import TileOps, Weight
 
 
 @dataclass(frozen=True)
 class TensorTile:
-    quads: int  # of 16 k each
+    operand: Operand
+    quads: int  # of 16 words each
     stride: int  # words from one row of the operand to the next: 16 modulo 32, so that 8 lanes meet 8 banks
     pitch: int  # words from one row of sums to the next
     batch: int = 8
@@ -35,24 +36,50 @@ class TensorTile:
         return self.rows
 
     @property
-    def span(self) -> int:
-        """k of a warp."""
+    def span_words(self) -> int:
+        """Of a row of the operand, that a warp multiplies."""
         return 16 * self.quads
 
     @property
+    def span(self) -> int:
+        """k of a warp."""
+        return self.operand.per_word * self.span_words
+
+    @property
     def registers(self) -> int:
-        """Weights a lane holds."""
+        """Words of weights that a lane holds."""
         return 8 * self.quads
 
 
-def _rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """To the nearest tf32, as the bits that mma takes."""
-    return emit.ptx(builder, "cvt.rna.tf32.f32 $0, $1;", INT32, [value], "=r,f")
+def _factors(operand: Operand, builder: ir.IRBuilder, words: list[ir.Value]) -> list[ir.Value]:
+    """Words as mma takes them: tf32 rounded to the nearest, float16 as it is."""
+    if operand.name == "float16":
+        return [builder.bitcast(word, INT32) for word in words]
+    return [emit.ptx(builder, "cvt.rna.tf32.f32 $0, $1;", INT32, [word], "=r,f") for word in words]
+
+
+def _multiply_add(
+    operand: Operand, builder: ir.IRBuilder, a: list[ir.Value], b: list[ir.Value], c: list[ir.Value]
+) -> list[ir.Value]:
+    """One instruction; -> a b + c."""
+    kind = "f16" if operand.name == "float16" else operand.name
+    first = [4, 4 + len(a), 4 + len(a) + len(b)]
+    groups = [_places(0, 4), *(_places(at, len(part)) for at, part in zip(first, (a, b, c), strict=True))]
+    text = f"mma.sync.aligned.m16n8k{operand.depth}.row.col.f32.{kind}.{kind}.f32 {', '.join(groups)};"
+    constraints = ",".join(["=f"] * 4 + ["r"] * len(a + b) + ["f"] * 4)
+    sums = emit.ptx(builder, text, ir.LiteralStructType([FLOAT] * 4), [*a, *b, *c], constraints)
+    return [builder.extract_value(sums, i) for i in range(4)]
+
+
+def _places(first: int, count: int) -> str:
+    return "{" + ", ".join(f"${first + i}" for i in range(count)) + "}"
 
 
 def make_tensor_tile(tile: TensorTile, tiles: int, weight: Callable[[ir.Value], Weight]) -> TileOps:
     """As `make_tile`; nothing is left to fill."""
-    held = types.UniTuple(types.float32, tile.registers)
+    held = types.UniTuple(types.int32, tile.registers)
+    per_word = tile.operand.per_word
+    words = tile.operand.depth // (4 * per_word)  # of a lane's 4, that an instruction takes
 
     def place(builder, lane):  # type: ignore[no-untyped-def]
         return builder.udiv(lane, INT32(4)), builder.urem(lane, INT32(4))
@@ -64,14 +91,13 @@ def make_tensor_tile(tile: TensorTile, tiles: int, weight: Callable[[ir.Value], 
             fetch = weight(args[0])
             group, t = place(builder, lane)
             upper = builder.add(row, group)
-            k = builder.add(k, builder.mul(t, INT32(4)))
+            lower = builder.add(upper, INT32(8))
+            k = builder.add(k, builder.mul(t, INT32(4 * per_word)))
             values = []
             for q in range(tile.quads):
-                at = builder.add(k, INT32(16 * q))
-                low, high = fetch(builder, first, upper, at), fetch(builder, first, builder.add(upper, INT32(8)), at)
-                for e in (0, 2):
-                    values += [low[e], high[e], low[e + 1], high[e + 1]]
-            values = [builder.bitcast(_rounded(builder, value), FLOAT) for value in values]
+                sides = [fetch(builder, first, side, k, 16 * per_word * q) for side in (upper, lower)]
+                pairs = zip(*(_factors(tile.operand, builder, side) for side in sides), strict=True)
+                values += [word for pair in pairs for word in pair]
             return context.make_tuple(builder, sig.return_type, values)
 
         return held(address, first, row, k, lane), codegen
@@ -80,13 +106,10 @@ def make_tensor_tile(tile: TensorTile, tiles: int, weight: Callable[[ir.Value], 
         chains = [[ZERO] * 4, [ZERO] * 4]  # two, since each instruction waits for the sum that it adds to
         for q in range(tile.quads):
             quad = emit.load_quad(builder, emit.shared_word(builder, builder.add(operand, INT32(16 * q))))
-            quad = [_rounded(builder, value) for value in quad]
-            for half in (0, 1):
-                a = [builder.bitcast(value, INT32) for value in weights[8 * q + 4 * half :][:4]]
-                result = ir.LiteralStructType([FLOAT] * 4)
-                arguments = [*a, *quad[2 * half :][:2], *chains[half]]
-                sums = emit.ptx(builder, MMA, result, arguments, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f")
-                chains[half] = [builder.extract_value(sums, i) for i in range(4)]
+            quad = _factors(tile.operand, builder, quad)
+            for w in range(0, 4, words):
+                a, chain = weights[8 * q + 2 * w :][: 2 * words], w // words % 2
+                chains[chain] = _multiply_add(tile.operand, builder, a, quad[w : w + words], chains[chain])
         return [builder.fadd(one, other) for one, other in zip(*chains, strict=True)]
 
     @intrinsic

@@ -17,10 +17,11 @@ from numba import types
 from numba.cuda.extending import intrinsic
 
 from . import emit
-from .emit import FLOAT, INT32
+from .emit import FLOAT, INT32, integers
 
 WARP = 32
-Weight = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], list[ir.Value]]  # first unit, row, k -> W[row, k : k + 4]
+# first unit, row, k, a constant that k is further on -> 4 words of W[row, k + further :]
+Weight = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value, int], list[ir.Value]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Tile:
         return 4 * self.lanes * self.quads
 
     @property
+    def span_words(self) -> int:
+        """Of a row of the operand, that a warp multiplies."""
+        return self.span
+
+    @property
     def registers(self) -> int:
         """Weights a lane holds."""
         return 4 * self.rows * self.held
@@ -62,11 +68,6 @@ class TileOps(NamedTuple):
     load: Any  # weight address, first unit, first row of the warp, first k of the warp, lane -> the weights in registers
     fill: Any  # the same and a word: the other weights to shared memory from there on
     sweep: Any  # weights, their word in shared memory, word of the operand, word of the sums, lane: `tiles` tiles
-
-
-def integers(context: Any, builder: Any, sig: Any, args: Any, *which: int) -> list[ir.Value]:
-    """Arguments of an intrinsic as 32-bit integers."""
-    return [context.cast(builder, args[n], sig.args[n], types.int32) for n in which]
 
 
 def make_tile(tile: Tile, tiles: int, weight: Callable[[ir.Value], Weight]) -> TileOps:
@@ -89,7 +90,7 @@ def make_tile(tile: Tile, tiles: int, weight: Callable[[ir.Value], Weight]) -> T
         for r in range(tile.rows):
             slot_row = builder.add(first_row, builder.xor(row_flip(builder, place), INT32(r)))
             for q in quads:
-                yield r, q, fetch(builder, first, slot_row, builder.add(k, INT32(4 * tile.lanes * q)))
+                yield r, q, fetch(builder, first, slot_row, k, 4 * tile.lanes * q)
 
     @intrinsic
     def load(typingctx, address, first, row, k, lane):  # type: ignore[no-untyped-def]
