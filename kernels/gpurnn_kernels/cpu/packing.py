@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..spec import Array
-from .transpose import transposer
+from . import repack
 
 ALIGNMENT = 64  # bytes, a cache line
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
@@ -47,16 +47,8 @@ def _fill_panels(
     out: Array, matrix: Array, gates: Sequence[int], hidden_size: int, units: int, lanes: int, blocks: int
 ) -> None:
     """The panels of the first `units` units."""
-    depth = matrix.shape[1]
-    vectors = -(-units // lanes)
-    flat, transpose = matrix.reshape(-1), transposer(matrix.dtype.name)
-    for block in range(vectors):
-        first = block // blocks * blocks
-        row = min(blocks, vectors - first) * len(gates) * lanes
-        count = min(lanes, units - block * lanes)
-        for index, gate in enumerate(gates):
-            to = first * len(gates) * lanes * depth + ((block - first) * len(gates) + index) * lanes
-            transpose(out, to, row, flat, (gate * hidden_size + block * lanes) * depth, depth, count, depth)
+    fill = repack.compiled(repack.forward_panels, matrix.dtype.name)
+    fill(out, matrix.reshape(-1), np.array(gates), hidden_size, units, lanes, blocks, matrix.shape[1])
 
 
 def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:
@@ -89,18 +81,8 @@ def pack_transposed(matrix: Array, gates: Sequence[int], hidden_size: int, lanes
     columns = matrix.shape[1]
     vectors = -(-hidden_size // lanes)
     depth = vectors * len(gates) * lanes
-    width = blocks * lanes
     padded = hidden_size % lanes != 0 or columns % lanes != 0
     out = _room(depth * -(-columns // lanes) * lanes, matrix.dtype, padded)
-    parts = matrix.reshape(-1, hidden_size, columns)
-    for start in range(0, columns, width):
-        stop = min(start + width, columns)
-        panel = out[start * depth :][: depth * (-(-(stop - start) // lanes) * lanes)]
-        by_gate = panel.reshape(vectors, len(gates), lanes, -1)
-        for index, gate in enumerate(gates):
-            for first, last in ((0, hidden_size // lanes), (hidden_size // lanes, vectors)):
-                rows = parts[gate, first * lanes : last * lanes, start:stop]
-                if len(rows):
-                    units = len(rows) // (last - first)
-                    by_gate[first:last, index, :units, : stop - start] = rows.reshape(last - first, units, -1)
+    fill = repack.compiled(repack.backward_panels, matrix.dtype.name)
+    fill(out, matrix.reshape(-1), np.array(gates), hidden_size, columns, lanes, blocks)
     return out

@@ -196,14 +196,14 @@ def make_gru_before_step(clip: bool) -> Any:
             for m in range(rows):
                 for block in range(blocks):
                     row = m * job.row + panel * V2 + block * V1
-                    addresses = (at + m * V4 + block * V2, h + row, rh + row)
+                    reset = (at + m * V4 + block * V2, h + row, rh + row)
                     if clip:
-                        gru_clip_reset_unit(job.zero, (*addresses, job.limit))
+                        gru_clip_reset_unit(job.zero, (*reset, job.limit))
                     elif job.saved:
                         saved = job.saved + saved_row(job, first + m, s) * job.saved_row + (2 * panel + block) * V3
-                        gru_reset_unit_keep(job.zero, (*addresses, saved))
+                        gru_reset_unit_keep(job.zero, (*reset, saved))
                     else:
-                        gru_reset_unit(job.zero, addresses)
+                        gru_reset_unit(job.zero, reset)
         meet(work)
         for index in range(work.panel_1 - work.panel_0):
             panel = panel_at(work, index, s)
