@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..spec import Array
-from . import repack
+from .repack import forward_panels
 
 ALIGNMENT = 64  # bytes, a cache line
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
@@ -47,8 +47,10 @@ def _fill_panels(
     out: Array, matrix: Array, gates: Sequence[int], hidden_size: int, units: int, lanes: int, blocks: int
 ) -> None:
     """The panels of the first `units` units."""
-    fill = repack.compiled(repack.forward_panels, matrix.dtype.name)
-    fill(out, matrix.reshape(-1), np.array(gates), hidden_size, units, lanes, blocks, matrix.shape[1])
+    fill = forward_panels(matrix.dtype.name)
+    source = np.ascontiguousarray(matrix)
+    sizes = (hidden_size, units, lanes, blocks, matrix.shape[1])
+    fill(matrix.dtype.type(0), matrix.itemsize, out.ctypes.data, source.ctypes.data, np.array(gates), *sizes)
 
 
 def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:
@@ -81,8 +83,18 @@ def pack_transposed(matrix: Array, gates: Sequence[int], hidden_size: int, lanes
     columns = matrix.shape[1]
     vectors = -(-hidden_size // lanes)
     depth = vectors * len(gates) * lanes
+    width = blocks * lanes
     padded = hidden_size % lanes != 0 or columns % lanes != 0
     out = _room(depth * -(-columns // lanes) * lanes, matrix.dtype, padded)
-    fill = repack.compiled(repack.backward_panels, matrix.dtype.name)
-    fill(out, matrix.reshape(-1), np.array(gates), hidden_size, columns, lanes, blocks)
+    parts = matrix.reshape(-1, hidden_size, columns)
+    for start in range(0, columns, width):
+        stop = min(start + width, columns)
+        panel = out[start * depth :][: depth * (-(-(stop - start) // lanes) * lanes)]
+        by_gate = panel.reshape(vectors, len(gates), lanes, -1)
+        for index, gate in enumerate(gates):
+            for first, last in ((0, hidden_size // lanes), (hidden_size // lanes, vectors)):
+                rows = parts[gate, first * lanes : last * lanes, start:stop]
+                if len(rows):
+                    units = len(rows) // (last - first)
+                    by_gate[first:last, index, :units, : stop - start] = rows.reshape(last - first, units, -1)
     return out
