@@ -1,5 +1,6 @@
 """Where a call's arrays live and which kernels they call for: an array's type chooses the backend, imported only then."""
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
@@ -52,6 +53,21 @@ class Place:
 
     def zeros(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         return np.zeros(shape, dtype) if self.device is None else self.device.zeros(shape, dtype)
+
+    def lend(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """As `empty`, for a call's own use: memory that an earlier one has given back, where there is some."""
+        if self.device is not None:
+            return self.empty(shape, dtype)  # from CuPy's pool
+        from gpurnn_kernels.cpu import borrowed
+
+        return borrowed(math.prod(shape), dtype).reshape(shape)
+
+    def give_back(self, arrays: Sequence[Array]) -> None:
+        """What `lend` gave; nobody may use it any more."""
+        if self.device is None:
+            from gpurnn_kernels.cpu import returned
+
+            returned(*arrays)
 
     def contiguous(self, array: Array) -> Array:
         """Itself, or a copy without gaps."""

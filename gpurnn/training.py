@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
 
 from gpurnn_kernels.spec import Array
 
 from . import checks
+from .backend import Place
 
 if TYPE_CHECKING:
     from .layer import RecurrentLayer
@@ -27,6 +31,26 @@ class VJP(Protocol):
     def __call__(self, dy: Array | None, dstate: Any = None) -> Gradients: ...
 
 
+class _Own:
+    """What a call keeps for its gradients, x and then each layer's y, in memory that calls use again."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.arrays: list[Array] = []
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        array = self._place.lend(shape, dtype)
+        self.arrays.append(array)
+        return array
+
+    def copy(self, array: Array) -> None:
+        self.empty(array.shape, array.dtype)[...] = array
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self._place.give_back(self.arrays)
+
+
 def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP]:
     """See `RecurrentLayer.vjp`."""
     from .layer import Arguments
@@ -43,14 +67,16 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
         ]
         final = layer.empty_state(arguments.batch, place)
         # the caller may change x or y before the gradients are asked for: theirs are copies
-        inputs = [arguments.x.copy()]
+        own = _Own(place)
+        own.copy(arguments.x)
         kept = []
         for index, one in enumerate(layers):
-            y = arguments.output(layer)
+            y = own.empty((arguments.steps, arguments.batch, layer.directions * layer.output_size), layer.dtype)
+            if arguments.lengths is not None:
+                y[...] = 0
             initial, last = layer.rows_of(given, index), layer.rows_of(final, index)
-            kept.append(kernels.forward(one, inputs[-1], initial, arguments.lengths, y, last, keep=True))
-            inputs.append(y)
-        out = arguments.as_given(inputs[-1]).copy()
+            kept.append(kernels.forward(one, own.arrays[-2], initial, arguments.lengths, y, last, keep=True))
+        out = arguments.as_given(own.arrays[-1]).copy()
 
     def gradients(dy: Array | None, dstate: Any = None) -> Gradients:
         with place.current():
@@ -64,9 +90,8 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
         names = layer._directions()
         for index in reversed(range(len(layers))):
             initial, dlast = layer.rows_of(given, index), layer.rows_of(dfinal, index)
-            got = kernels.backward(
-                layers[index], kept[index], inputs[index], inputs[index + 1], initial, arguments.lengths, d, dlast
-            )
+            x, y = own.arrays[index : index + 2]
+            got = kernels.backward(layers[index], kept[index], x, y, initial, arguments.lengths, d, dlast)
             d = got.x
             for target, part in zip(layer.rows_of(dinitial, index), got.state, strict=True):
                 target[...] = part

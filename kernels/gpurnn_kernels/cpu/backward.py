@@ -60,11 +60,11 @@ def product(job, panel, columns, rows, a, a_row, w, depth, init, init_row, out, 
 
 
 @called
-def recurrent_product(job, work, rows, a, gates, w, out):  # type: ignore[no-untyped-def]
+def recurrent_product(job, work, rows, a, a_row, gates, w, out):  # type: ignore[no-untyped-def]
     """out += a W, for the units of this work."""
     depth = gates * blocks(job) * job.lanes
     for panel in range(work.panel_0, work.panel_1):
-        product(job, panel, blocks(job), rows, a, job.step_row, w, depth, out, job.row, out, job.row)
+        product(job, panel, blocks(job), rows, a, a_row, w, depth, out, job.row, out, job.row)
 
 
 @inlined
@@ -108,28 +108,35 @@ def add_output_gradient(job, work, first, rows, s):  # type: ignore[no-untyped-d
 @inlined
 def lstm_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
     plane = job.step + (s & 1) * job.step_plane + first * job.step_row
-    for block in range(first_block(work), last_block(job, work)):
-        unit = block * V1
-        for m in range(rows):
-            row = first + m
-            kept = saved_row(job, row, s)
-            before = job.c + row * job.row + unit
-            if s > 0:
-                before = job.saved_c + saved_row(job, row, s - 1) * job.kept_row + unit
+    plane_row = job.step_row
+    if not job.order:
+        # all rows are at one time and lie side by side: the product reads them where dW does
+        plane = job.d_gates + saved_row(job, first, s) * job.d_row
+        plane_row = job.d_row
+    for m in range(rows):
+        row = first + m
+        kept = saved_row(job, row, s)
+        saved = job.saved + kept * job.saved_row
+        c = job.saved_c + kept * job.kept_row
+        c_before = job.c + row * job.row
+        if s > 0:
+            c_before = job.saved_c + saved_row(job, row, s - 1) * job.kept_row
+        for block in range(first_block(work), last_block(job, work)):
+            unit = block * V1
             lstm_unit_grad(
                 job.zero,
                 (
-                    job.saved + kept * job.saved_row + block * V4,
-                    before,
-                    job.saved_c + kept * job.kept_row + unit,
+                    saved + block * V4,
+                    c_before + unit,
+                    c + unit,
                     job.dh + row * job.row + unit,
                     job.dc + row * job.row + unit,
-                    plane + m * job.step_row + block * V4,
+                    plane + m * plane_row + block * V4,
                     job.d_gates + kept * job.d_row + block * V4,
                 ),
             )
     meet(work)
-    recurrent_product(job, work, rows, plane, 4, job.w_h, job.dh + first * job.row)
+    recurrent_product(job, work, rows, plane, plane_row, 4, job.w_h, job.dh + first * job.row)
 
 
 def make_gru_after_step_back(clip: bool) -> Any:
@@ -138,11 +145,11 @@ def make_gru_after_step_back(clip: bool) -> Any:
     @inlined
     def gru_after_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
         plane = job.step + (s & 1) * job.step_plane + first * job.step_row
-        for block in range(first_block(work), last_block(job, work)):
-            unit = block * V1
-            for m in range(rows):
-                row = first + m
-                kept = saved_row(job, row, s)
+        for m in range(rows):
+            row = first + m
+            kept = saved_row(job, row, s)
+            for block in range(first_block(work), last_block(job, work)):
+                unit = block * V1
                 addresses = (
                     job.saved + kept * job.saved_row + block * V4,
                     h_before(job, row, s) + unit,
@@ -157,7 +164,7 @@ def make_gru_after_step_back(clip: bool) -> Any:
                 else:
                     gru_after_unit_grad(job.zero, addresses)
         meet(work)
-        recurrent_product(job, work, rows, plane, 3, job.w_h, job.dh + first * job.row)
+        recurrent_product(job, work, rows, plane, job.step_row, 3, job.w_h, job.dh + first * job.row)
 
     return gru_after_step_back
 
@@ -172,11 +179,11 @@ def make_gru_before_step_back(clip: bool) -> Any:
     @inlined
     def gru_before_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
         plane = job.step + (s & 1) * job.step_plane + first * job.step_row
-        for block in range(first_block(work), last_block(job, work)):
-            unit = block * V1
-            for m in range(rows):
-                row = first + m
-                kept = saved_row(job, row, s)
+        for m in range(rows):
+            row = first + m
+            kept = saved_row(job, row, s)
+            for block in range(first_block(work), last_block(job, work)):
+                unit = block * V1
                 addresses = (
                     job.saved + kept * job.saved_row + block * V3,
                     h_before(job, row, s) + unit,
@@ -192,12 +199,12 @@ def make_gru_before_step_back(clip: bool) -> Any:
                 else:
                     gru_before_unit_grad(job.zero, addresses)
         meet(work)
-        recurrent_product(job, work, rows, plane + job.step_n, 1, job.w_h_n, job.drh + first * job.row)
-        for block in range(first_block(work), last_block(job, work)):
-            unit = block * V1
-            for m in range(rows):
-                row = first + m
-                kept = saved_row(job, row, s)
+        recurrent_product(job, work, rows, plane + job.step_n, job.step_row, 1, job.w_h_n, job.drh + first * job.row)
+        for m in range(rows):
+            row = first + m
+            kept = saved_row(job, row, s)
+            for block in range(first_block(work), last_block(job, work)):
+                unit = block * V1
                 addresses = (
                     job.saved + kept * job.saved_row + block * V3,
                     h_before(job, row, s) + unit,
@@ -213,7 +220,7 @@ def make_gru_before_step_back(clip: bool) -> Any:
                 else:
                     gru_reset_unit_grad(job.zero, addresses)
         meet(work)
-        recurrent_product(job, work, rows, plane, 2, job.w_h, job.dh + first * job.row)
+        recurrent_product(job, work, rows, plane, job.step_row, 2, job.w_h, job.dh + first * job.row)
 
     return gru_before_step_back
 

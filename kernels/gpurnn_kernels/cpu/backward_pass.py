@@ -1,7 +1,6 @@
 """The backward pass of one layer: back through time, then the large products. Two commands to the team."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -91,45 +90,65 @@ class DirectionGradients:
         return named | ({"b_hn": self.b_hn} if spec.cell == "gru_after" else {})
 
 
-def recurrence(weights: Sequence[Weights], schedule: Schedule, steps: int, batch: int, kept: Sequence[Kept]) -> Records:
-    """Records of the way back through time; the arrays of the call and the gradients are still to be bound."""
-    spec = weights[0].spec
-    records = Records(spec, len(weights), schedule.shares, schedule.threads)
-    step_row = records.blocks * spec.gates * records.lanes + VECTOR_BYTES // records.item
-    for d, (direction, saved) in enumerate(zip(weights, kept, strict=True)):
-        records.sizes(d, direction.spec, steps, batch)
-        records.set(d, **{name: address(array) for name, array in direction.backward.items()})
-        row = records.blocks * SAVED_GATES[spec.cell] * records.lanes + VECTOR_BYTES // records.item
-        records.set(d, saved=address(saved.gates), saved_row=row * records.item)
-        records.set(d, saved_c=address(saved.c), saved_m=address(saved.m))
-        records.set(d, dh=records.room(batch * records.row))
-        records.set(d, step=records.room(2 * batch * step_row), step_row=step_row * records.item)
-        records.set(d, step_plane=batch * step_row * records.item, step_n=2 * records.blocks * VECTOR_BYTES)
-        if spec.cell == "lstm":
-            records.set(d, dc=records.room(batch * records.row), c=records.room(batch * records.row))
-        if spec.cell == "gru_before":
-            records.set(d, drh=records.room(batch * records.row))
-        if spec.proj_size:
-            records.set(d, dm=records.room(batch * records.row), dh_step=records.room(batch * records.row))
-    for work, share in zip(records.works, schedule.shares, strict=True):
-        records.kernel(work, KERNELS[spec.variant])
-        work["row_cap"] = rows_at_once(share.row_1 - share.row_0, step_row * records.item)
-        records.panels(work, share, BACK)
-    return records
+class BackwardProgram:
+    """The records of one layer's backward pass, all its directions: back through time, then the large products. As a
+    `ForwardProgram`, it does not depend on the arrays of one call, and whoever takes one from the pool has it alone."""
+
+    def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule) -> None:
+        spec = weights[0].spec
+        self.records = records = Records(spec, len(weights), schedule.shares, schedule.threads)
+        step_row = records.blocks * spec.gates * records.lanes + VECTOR_BYTES // records.item
+        saved_row = records.blocks * SAVED_GATES[spec.cell] * records.lanes + VECTOR_BYTES // records.item
+        for d, direction in enumerate(weights):
+            records.sizes(d, direction.spec, steps, batch)
+            records.set(d, saved_row=saved_row * records.item)
+            records.set(d, dh=records.room(batch * records.row))
+            records.set(d, step=records.room(2 * batch * step_row), step_row=step_row * records.item)
+            records.set(d, step_plane=batch * step_row * records.item, step_n=2 * records.blocks * VECTOR_BYTES)
+            if spec.cell == "lstm":
+                records.set(d, dc=records.room(batch * records.row), c=records.room(batch * records.row))
+            if spec.cell == "gru_before":
+                records.set(d, drh=records.room(batch * records.row))
+            if spec.proj_size:
+                records.set(d, dm=records.room(batch * records.row), dh_step=records.room(batch * records.row))
+        for work, share in zip(records.works, schedule.shares, strict=True):
+            records.kernel(work, KERNELS[spec.variant])
+            work["row_cap"] = rows_at_once(share.row_1 - share.row_0, step_row * records.item)
+            records.panels(work, share, BACK)
+        self._products = _products(spec, len(weights), records.blocks, records.out_blocks, steps * batch, schedule.threads)
+        self.use(weights)
+
+    @property
+    def bytes(self) -> int:
+        """That are held."""
+        return self.records.bytes + self._products.bytes
+
+    def use(self, weights: Sequence[Weights]) -> None:
+        """Runs on these weights from now on: other values of the same shapes."""
+        self._weights = weights
+        for d, direction in enumerate(weights):
+            self.records.set(d, **direction.backward_addresses)
+
+    def bind(self, direction: int, kept: Kept) -> None:
+        """Reads what the forward pass has left."""
+        self.records.set(direction, saved=address(kept.gates), saved_c=address(kept.c), saved_m=address(kept.m))
+
+    def run(self) -> None:
+        self.records.run()
+        self._products.copy_jobs(self.records)
+        self._products.run()
 
 
-def products(jobs: Any, spec: Spec, blocks: int, out_blocks: int, rows: int, threads: int) -> Records:
-    """Records of dW, db and dx over the jobs that `recurrence` has run."""
+def _products(spec: Spec, directions: int, blocks: int, out_blocks: int, rows: int, threads: int) -> Records:
+    """Records of dW, db and dx, over jobs that have run back through time."""
     special = spec.variant == "lstm_options"
     weight_kernel = kernels.lstm_options_weight_gradients if special else kernels.all_weight_gradients
-    directions = range(len(jobs))
     units, stretches, outputs = cut(blocks, threads), cut(rows, threads), cut(out_blocks, threads)
-    weight = [Share(d, p, 0, 0, units[p], units[p + 1]) for p in range(threads) for d in directions]
-    inputs = [Share(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in directions]
+    weight = [Share(d, p, 0, 0, units[p], units[p + 1]) for p in range(threads) for d in range(directions)]
+    inputs = [Share(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in range(directions)]
     tasks = [*((share, weight_kernel) for share in weight), *((share, kernels.all_input_gradients) for share in inputs)]
     tasks.sort(key=lambda task: task[0].thread)
-    records = Records(spec, len(jobs), [share for share, _ in tasks], threads)
-    records.jobs[:] = jobs
+    records = Records(spec, directions, [share for share, _ in tasks], threads)
     for work, (share, kernel) in zip(records.works, tasks, strict=True):
         records.kernel(work, kernel)
         sums = (share.panel_1 - share.panel_0) * spec.gates

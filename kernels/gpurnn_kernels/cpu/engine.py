@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
-from .backward_pass import DirectionGradients, products, recurrence
-from .forward_pass import ForwardProgram, Kept, new_pool
+from .backward_pass import BackwardProgram, DirectionGradients
+from .forward_pass import ForwardProgram, Kept
 from .records import Records, address
 from .schedule import Schedule, schedule, vectors_per_panel
 from .shelf import Shelf
@@ -16,19 +16,29 @@ from .target import target
 from .team import TEAMS, get_num_threads
 from .weights import BACK, Weights
 
+PROGRAM_BYTES = 8 << 20  # of programs that stay
+
+
+class Programs:
+    """Those of one layer that have run, by T, B and threads: layers with other weights of the same shapes use them again."""
+
+    def __init__(self) -> None:
+        self.forward: Shelf[ForwardProgram] = Shelf(PROGRAM_BYTES, lambda program: program.bytes)
+        self.backward: Shelf[BackwardProgram] = Shelf(PROGRAM_BYTES, lambda program: program.bytes)
+
 
 class Layer:
-    """The packed weights of one layer, a `Weights` a direction, and programs that have run on weights of their shapes."""
+    """The packed weights of one layer, a `Weights` a direction, and the programs that run on weights of their shapes."""
 
-    def __init__(self, directions: Sequence[Weights], pool: Shelf[ForwardProgram]) -> None:
+    def __init__(self, directions: Sequence[Weights], programs: Programs) -> None:
         self.directions = tuple(directions)
         self.spec = directions[0].spec
-        self.pool = pool
+        self.programs = programs
 
 
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
     weights = [Weights(spec, arrays) for spec, arrays in zip(specs, parameters, strict=True)]
-    return Layer(weights, new_pool() if previous is None else previous.pool)
+    return Layer(weights, Programs() if previous is None else previous.programs)
 
 
 @contextmanager
@@ -98,7 +108,7 @@ def forward(
     order = _Order(lengths)
     with _threads() as threads:
         key = (steps, batch, threads)
-        program = layer.pool.take(key) if lengths is None else None
+        program = layer.programs.forward.take(key) if lengths is None else None
         if program is None:
             program = ForwardProgram(directions, steps, batch, plan(layer, batch, threads, order.lengths))
         else:
@@ -114,7 +124,7 @@ def forward(
         if keep:
             program.keep_nothing()
         if lengths is None:
-            layer.pool.give(key, program)
+            layer.programs.forward.give(key, program)
     return kept
 
 
@@ -145,22 +155,31 @@ def backward(
         return _gradients_of_nothing(layer, x, state, dstate)
     order = _Order(lengths)
     with _threads() as threads:
-        share = schedule(spec, len(directions), batch, threads, target(), BACK, order.lengths)
-        records = recurrence(directions, share, steps, batch, kept)
+        key = (steps, batch, threads)
+        program = layer.programs.backward.take(key) if lengths is None else None
+        if program is None:
+            share = schedule(spec, len(directions), batch, threads, target(), BACK, order.lengths)
+            program = BackwardProgram(directions, steps, batch, share)
+        else:
+            program.use(directions)
+        records = program.records
         gradients = []
         for d, direction in enumerate(directions):
             one = DirectionGradients(records, direction.spec, steps, batch, ragged=lengths is not None)
             gradients.append(one)
             one.bind(records, d)
+            program.bind(d, kept[d])
             order.bind(records, d)
             _bind_sequences(records, d, x, y)
             offset = d * spec.output_size * records.item
+            records.set(d, dy=0)
             if dy is not None:
                 records.set(d, dy=address(dy) + offset, dy_t=dy.strides[0], dy_b=dy.strides[1])
             for name, first, last in zip(("h", "c"), state, dstate, strict=False):
                 records.set(d, **{f"{name}_0": address(first[d]), f"d{name}_n": address(None if last is None else last[d])})
-        records.run()
-        products(records.jobs, spec, records.blocks, records.out_blocks, steps * batch, threads).run()
+        program.run()
+        if lengths is None:
+            layer.programs.backward.give(key, program)
     for one in gradients:
         one.done()
     dx = gradients[0].x

@@ -13,7 +13,7 @@ from . import kernels
 from .job import VECTOR_BYTES
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
-from .shelf import Shelf, borrowed, returned
+from .shelf import borrowed, returned
 from .weights import Weights
 
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
@@ -66,6 +66,11 @@ class ForwardProgram:
             self._make_room(work, share, steps)
         self.use(weights)
 
+    @property
+    def bytes(self) -> int:
+        """That are held."""
+        return self.records.bytes
+
     def use(self, weights: Sequence[Weights]) -> None:
         """Runs on these weights from now on: other values of the same shapes."""
         self._weights = weights
@@ -109,8 +114,3 @@ class ForwardProgram:
     def keep_nothing(self) -> None:
         for d in range(self.directions):
             self.records.set(d, saved=0, saved_c=0, saved_m=0)
-
-
-def new_pool() -> Shelf[ForwardProgram]:
-    """For the programs of one layer, by T, B and threads."""
-    return Shelf(8 << 20, lambda program: program.records.bytes)

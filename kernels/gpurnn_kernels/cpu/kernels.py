@@ -10,8 +10,9 @@ from .backward import (
     gru_before_step_back,
     lstm_step_back,
 )
-from .forward import (
-    forward,
+from .forward import forward
+from .lstm_options import lstm_options_gradients, lstm_options_step, lstm_options_step_back
+from .steps import (
     gru_after_clip_step,
     gru_after_project,
     gru_after_step,
@@ -21,7 +22,6 @@ from .forward import (
     lstm_project,
     lstm_step,
 )
-from .lstm_options import lstm_options_gradients, lstm_options_step, lstm_options_step_back
 from .weight_gradients import input_gradients, weight_gradients
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..spec import Array
-from .transpose import transposer
+from .repack import forward_panels
 
 ALIGNMENT = 64  # bytes, a cache line
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
@@ -47,16 +47,10 @@ def _fill_panels(
     out: Array, matrix: Array, gates: Sequence[int], hidden_size: int, units: int, lanes: int, blocks: int
 ) -> None:
     """The panels of the first `units` units."""
-    depth = matrix.shape[1]
-    vectors = -(-units // lanes)
-    flat, transpose = matrix.reshape(-1), transposer(matrix.dtype.name)
-    for block in range(vectors):
-        first = block // blocks * blocks
-        row = min(blocks, vectors - first) * len(gates) * lanes
-        count = min(lanes, units - block * lanes)
-        for index, gate in enumerate(gates):
-            to = first * len(gates) * lanes * depth + ((block - first) * len(gates) + index) * lanes
-            transpose(out, to, row, flat, (gate * hidden_size + block * lanes) * depth, depth, count, depth)
+    fill = forward_panels(matrix.dtype.name)
+    source = np.ascontiguousarray(matrix)
+    sizes = (hidden_size, units, lanes, blocks, matrix.shape[1])
+    fill(matrix.dtype.type(0), matrix.itemsize, out.ctypes.data, source.ctypes.data, np.array(gates), *sizes)
 
 
 def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:

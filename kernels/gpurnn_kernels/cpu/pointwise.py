@@ -137,17 +137,39 @@ def lstm_unit(v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, y: ir.Va
 
 
 @pointwise
-def lstm_save(v: Vectors, slot: ir.Value, c: ir.Value, saved: ir.Value, saved_c: ir.Value) -> None:
-    """After `lstm_unit`: keeps what `lstm_unit_grad` reads."""
-    for gate, value in enumerate(CELLS.lstm_gates(*(v.load(slot, gate) for gate in range(4)))):
+def lstm_unit_keep(
+    v: Vectors,
+    slot: ir.Value,
+    c: ir.Value,
+    h_out: ir.Value,
+    y: ir.Value,
+    saved: ir.Value,
+    saved_c: ir.Value,
+    count: ir.Value,
+) -> None:
+    """`lstm_unit`, and what `lstm_unit_grad` reads; the compiler finds the exponentials that both need."""
+    gates = [v.load(slot, gate) for gate in range(4)]
+    h, c_new = CELLS.lstm_cell(*gates, v.load(c))
+    for gate, value in enumerate(CELLS.lstm_gates(*gates)):
         v.store(saved, value, gate)
-    v.store(saved_c, v.load(c))
+    v.store(saved_c, c_new)
+    v.store(c, c_new)
+    v.store(h_out, h)
+    store_user(v, y, h, count)
 
 
 @pointwise
 def gru_reset_unit(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value) -> None:
     """Reset before, between the two products of a step: rh = r * h."""
     v.store(rh, CELLS.gru_reset(v.load(slot, 1), v.load(h)))
+
+
+@pointwise
+def gru_reset_unit_keep(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value, saved: ir.Value) -> None:
+    """`gru_reset_unit`, and r for `gru_reset_unit_grad`."""
+    r = v.load(slot, 1)
+    v.store(rh, CELLS.gru_reset(r, v.load(h)))
+    v.store(saved, sigmoid(r), 1)
 
 
 @pointwise
@@ -160,10 +182,23 @@ def gru_before_unit(
 
 
 @pointwise
-def gru_before_save(v: Vectors, slot: ir.Value, slot_n: ir.Value, saved: ir.Value) -> None:
-    v.store(saved, sigmoid(v.load(slot, 0)), 0)
-    v.store(saved, sigmoid(v.load(slot, 1)), 1)
-    v.store(saved, tanh(v.load(slot_n)), 2)
+def gru_before_unit_keep(
+    v: Vectors,
+    slot: ir.Value,
+    slot_n: ir.Value,
+    h: ir.Value,
+    h_out: ir.Value,
+    y: ir.Value,
+    saved: ir.Value,
+    count: ir.Value,
+) -> None:
+    """`gru_before_unit`, and z and n for `gru_before_unit_grad`."""
+    z, n = v.load(slot, 0), v.load(slot_n)
+    h_new = CELLS.gru_update(z, n, v.load(h))
+    v.store(saved, sigmoid(z), 0)
+    v.store(saved, tanh(n), 2)
+    v.store(h_out, h_new)
+    store_user(v, y, h_new, count)
 
 
 @pointwise
@@ -175,10 +210,17 @@ def gru_after_unit(v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, y: 
 
 
 @pointwise
-def gru_after_save(v: Vectors, slot: ir.Value, saved: ir.Value) -> None:
+def gru_after_unit_keep(
+    v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, y: ir.Value, saved: ir.Value, count: ir.Value
+) -> None:
+    """`gru_after_unit`, and what `gru_after_unit_grad` reads."""
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
-    for gate, value in enumerate((sigmoid(z), sigmoid(r), tanh(CELLS.gru_candidate(r, q, n_x)), q)):
+    n = CELLS.gru_candidate(r, q, n_x)
+    h_new = CELLS.gru_update(z, n, v.load(h))
+    for gate, value in enumerate((sigmoid(z), sigmoid(r), tanh(n), q)):
         v.store(saved, value, gate)
+    v.store(h_out, h_new)
+    store_user(v, y, h_new, count)
 
 
 @pointwise

@@ -92,6 +92,10 @@ class Records:
         for name, value in fields.items():
             words[JOB_WORD[name]] = value
 
+    def copy_jobs(self, other: "Records") -> None:
+        """Runs over the jobs of other records of as many directions."""
+        self.jobs.view(np.int64)[:] = other.jobs.view(np.int64)
+
     def sizes(self, direction: int, spec: Spec, steps: int, batch: int) -> None:
         """What every job holds."""
         row = self.row * self.item

@@ -54,7 +54,7 @@ def borrowed_zeros(count: int, dtype: np.dtype[Any]) -> Array:
 
 
 def returned(*arrays: Array | None) -> None:
-    """Nobody may use the arrays any more."""
+    """Nobody may use the arrays, of any shape but contiguous, any more."""
     for array in arrays:
         if array is not None:
-            ARRAYS.give(array.nbytes, array)
+            ARRAYS.give(array.nbytes, array.reshape(-1))

@@ -94,6 +94,10 @@ class Weights:
     def backward(self) -> dict[str, Array]:
         return self._cell_back() | self._options | self._projection_back()
 
+    @cached_property
+    def backward_addresses(self) -> dict[str, int]:
+        return {name: array.ctypes.data for name, array in self.backward.items()}
+
     def _cell_back(self) -> dict[str, Array]:
         every = tuple(range(self.spec.gates))
         zeros = {"b": aligned_zeros(BACK * self.lanes, self.spec.dtype)}
