@@ -146,6 +146,19 @@ def test_calls_do_not_disturb_each_other(cell: str) -> None:
 
 
 @every_cell
+def test_memory_of_calls_that_are_over(cell: str) -> None:
+    """Other calls use it again, but not while a call's gradients can still be asked for."""
+    p = Problem(cell, num_layers=2)
+    _, vjp = p.layer.vjp(p.x, p.state)
+    expected = named(vjp(p.dy, p.dstate))
+    for _ in range(3):
+        _, other = p.layer.vjp(-p.x)
+        other(p.dy)
+        del other
+    assert_same_bits(named(vjp(p.dy, p.dstate)), expected)
+
+
+@every_cell
 def test_what_is_given_back(cell: str) -> None:
     p = Problem(cell, 6, 1, 5, 9)
     _, vjp = p.layer.vjp(p.x[:, 0], packed([s[:, 0] for s in parts(p.state)]), 4)

@@ -106,13 +106,17 @@ def add_output_gradient(job, work, first, rows, s):  # type: ignore[no-untyped-d
 
 
 @inlined
+def lstm_plane(job, first, s):  # type: ignore[no-untyped-def]
+    """-> the gates' gradients of a step's rows, for the recurrent product, and their stride: where dW reads them, if all rows
+    are at one time and so lie side by side there; else a plane of the step's own."""
+    if job.order:
+        return job.step + (s & 1) * job.step_plane + first * job.step_row, job.step_row
+    return job.d_gates + saved_row(job, first, s) * job.d_row, job.d_row
+
+
+@inlined
 def lstm_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
-    plane = job.step + (s & 1) * job.step_plane + first * job.step_row
-    plane_row = job.step_row
-    if not job.order:
-        # all rows are at one time and lie side by side: the product reads them where dW does
-        plane = job.d_gates + saved_row(job, first, s) * job.d_row
-        plane_row = job.d_row
+    plane, plane_row = lstm_plane(job, first, s)
     for m in range(rows):
         row = first + m
         kept = saved_row(job, row, s)

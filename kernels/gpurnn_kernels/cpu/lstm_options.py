@@ -4,7 +4,7 @@ The loops around them are those of forward.py, backward.py and weight_gradients.
 m = o * tanh(c): one product and one meeting of threads more in each step. Panels of that product are four vectors of h.
 """
 
-from .backward import blocks, product
+from .backward import blocks, lstm_plane, product
 from .barrier import meet
 from .forward import V1, V3, V4, first_block, last_block, outputs_in, saved_row, units_in
 from .inline import called, inlined
@@ -18,6 +18,7 @@ from .pointwise_options import (
     lstm_peephole_unit,
     lstm_peephole_unit_grad,
 )
+from .steps import panel_at
 from .tiles import multiply
 from .weight_gradients import M, add_products, weight_gradients
 
@@ -54,7 +55,8 @@ def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyp
     h = job.h + (s & 1) * job.h_plane + first * job.row
     h_out = job.h + (~s & 1) * job.h_plane + first * job.row
     out = job.m + first * job.row if job.w_p else h_out
-    for panel in range(work.panel_0, work.panel_1):
+    for index in range(work.panel_1 - work.panel_0):
+        panel = panel_at(work, index, s)
         at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
         multiply(4, job.zero, (rows, h, job.row, job.w_h + panel * job.P * V4, job.P, at, V4, at, V4))
         unit = panel * V1
@@ -107,18 +109,18 @@ def m_gradients(job, work, first, rows):  # type: ignore[no-untyped-def]
 
 @inlined
 def lstm_options_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
-    plane = job.step + (s & 1) * job.step_plane + first * job.step_row
+    plane, plane_row = lstm_plane(job, first, s)
     into = job.dh
     if job.w_p:
         into = job.dm
         take_dh(job, work, first, rows, s)
         meet(work)
         m_gradients(job, work, first, rows)
-    for block in range(first_block(work), last_block(job, work)):
-        unit = block * V1
-        for m in range(rows):
-            row = first + m
-            kept = saved_row(job, row, s)
+    for m in range(rows):
+        row = first + m
+        kept = saved_row(job, row, s)
+        for block in range(first_block(work), last_block(job, work)):
+            unit = block * V1
             before = job.c + row * job.row + unit
             if s > 0:
                 before = job.saved_c + saved_row(job, row, s - 1) * job.kept_row + unit
@@ -128,7 +130,7 @@ def lstm_options_step_back(job, work, first, rows, s):  # type: ignore[no-untype
                 job.saved_c + kept * job.kept_row + unit,
                 into + row * job.row + unit,
                 job.dc + row * job.row + unit,
-                plane + m * job.step_row + block * V4,
+                plane + m * plane_row + block * V4,
                 job.d_gates + kept * job.d_row + block * V4,
                 job.limit,
             )
@@ -139,7 +141,7 @@ def lstm_options_step_back(job, work, first, rows, s):  # type: ignore[no-untype
     meet(work)
     depth = 4 * blocks(job) * job.lanes
     dh = job.dh + first * job.row
-    output_product(job, work, rows, plane, job.step_row, job.w_h, depth, dh, job.row, dh)
+    output_product(job, work, rows, plane, plane_row, job.w_h, depth, dh, job.row, dh)
 
 
 @inlined
