@@ -273,6 +273,14 @@ def test_bad_targets(target: str, said: str, rng: np.random.Generator, capsys: p
     assert files() == before
 
 
+@pytest.mark.parametrize(
+    ("driver", "built_for", "said"), [(0, 13020, "no NVIDIA driver"), (12040, 13020, "'gpurnn[cuda12]'"), (13010, 13020, None)]
+)
+def test_the_drivers_part(driver: int, built_for: int, said: str | None) -> None:
+    fault = gpu.driver_fault(driver, built_for)
+    assert fault is None if said is None else fault is not None and said in fault
+
+
 def test_cuda_without_a_gpu(rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
     missing = gpu.missing()
     if missing is None:

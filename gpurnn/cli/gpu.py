@@ -11,12 +11,26 @@ def missing() -> str | None:
         if find_spec(module) is None:
             return f"{package} is not installed: pip install 'gpurnn[cuda12]' or 'gpurnn[cuda13]', as the driver has it"
     try:
-        import cupy
+        from cupy.cuda import runtime
 
-        if not cupy.cuda.runtime.getDeviceCount():
+        fault = driver_fault(runtime.driverGetVersion(), runtime.runtimeGetVersion())
+        if fault:
+            return fault
+        if not runtime.getDeviceCount():
             return "CUDA sees no device"
     except Exception as error:  # a driver can fail in any way
         return f"CUDA does not start: {' '.join(str(error).split())}"
+    return None
+
+
+def driver_fault(driver: int, built_for: int) -> str | None:
+    """driver: the latest CUDA that the driver runs, 0 without one; built_for: CuPy's. As CUDA counts: 12040 is 12.4."""
+    if driver == 0:
+        return "there is no NVIDIA driver"
+    runs, needed = driver // 1000, built_for // 1000
+    if runs < needed:
+        other = f", or pip install 'gpurnn[cuda{runs}]'" if runs >= 12 else ""
+        return f"the NVIDIA driver runs CUDA {runs}, CuPy is for CUDA {needed}: update it{other}"
     return None
 
 
