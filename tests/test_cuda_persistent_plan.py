@@ -85,6 +85,19 @@ def test_small_layers_need_no_barrier(cell: str) -> None:
     assert "all weights in each" in str(made)
 
 
+@pytest.mark.parametrize(
+    ("cell", "name", "H"), [("lstm", "H100 SXM", 1184), ("gru_after", "H100 SXM", 1312), ("gru_before", "A100", 1024)]
+)
+def test_layers_that_fit_both_ways_with_weights_in_shared_memory(cell: str, name: str, H: int) -> None:
+    made = plan_backward(spec(cell, H), 1, uncompiled(name))
+    assert isinstance(plan(spec(cell, H), 1, uncompiled(name)), Plan)
+    assert isinstance(made, BackwardPlan)
+    assert any(tile.shared_words for tile in made.geometry.products)
+    used = card(kernel_of(made.geometry), DEVICES[name].compute_capability)
+    assert used.stack == used.local == used.spills == 0
+    assert made.geometry.registers < used.registers
+
+
 def test_refusals() -> None:
     device = uncompiled("H100 SXM")
     reasons = {

@@ -14,7 +14,7 @@ from .weights import gate_columns
 
 
 class Product(NamedTuple):
-    load: Any  # W_h, first unit -> weights
+    load: Any  # W_h, first unit -> the weights in registers; the others go to shared memory
     sweep: Any  # weights: the operand times them, to the sums
 
 
@@ -36,11 +36,16 @@ def make_product(g: BackwardGeometry, which: int) -> Product:
     OPERAND = g.layout.operand + g.rows * sum(before.stride for before in g.products[:which])
     SUMS, WARP_ROWS, PITCH, STRIDE = g.layout.sums, tile.warp_rows, tile.pitch, tile.stride
     TURNS, TURN_ROWS = g.turns, g.tiles * tile.batch
-    load_weights, _, sweep_tiles = make_tile(tile, g.tiles, gate_columns(g.hidden, g.units, g.sweeps[which]))
+    WEIGHTS = g.layout.weights + g.warps * sum(before.shared_words for before in g.products[:which])
+    WARP_WEIGHTS, IN_SHARED = tile.shared_words, tile.shared_words > 0
+    load_weights, fill_weights, sweep_tiles = make_tile(tile, g.tiles, gate_columns(g.hidden, g.units, g.sweeps[which]))
 
     @inlined
     def load(w, first):
         warp, lane = split_index(cuda.threadIdx.x, 32)
+        if IN_SHARED:
+            fill_weights(w, first, warp * WARP_ROWS, 0, lane, WEIGHTS + warp * WARP_WEIGHTS)
+            cuda.syncthreads()  # the compiler, if it mixed the two loads, would run out of registers
         return load_weights(w, first, warp * WARP_ROWS, 0, lane)
 
     @inlined
@@ -48,7 +53,7 @@ def make_product(g: BackwardGeometry, which: int) -> Product:
         warp, lane = split_index(afresh(cuda.threadIdx.x), 32)
         for turn in range(TURNS):
             operand, sums = OPERAND + turn * (TURN_ROWS * STRIDE), SUMS + warp * (WARP_ROWS * PITCH) + turn * TURN_ROWS
-            sweep_tiles(weights, 0, operand, sums, lane)
+            sweep_tiles(weights, WEIGHTS + warp * WARP_WEIGHTS, operand, sums, lane)
 
     return Product(load, sweep)
 
