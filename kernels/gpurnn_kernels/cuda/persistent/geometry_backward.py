@@ -90,12 +90,11 @@ class BackwardGeometry:
 
     @cached_property
     def layout(self) -> "BackwardLayout":
-        alone = self.blocks == 1
+        sums = self.warps * self.products[0].warp_rows * self.products[0].pitch
         sizes = {
             "weights": self.warps * sum(tile.shared_words for tile in self.products),
             "operand": self.rows * sum(tile.stride for tile in self.products),
-            "gathered": 0 if alone else self.blocks * self.share,
-            "sums": self.warps * self.products[0].warp_rows * self.products[0].pitch,
+            "shares": max(sums, self.blocks * self.share),
             "inputs": self.share * self.inputs,
             "carried": self.share,
             "lengths": self.rows,
@@ -117,8 +116,7 @@ class BackwardLayout:
 
     weights: int  # that registers do not hold, for each product (warps, columns, quads, lanes, 4)
     operand: int  # gate gradients, for each product (rows, stride)
-    gathered: int  # shares of dh from every block (blocks, rows, units)
-    sums: int  # this block's shares (H, pitch)
+    shares: int  # of dh: this block's sums (H, pitch) until all are sent, then what every block sent it (blocks, rows, units)
     inputs: int  # (rows, inputs, units)
     carried: int  # dc of the LSTM, dh past the gates of a GRU (rows, units)
     lengths: int  # (rows,)

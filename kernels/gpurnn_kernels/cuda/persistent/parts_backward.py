@@ -21,7 +21,7 @@ class Product(NamedTuple):
 class BackwardParts(NamedTuple):
     fetch_inputs: Any  # step, gates, extra, prev, prev0, dy, B, first row, rows, first unit, strides of prev and dy
     publish: Any  # exchange, parity: the sums to the blocks that own them
-    gather: Any  # exchange, parity: the shares of this block's units
+    gather: Any  # exchange, parity: the shares of this block's units, over the sums
     arrived: Any  # local unit, local row -> the sum of the shares, in a fixed order
     pass_gradient: Any  # from, to, first row, rows, first unit: rows of length 0
 
@@ -34,7 +34,7 @@ def backward_pacing(g: BackwardGeometry) -> Pacing:
 def make_product(g: BackwardGeometry, which: int) -> Product:
     tile = g.products[which]
     OPERAND = g.layout.operand + g.rows * sum(before.stride for before in g.products[:which])
-    SUMS, WARP_ROWS, PITCH, STRIDE = g.layout.sums, tile.warp_rows, tile.pitch, tile.stride
+    SUMS, WARP_ROWS, PITCH, STRIDE = g.layout.shares, tile.warp_rows, tile.pitch, tile.stride
     TURNS, TURN_ROWS = g.turns, g.tiles * tile.batch
     WEIGHTS = g.layout.weights + g.warps * sum(before.shared_words for before in g.products[:which])
     WARP_WEIGHTS, IN_SHARED = tile.shared_words, tile.shared_words > 0
@@ -61,7 +61,7 @@ def make_product(g: BackwardGeometry, which: int) -> Product:
 def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
     H, U, G, INPUTS_N, DY, EXTRA = g.hidden, g.units, g.gates, g.inputs, g.gates + 2, g.gates
     BLOCKS, THREADS, SHARE, PITCH, ALONE = g.blocks, g.threads, g.share, g.products[0].pitch, g.blocks == 1
-    GATHERED, SUMS, INPUTS, LENGTHS = g.layout.gathered, g.layout.sums, g.layout.inputs, g.layout.lengths
+    SHARES, INPUTS, LENGTHS = g.layout.shares, g.layout.inputs, g.layout.lengths
     HAS_EXTRA = g.cell != "gru_before"
     time, fetch_word, fetch_quad = pacing.time, pacing.fetch_word, pacing.fetch_quad
 
@@ -105,7 +105,7 @@ def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
                 column = owner * U + local
                 value = types.float32(0)
                 if column < H:
-                    value = load_shared(SUMS + column * PITCH + row)
+                    value = load_shared(SHARES + column * PITCH + row)
                 store_float(buffer(exchange, parity, owner) + types.uint64(4 * (cuda.blockIdx.x * SHARE + at)), value)
 
     @inlined
@@ -113,15 +113,15 @@ def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
         if not ALONE:
             source = buffer(exchange, parity, cuda.blockIdx.x)
             for i in range(4 * afresh(cuda.threadIdx.x), BLOCKS * SHARE, 4 * THREADS):
-                fetch_quad(GATHERED + i, source + types.uint64(4 * i))
+                fetch_quad(SHARES + i, source + types.uint64(4 * i))
 
     @inlined
     def arrived(unit, row):
         if ALONE:
-            return load_shared(SUMS + unit * PITCH + row)
+            return load_shared(SHARES + unit * PITCH + row)
         total = types.float32(0)
         for block in range(BLOCKS):
-            total += load_shared(GATHERED + block * SHARE + row * U + unit)
+            total += load_shared(SHARES + block * SHARE + row * U + unit)
         return total
 
     @inlined
