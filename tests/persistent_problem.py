@@ -126,11 +126,13 @@ class PersistentProblem:
         dx, d_initial, dw = reference.sequence_grad(cell, w, x, track, self.valid, dy, dstate)
         return self.in_order(dx), list(d_initial), dw.W_h
 
-    def backward(self, device: EmulatedDevice, *, directions: int = 1, without_dy: bool = False) -> tuple[Any, list[Any]]:
+    def backward(
+        self, device: EmulatedDevice, plan: Any = None, *, directions: int = 1, without_dy: bool = False
+    ) -> tuple[Any, list[Any]]:
         """-> d_gates, d initial state, of a forward pass on the same device."""
         T, B, H = self.T, self.B, self.H
         y, _, saved = self.forward(device, keep=True)
-        plan = self.plan_backward(device)
+        plan = plan or self.plan_backward(device)
         wide = np.full((T, B, directions * H), np.nan, np.float32)
         wide[:, :, (directions - 1) * H :] = self.dy
         dy = None if without_dy else device.upload(wide)[:, :, (directions - 1) * H :]

@@ -11,8 +11,9 @@ if REASON is not None:
 
 from persistent_problem import PersistentProblem, toy
 
-from gpurnn_kernels.cuda.persistent import Plan
+from gpurnn_kernels.cuda.persistent import BackwardPlan, Plan
 from gpurnn_kernels.cuda.persistent.geometry import Geometry
+from gpurnn_kernels.cuda.persistent.geometry_backward import BackwardGeometry
 
 CELLS = ("lstm", "gru_before", "gru_after")
 OUTPUTS, GRADIENTS = 1e-6, 1e-6  # absolute; relative to the largest
@@ -113,6 +114,15 @@ def test_gradients(cell: str, H: int) -> None:
     assert device.launches[f"persistent_{cell}_backward"] == 1
     past = np.arange(problem.T)[:, None] >= problem.valid
     assert not np.asarray(d_gates)[past].any()
+
+
+@pytest.mark.parametrize(("cell", "held", "reverse"), [("lstm", 4, False), ("gru_after", 3, True), ("gru_before", 1, False)])
+def test_gradients_with_weights_in_shared_memory(cell: Any, held: int, reverse: bool) -> None:
+    problem = PersistentProblem(cell, 72, T=3, B=3, lengths=[2, 0, 3] if reverse else None, reverse=reverse)
+    geometry = BackwardGeometry(cell, 72, 24, 4, held, tiles=1, turns=1, reverse=reverse, async_copies=True)
+    assert all(0 < tile.held < tile.quads for tile in geometry.products)
+    d_gates, d_initial = problem.backward(toy(), BackwardPlan(geometry, 1, 3))
+    assert problem.gradient_error(d_gates, d_initial) < GRADIENTS
 
 
 def test_gradients_without_dy_of_many_tiles() -> None:

@@ -85,6 +85,19 @@ def test_small_layers_need_no_barrier(cell: str) -> None:
     assert "all weights in each" in str(made)
 
 
+@pytest.mark.parametrize(
+    ("cell", "name", "H"), [("lstm", "H100 SXM", 1184), ("gru_after", "H100 SXM", 1312), ("gru_before", "A100", 1024)]
+)
+def test_layers_that_fit_both_ways_with_weights_in_shared_memory(cell: str, name: str, H: int) -> None:
+    made = plan_backward(spec(cell, H), 1, uncompiled(name))
+    assert isinstance(plan(spec(cell, H), 1, uncompiled(name)), Plan)
+    assert isinstance(made, BackwardPlan)
+    assert any(tile.shared_words for tile in made.geometry.products)
+    used = card(kernel_of(made.geometry), DEVICES[name].compute_capability)
+    assert used.stack == used.local == used.spills == 0
+    assert made.geometry.registers < used.registers
+
+
 def test_refusals() -> None:
     device = uncompiled("H100 SXM")
     reasons = {
@@ -114,6 +127,16 @@ def test_what_sums_a_row_does_not_depend_on_the_batch() -> None:
             made = [plan(spec(cell, H, dtype=dtype), B, uncompiled("H100 SXM")) for B in BATCHES]
             orders = {(one.geometry.lanes, one.geometry.splits) for one in made if isinstance(one, Plan)}
             assert len(orders) <= 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "name", "H"), [("lstm", "A100", 1024), ("gru_after", "H100 SXM", 1312), ("gru_before", "A100", 1024)]
+)
+def test_nor_does_what_sums_its_gradients_in_a_layer_too_large_for_registers(cell: str, name: str, H: int) -> None:
+    made = [plan_backward(spec(cell, H), B, uncompiled(name)) for B in (1, 3, 16)]
+    orders = {(one.geometry.lanes, one.geometry.units) for one in made if isinstance(one, BackwardPlan)}
+    assert all(isinstance(one, BackwardPlan) for one in made)
+    assert len(orders) == 1
 
 
 def test_more_multiprocessors_share_out_the_batch() -> None:
@@ -149,6 +172,8 @@ def test_a_cooperative_grid_that_is_not_resident_is_not_launched() -> None:
         (plan, "lstm", "RTX 5090", 1376, HALF),
         (plan_backward, "lstm", "H100 SXM", 768, {}),
         (plan_backward, "gru_after", "A100", 768, {}),
+        (plan_backward, "lstm", "A100", 1024, {}),
+        (plan_backward, "lstm", "H100 SXM", 1056, {}),
     ],
 )
 def test_no_spills(planner: Any, cell: str, name: str, H: int, options: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ class BackwardGeometry:
     hidden: int
     units: int  # of a block
     lanes: int  # that share the k of a column
+    held: int  # quads a lane and column in registers, of each product
     tiles: int  # of batch rows, as straight-line code
     turns: int  # times that the code runs in a step
     reverse: bool
@@ -56,7 +57,7 @@ class BackwardGeometry:
 
     def _tile(self, k: int) -> Tile:
         quads = -(-k // (4 * self.lanes))
-        return Tile(8, 4, self.lanes, quads, quads, 4 * self.lanes * quads, self.rows | 1)
+        return Tile(8, 4, self.lanes, quads, min(self.held, quads), 4 * self.lanes * quads, self.rows | 1)
 
     @property
     def rows(self) -> int:
@@ -64,6 +65,7 @@ class BackwardGeometry:
 
     @property
     def registers(self) -> int:
+        """Words of weights that a thread holds."""
         return sum(tile.registers for tile in self.products)
 
     @property
@@ -88,11 +90,11 @@ class BackwardGeometry:
 
     @cached_property
     def layout(self) -> "BackwardLayout":
-        alone = self.blocks == 1
+        sums = self.warps * self.products[0].warp_rows * self.products[0].pitch
         sizes = {
+            "weights": self.warps * sum(tile.shared_words for tile in self.products),
             "operand": self.rows * sum(tile.stride for tile in self.products),
-            "gathered": 0 if alone else self.blocks * self.share,
-            "sums": self.warps * self.products[0].warp_rows * self.products[0].pitch,
+            "shares": max(sums, self.blocks * self.share),
             "inputs": self.share * self.inputs,
             "carried": self.share,
             "lengths": self.rows,
@@ -112,9 +114,9 @@ class BackwardGeometry:
 class BackwardLayout:
     """First words of the parts of shared memory."""
 
+    weights: int  # that registers do not hold, for each product (warps, columns, quads, lanes, 4)
     operand: int  # gate gradients, for each product (rows, stride)
-    gathered: int  # shares of dh from every block (blocks, rows, units)
-    sums: int  # this block's shares (H, pitch)
+    shares: int  # of dh: this block's sums (H, pitch) until all are sent, then what every block sent it (blocks, rows, units)
     inputs: int  # (rows, inputs, units)
     carried: int  # dc of the LSTM, dh past the gates of a GRU (rows, units)
     lengths: int  # (rows,)

@@ -14,14 +14,14 @@ from .weights import gate_columns
 
 
 class Product(NamedTuple):
-    load: Any  # W_h, first unit -> weights
+    load: Any  # W_h, first unit -> the weights in registers; the others go to shared memory
     sweep: Any  # weights: the operand times them, to the sums
 
 
 class BackwardParts(NamedTuple):
     fetch_inputs: Any  # step, gates, extra, prev, prev0, dy, B, first row, rows, first unit, strides of prev and dy
     publish: Any  # exchange, parity: the sums to the blocks that own them
-    gather: Any  # exchange, parity: the shares of this block's units
+    gather: Any  # exchange, parity: the shares of this block's units, over the sums
     arrived: Any  # local unit, local row -> the sum of the shares, in a fixed order
     pass_gradient: Any  # from, to, first row, rows, first unit: rows of length 0
 
@@ -34,13 +34,18 @@ def backward_pacing(g: BackwardGeometry) -> Pacing:
 def make_product(g: BackwardGeometry, which: int) -> Product:
     tile = g.products[which]
     OPERAND = g.layout.operand + g.rows * sum(before.stride for before in g.products[:which])
-    SUMS, WARP_ROWS, PITCH, STRIDE = g.layout.sums, tile.warp_rows, tile.pitch, tile.stride
+    SUMS, WARP_ROWS, PITCH, STRIDE = g.layout.shares, tile.warp_rows, tile.pitch, tile.stride
     TURNS, TURN_ROWS = g.turns, g.tiles * tile.batch
-    load_weights, _, sweep_tiles = make_tile(tile, g.tiles, gate_columns(g.hidden, g.units, g.sweeps[which]))
+    WEIGHTS = g.layout.weights + g.warps * sum(before.shared_words for before in g.products[:which])
+    WARP_WEIGHTS, IN_SHARED = tile.shared_words, tile.shared_words > 0
+    load_weights, fill_weights, sweep_tiles = make_tile(tile, g.tiles, gate_columns(g.hidden, g.units, g.sweeps[which]))
 
     @inlined
     def load(w, first):
         warp, lane = split_index(cuda.threadIdx.x, 32)
+        if IN_SHARED:
+            fill_weights(w, first, warp * WARP_ROWS, 0, lane, WEIGHTS + warp * WARP_WEIGHTS)
+            cuda.syncthreads()  # the compiler, if it mixed the two loads, would run out of registers
         return load_weights(w, first, warp * WARP_ROWS, 0, lane)
 
     @inlined
@@ -48,7 +53,7 @@ def make_product(g: BackwardGeometry, which: int) -> Product:
         warp, lane = split_index(afresh(cuda.threadIdx.x), 32)
         for turn in range(TURNS):
             operand, sums = OPERAND + turn * (TURN_ROWS * STRIDE), SUMS + warp * (WARP_ROWS * PITCH) + turn * TURN_ROWS
-            sweep_tiles(weights, 0, operand, sums, lane)
+            sweep_tiles(weights, WEIGHTS + warp * WARP_WEIGHTS, operand, sums, lane)
 
     return Product(load, sweep)
 
@@ -56,7 +61,7 @@ def make_product(g: BackwardGeometry, which: int) -> Product:
 def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
     H, U, G, INPUTS_N, DY, EXTRA = g.hidden, g.units, g.gates, g.inputs, g.gates + 2, g.gates
     BLOCKS, THREADS, SHARE, PITCH, ALONE = g.blocks, g.threads, g.share, g.products[0].pitch, g.blocks == 1
-    GATHERED, SUMS, INPUTS, LENGTHS = g.layout.gathered, g.layout.sums, g.layout.inputs, g.layout.lengths
+    SHARES, INPUTS, LENGTHS = g.layout.shares, g.layout.inputs, g.layout.lengths
     HAS_EXTRA = g.cell != "gru_before"
     time, fetch_word, fetch_quad = pacing.time, pacing.fetch_word, pacing.fetch_quad
 
@@ -100,7 +105,7 @@ def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
                 column = owner * U + local
                 value = types.float32(0)
                 if column < H:
-                    value = load_shared(SUMS + column * PITCH + row)
+                    value = load_shared(SHARES + column * PITCH + row)
                 store_float(buffer(exchange, parity, owner) + types.uint64(4 * (cuda.blockIdx.x * SHARE + at)), value)
 
     @inlined
@@ -108,15 +113,15 @@ def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
         if not ALONE:
             source = buffer(exchange, parity, cuda.blockIdx.x)
             for i in range(4 * afresh(cuda.threadIdx.x), BLOCKS * SHARE, 4 * THREADS):
-                fetch_quad(GATHERED + i, source + types.uint64(4 * i))
+                fetch_quad(SHARES + i, source + types.uint64(4 * i))
 
     @inlined
     def arrived(unit, row):
         if ALONE:
-            return load_shared(SUMS + unit * PITCH + row)
+            return load_shared(SHARES + unit * PITCH + row)
         total = types.float32(0)
         for block in range(BLOCKS):
-            total += load_shared(GATHERED + block * SHARE + row * U + unit)
+            total += load_shared(SHARES + block * SHARE + row * U + unit)
         return total
 
     @inlined

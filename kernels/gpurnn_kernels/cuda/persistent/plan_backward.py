@@ -1,4 +1,7 @@
-"""Whether the backward pass of a layer fits on the chip, and how: as plan.py does for the forward pass."""
+"""Whether the backward pass of a layer fits on the chip, and how: as plan.py does for the forward pass.
+
+Registers hold the weights; of a layer too large for those of all multiprocessors together, shared memory holds the rest.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +13,7 @@ from .operand import FLOAT32, operand_of
 from .plan import REGISTER_WEIGHTS, STRAIGHT_TILES, Refusal, capacity, not_resident, straight_tiles, unsupported
 from .tile import WARP
 
+LANES = (2, 4, 8, 16, 32)
 LEAST_PRODUCT = 32  # gate gradients that make a block worth its share of the exchange
 
 
@@ -42,7 +46,8 @@ def plan_backward(spec: Spec, batch: int, device: Device) -> BackwardPlan | Refu
         cell=spec.cell,
         hidden=spec.hidden_size,
         units=spec.hidden_size,
-        lanes=2,
+        lanes=LANES[0],
+        held=1,
         tiles=1,
         turns=1,
         reverse=spec.reverse,
@@ -50,21 +55,27 @@ def plan_backward(spec: Spec, batch: int, device: Device) -> BackwardPlan | Refu
         fast_math=spec.fast_math,
     )
     largest = largest_block(base, limits)
-    if largest is None or largest.blocks > limits.multiprocessors:
-        return Refusal(capacity(base, largest.units if largest else 0, limits))
-    chosen = over_batch(largest, batch, limits)
+    if largest is not None and largest.blocks <= limits.multiprocessors:
+        chosen = over_batch(largest, batch, limits)
+    else:
+        chosen = spread(base, batch, limits)
     if isinstance(chosen, Refusal):
         return chosen
     return not_resident(chosen, device) or chosen
 
 
+def register_room(g: BackwardGeometry) -> int:
+    """Words of weights that a thread can hold; before compute capability 8.0 too, these kernels' shuffles stay together."""
+    return next((weights for warps, weights in REGISTER_WEIGHTS.items() if g.warps <= warps), 0)
+
+
 def with_lanes(g: BackwardGeometry) -> Iterator[BackwardGeometry]:
-    """Fewer lanes to a column are fewer additions between lanes, more weights in each."""
-    for lanes in (2, 4, 8, 16, 32):
-        shared = replace(g, lanes=lanes)
-        room = next((weights for warps, weights in REGISTER_WEIGHTS.items() if shared.warps <= warps), 0)
-        if shared.registers <= room:
-            yield shared
+    """All weights in registers. Fewer lanes to a column are fewer additions between lanes, more weights in each."""
+    for lanes in LANES:
+        whole = replace(g, lanes=lanes)
+        whole = replace(whole, held=max(tile.quads for tile in whole.products))
+        if whole.registers <= register_room(whole):
+            yield whole
 
 
 def largest_block(base: BackwardGeometry, limits: Limits) -> BackwardGeometry | None:
@@ -75,6 +86,35 @@ def largest_block(base: BackwardGeometry, limits: Limits) -> BackwardGeometry | 
             if g.shared_bytes <= limits.shared_per_block:
                 return g
     return None
+
+
+def with_shared_weights(base: BackwardGeometry, limits: Limits) -> BackwardGeometry | None:
+    """What registers do not hold in shared memory, where it is read at each step: the cut that leaves the least there."""
+    cuts = []
+    for lanes in LANES:
+        g = replace(base, lanes=lanes)
+        g = replace(g, held=register_room(g) // sum(4 * tile.rows for tile in g.products))
+        if g.held and g.shared_bytes <= limits.shared_per_block:
+            cuts.append(g)
+    return min(cuts, key=lambda g: g.layout.operand, default=None)
+
+
+def spread(base: BackwardGeometry, batch: int, limits: Limits) -> BackwardPlan | Refusal:
+    """A layer too large for registers: the multiprocessors share out its units, and each block has all rows.
+
+    Units and lanes, and so the order of sums, follow from the layer and the device, not from the batch.
+    """
+    units = -(-base.hidden // limits.multiprocessors)
+    g = with_shared_weights(replace(base, units=units), limits)
+    if g is None:
+        fewer = (n for n in range(units - 1, 0, -1) if with_shared_weights(replace(base, units=n), limits))
+        return Refusal(capacity(base, next(fewer, 0), limits))
+    tiles = straight_tiles(-(-batch // 4), limits)
+    if tiles is not None:
+        g = replace(g, tiles=tiles[0], turns=tiles[1])
+        if g.shared_bytes <= limits.shared_per_block:
+            return BackwardPlan(g, 1, batch)
+    return too_many_rows(batch, limits)
 
 
 def over_batch(g: BackwardGeometry, batch: int, limits: Limits) -> BackwardPlan | Refusal:
@@ -90,7 +130,11 @@ def over_batch(g: BackwardGeometry, batch: int, limits: Limits) -> BackwardPlan 
             for cut in with_lanes(replace(g, units=more, tiles=tiles[0], turns=tiles[1])):
                 if cut.blocks * slices <= limits.multiprocessors and cut.shared_bytes <= limits.shared_per_block:
                     return BackwardPlan(cut, slices, slice_rows)
-    return Refusal(f"{slice_rows} rows of the batch in each block, more than its kernel can take on {limits.name}")
+    return too_many_rows(slice_rows, limits)
+
+
+def too_many_rows(rows: int, limits: Limits) -> Refusal:
+    return Refusal(f"{rows} rows of the batch in each block, more than its kernel can take on {limits.name}")
 
 
 def alone(g: BackwardGeometry, batch: int, limits: Limits) -> BackwardPlan:
