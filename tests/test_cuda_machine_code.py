@@ -30,7 +30,7 @@ def made(name: str, **form: Any) -> Any:
     from gpurnn_kernels.cuda.variant import Variant
 
     storage = form.pop("storage", 32)
-    variant = Variant(1024, storage, 128 // storage, **form)
+    variant = Variant(1024, storage, form.pop("lanes", 128 // storage), **form)
     modules = (pointwise_lstm, pointwise_gru, pointwise_gru_back)
     return next(getattr(module, name) for module in modules if hasattr(module, name))(variant)
 
@@ -76,13 +76,40 @@ def test_the_pointwise_backward(kernel: str, name: str) -> None:
     assert found.wide_stores == found.stores > 0, found
 
 
-@pytest.mark.parametrize("form", [{"ragged": True, "saved": True}, {"storage": 64}], ids=str)
-@pytest.mark.parametrize("kernel", ["lstm_forward", "lstm_backward", "gru_after_forward", "gru_after_backward"])
-def test_other_forms_of_pointwise_kernels(kernel: str, form: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["T4", "H100 SXM"])
+@pytest.mark.parametrize("kernel", FORWARD + BACKWARD)
+def test_training(kernel: str, name: str) -> None:
+    found = card_of(made(kernel, ragged=True, saved=True, final=True), name)
+    assert found.clean, found
+    assert found.registers <= 64, found
+    assert found.wide_loads >= found.loads - 1 > 0, found  # a row's length is one number
+    assert found.wide_stores == found.stores > 0, found
+
+
+@pytest.mark.parametrize("kernel", FORWARD + BACKWARD)
+def test_float64(kernel: str) -> None:
     for name in CARDS:
-        found = card_of(made(kernel, **form), name)
+        found = card_of(made(kernel, storage=64), name)
         assert found.clean, found
-        assert found.wide_loads >= found.loads - 1 > 0, found  # a row's length is one number
+        assert found.wide_loads == found.loads > 0, found
+
+
+@pytest.mark.parametrize("storage", [32, 64])
+@pytest.mark.parametrize("kernel", FORWARD + BACKWARD)
+def test_one_unit_a_thread(kernel: str, storage: int) -> None:
+    found = card_of(made(kernel, storage=storage, lanes=1, ragged=True, saved=True, final=True), "H100 SXM")
+    assert found.clean, found
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru_after", "gru_before"])
+def test_steps_of_streams(cell: Any) -> None:
+    from gpurnn_kernels.cuda.step_kernel import StepForm, reset_kernel, step_kernel
+
+    for batch, storage in ((1, 32), (8, 32), (8, 64)):
+        form = StepForm(cell, 64, 128, batch, storage, 1, False)
+        for of in [step_kernel(form)] + [reset_kernel(form)] * (cell == "gru_before"):
+            found = card_of(of, "H100 SXM")
+            assert found.clean, found
 
 
 PERSISTENT = [("lstm", "T4", 64), ("lstm", "H100 SXM", 512), ("gru_after", "H100 SXM", 256), ("gru_before", "H100 SXM", 256)]
