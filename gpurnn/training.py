@@ -6,14 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import numpy as np
-
 from gpurnn_kernels.spec import Array
 
 from . import checks
-from .backend import Place
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from .backend import Place
     from .layer import RecurrentLayer
 
 

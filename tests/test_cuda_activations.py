@@ -79,7 +79,7 @@ every_case = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Approximate instructions err by a random part of what is documented, or by all of it."""
     chance = threads._hashed
     kinds: dict[str, Callable[[Any], Any]] = {
@@ -89,6 +89,7 @@ def errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         "either": lambda x: np.where(chance(x) < 0, -1.0, 1.0),
     }
     monkeypatch.setattr(threads, "_hashed", kinds[request.param])
+    return str(request.param)
 
 
 @pytest.mark.usefixtures("errors")
@@ -100,13 +101,12 @@ def test_within_4_ulp(name: str, dtype: np.dtype[Any]) -> None:
     assert ulps(computed(name, x), exact).max() <= 4
 
 
-@pytest.mark.usefixtures("errors")
 @every_case
-def test_the_product_is_within_8_ulp(dtype: np.dtype[Any]) -> None:
-    """sigma(a) tanh(b) with one quotient: the two errors add up."""
+def test_the_product_is_within_6_ulp(dtype: np.dtype[Any], errors: str) -> None:
+    """sigma(a) tanh(b) with one quotient: the two errors add up, to 8 ulp if all instructions err as far as they may."""
     a, b = inputs(dtype), np.random.default_rng(1).permutation(inputs(dtype))
     exact = EXACT["sigmoid"](a.astype(np.longdouble)) * np.tanh(b.astype(np.longdouble))
-    assert ulps(computed("sigmoid_tanh", a, b), exact).max() <= 8
+    assert ulps(computed("sigmoid_tanh", a, b), exact).max() <= (6 if errors == "by chance" else 8)
 
 
 @pytest.mark.usefixtures("errors")

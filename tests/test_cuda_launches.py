@@ -114,7 +114,7 @@ def test_weights_are_uploaded_once(cell: str, monkeypatch: pytest.MonkeyPatch) -
     upload = engine.upload
     monkeypatch.setattr(engine, "upload", lambda device, *rest: uploads.append(device) or upload(device, *rest))
     p = Problem(cell, 2, 2, 3, 5, num_layers=2)
-    first, other = emulated_device(), EmulatedDevice()  # of one name, as in a machine with two: no kernel is compiled twice
+    first, other = emulated_device(), EmulatedDevice("A100")
     for device in (first, other):
         for _ in range(2):
             y, _ = p.layer(device.upload(p.x))

@@ -94,15 +94,25 @@ def make_activations(quotient: Callable[[Number, Number], Number], exp_most: Map
         r, power = reduced(v.minimum(v.maximum(v.negative(x), least), most))
         return v.fma(exponential(r), power, v.constant(1.0))
 
+    return as_quotients(quotient, sigmoid_denominator, _tanh_parts)
+
+
+def as_quotients(
+    quotient: Callable[[Number, Number], Number],
+    sigmoid_denominator: Callable[[Number], Number],
+    tanh_parts: Callable[[Number], tuple[Number, Number]],
+) -> Activations:
+    """quotient(a, b): a / b for b >= 1; sigmoid_denominator(x): 1 + e**-x; tanh_parts(x): numerator, denominator >= 1."""
+
     def sigmoid(x: Number) -> Number:
         return quotient(x.of.constant(1.0), sigmoid_denominator(x))
 
     def tanh(x: Number) -> Number:
-        return quotient(*_tanh_parts(x))
+        return quotient(*tanh_parts(x))
 
     def sigmoid_tanh(a: Number, b: Number) -> Number:
         """sigma(a) * tanh(b) with one division."""
-        numerator, denominator = _tanh_parts(b)
+        numerator, denominator = tanh_parts(b)
         return quotient(numerator, sigmoid_denominator(a) * denominator)
 
     return Activations(sigmoid, tanh, sigmoid_tanh)

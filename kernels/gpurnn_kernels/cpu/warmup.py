@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from . import backward_pass, forward_pass, kernels
 from .compile import kernel_address
+from .repack import forward_panels
 
 KERNELS = (
     *forward_pass.KERNELS.values(),
@@ -20,4 +21,6 @@ def warmup(report: Callable[[int, int, str], None] = lambda done, of, name: None
     for done, (function, element) in enumerate(wanted):
         report(done, len(wanted), f"{function.__qualname__} {element}")
         kernel_address(function, element)
+    for element in ("float32", "float64"):
+        forward_panels(element)
     report(len(wanted), len(wanted), "")

@@ -18,25 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ..activations import exponential, reduced
+from ..activations import as_quotients, exponential, reduced
 from .scalar import Value
 
 _SIGMA_ENDS = 87.5  # e**87.5 has no normal inverse, and twice it is finite
 _TANH_BENDS = 0.55
-
-
-def sigmoid(x: Value) -> Value:
-    return _quotient(x.of.constant(1.0), _sigmoid_denominator(x))
-
-
-def tanh(x: Value) -> Value:
-    return _quotient(*_tanh_parts(x))
-
-
-def sigmoid_tanh(a: Value, b: Value) -> Value:
-    """sigma(a) * tanh(b) with one quotient."""
-    numerator, denominator = _tanh_parts(b)
-    return _quotient(numerator, _sigmoid_denominator(a) * denominator)
 
 
 def _quotient(numerator: Value, d: Value) -> Value:
@@ -80,3 +66,6 @@ def _tanh_polynomial() -> tuple[float, ...]:
     nodes = np.polynomial.chebyshev.Chebyshev.interpolate(exact, 3, domain=[0, _TANH_BENDS**2])
     single = nodes.convert(kind=np.polynomial.Polynomial).coef[::-1].astype(np.float32)
     return tuple(float(coefficient) for coefficient in single)
+
+
+ACTIVATIONS = as_quotients(_quotient, _sigmoid_denominator, _tanh_parts)
