@@ -46,6 +46,10 @@ def fast_sigmoid(x: Value) -> Value:
 
 # from 709 on 2 * (1 + e**x) is finite, and its inverse below the normal numbers
 _DOUBLE = make_activations(_double_quotient, {64: 709.0})
-ACCURATE = Activations(*(_by_width(one, two) for one, two in zip(single.ACTIVATIONS, _DOUBLE, strict=True)))
+ACCURATE = Activations(
+    _by_width(single.ACTIVATIONS.sigmoid, _DOUBLE.sigmoid),
+    _by_width(single.ACTIVATIONS.tanh, _DOUBLE.tanh),
+    _by_width(single.ACTIVATIONS.sigmoid_tanh, _DOUBLE.sigmoid_tanh),
+)
 FAST = Activations(fast_sigmoid, fast_tanh, lambda a, b: fast_sigmoid(a) * fast_tanh(b))
 FAST_OF_HALVES = Activations(fast_sigmoid_of_half, fast_tanh, lambda a, b: fast_sigmoid_of_half(a) * fast_tanh(b))
