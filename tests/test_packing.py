@@ -15,7 +15,7 @@ problems = given(
     hidden=st.integers(1, 40),
     columns=st.integers(1, 30),
     lanes=st.sampled_from([2, 4, 8, 16]),
-    blocks=st.sampled_from([1, 2, 4]),
+    width=st.integers(1, 4),
     gates=st.sampled_from([(0, 1, 2, 3), (2, 0, 1), (0, 1), (1,)]),
     dtype=st.sampled_from(["float32", "float64"]),
 )
@@ -33,39 +33,43 @@ def padded(W: Floats, gate: int, unit: int, hidden: int) -> Floats:
 
 @few
 @problems
-def test_forward(hidden: int, columns: int, lanes: int, blocks: int, gates: Sequence[int], dtype: str) -> None:
+def test_forward(hidden: int, columns: int, lanes: int, width: int, gates: Sequence[int], dtype: str) -> None:
     W = matrix(hidden, columns, dtype)
-    count = -(-hidden // lanes)
+    vectors = [(block, gate) for block in range(-(-hidden // lanes)) for gate in gates]
     expected = [
         padded(W, gate, block * lanes + lane, hidden)[k]
-        for first in range(0, count, blocks)
+        for first in range(0, len(vectors), width)
         for k in range(columns)
-        for block in range(first, min(first + blocks, count))
-        for gate in gates
+        for block, gate in vectors[first : first + width]
         for lane in range(lanes)
     ]
-    assert packing.pack_gates(W, gates, hidden, lanes, blocks).tolist() == expected
+    assert packing.pack_gates(W, gates, hidden, lanes, width).tolist() == expected
 
 
 @few
 @problems
-def test_backward(hidden: int, columns: int, lanes: int, blocks: int, gates: Sequence[int], dtype: str) -> None:
+def test_backward(hidden: int, columns: int, lanes: int, width: int, gates: Sequence[int], dtype: str) -> None:
     W = matrix(hidden, columns, dtype)
-    width, count = blocks * lanes, -(-columns // lanes) * lanes
+    count = -(-columns // lanes) * lanes
     expected = [
         padded(W, gate, block * lanes + lane, hidden)[k] if k < columns else 0
-        for start in range(0, count, width)
+        for start in range(0, count, width * lanes)
         for block in range(-(-hidden // lanes))
         for gate in gates
         for lane in range(lanes)
-        for k in range(start, min(start + width, count))
+        for k in range(start, min(start + width * lanes, count))
     ]
-    assert packing.pack_transposed(W, gates, hidden, lanes, blocks).tolist() == expected
+    assert packing.pack_transposed(W, gates, hidden, lanes, width).tolist() == expected
 
 
 @few
-@given(hidden=st.integers(1, 40), lanes=st.sampled_from([4, 8, 16]), gates=st.sampled_from([(0, 1, 2, 3), (2, 0, 1)]))
-def test_units_left_over_share_vectors(hidden: int, lanes: int, gates: Sequence[int]) -> None:
+@given(
+    hidden=st.integers(1, 40),
+    lanes=st.sampled_from([4, 8, 16]),
+    panels=st.sampled_from([((0, 1, 2, 3), 4), ((0, 1, 2, 3), 2), ((2, 0, 1), 3)]),
+)
+def test_units_left_over_share_vectors(hidden: int, lanes: int, panels: tuple[Sequence[int], int]) -> None:
+    gates, width = panels
     vectors = packing.narrow_vectors(len(gates), hidden, lanes)
     left = hidden % lanes
     assert vectors * lanes >= len(gates) * left or not vectors
@@ -73,9 +77,9 @@ def test_units_left_over_share_vectors(hidden: int, lanes: int, gates: Sequence[
     if not vectors:
         return
     W = matrix(hidden, 5, "float32")[: len(gates) * hidden]
-    got = packing.pack_narrow(W, gates, hidden, lanes, vectors)
+    got = packing.pack_narrow(W, gates, hidden, lanes, width, vectors)
     whole = hidden // lanes
-    in_whole = packing.pack_gates(W, gates, hidden, lanes)[: whole * len(gates) * lanes * 5]
+    in_whole = packing.pack_gates(W, gates, hidden, lanes, width)[: whole * len(gates) * lanes * 5]
     assert np.array_equal(got[: in_whole.size], in_whole)
     for k, row in enumerate(got[in_whole.size :].reshape(5, -1)):
         shared = [W[gate * hidden + whole * lanes + unit, k] for gate in range(len(gates)) for unit in range(left)]

@@ -5,23 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..spec import Array, Spec
-from . import kernels
+from .backward import BACK, backward
 from .forward_pass import SAVED_GATES, Kept
 from .job import VECTOR_BYTES
+from .kernels import VARIANTS
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, cut
 from .shelf import borrowed, borrowed_zeros, returned
-from .weight_gradients import DEPTH, PANELS
-from .weights import BACK, Weights
+from .weight_gradients import DEPTH, VECTORS, input_gradients
+from .weights import Weights
 
-KERNELS = {
-    "lstm": kernels.lstm_backward,
-    "lstm_options": kernels.lstm_options_backward,
-    "gru_before": kernels.gru_before_backward,
-    "gru_before_clip": kernels.gru_before_clip_backward,
-    "gru_after": kernels.gru_after_backward,
-    "gru_after_clip": kernels.gru_after_clip_backward,
-}
 _PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next one does
 
 
@@ -112,9 +105,13 @@ class BackwardProgram:
             if spec.proj_size:
                 records.set(d, dm=records.room(batch * records.row), dh_step=records.room(batch * records.row))
         for work, share in zip(records.works, schedule.shares, strict=True):
-            records.kernel(work, KERNELS[spec.variant])
+            work["kernel"] = records.address_of(backward)
             work["row_cap"] = rows_at_once(share.row_1 - share.row_0, step_row * records.item)
             records.panels(work, share, BACK)
+        for d in range(len(weights)):
+            records.set(d, step_kernel=records.address_of(VARIANTS[spec.variant].step_back))
+        records.tiles(transposed=False)
+        records.tiles(transposed=True)
         self._products = _products(spec, len(weights), records.blocks, records.out_blocks, steps * batch, schedule.threads)
         self.use(weights)
 
@@ -141,18 +138,17 @@ class BackwardProgram:
 
 def _products(spec: Spec, directions: int, blocks: int, out_blocks: int, rows: int, threads: int) -> Records:
     """Records of dW, db and dx, over jobs that have run back through time."""
-    special = spec.variant == "lstm_options"
-    weight_kernel = kernels.lstm_options_weight_gradients if special else kernels.all_weight_gradients
+    weight_kernel = VARIANTS[spec.variant].weight_gradients
     units, stretches, outputs = cut(blocks, threads), cut(rows, threads), cut(out_blocks, threads)
     weight = [Share(d, p, 0, 0, units[p], units[p + 1]) for p in range(threads) for d in range(directions)]
     inputs = [Share(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in range(directions)]
-    tasks = [*((share, weight_kernel) for share in weight), *((share, kernels.all_input_gradients) for share in inputs)]
+    tasks = [*((share, weight_kernel) for share in weight), *((share, input_gradients) for share in inputs)]
     tasks.sort(key=lambda task: task[0].thread)
     records = Records(spec, directions, [share for share, _ in tasks], threads)
     for work, (share, kernel) in zip(records.works, tasks, strict=True):
-        records.kernel(work, kernel)
+        work["kernel"] = records.address_of(kernel)
         sums = (share.panel_1 - share.panel_0) * spec.gates
-        depth = max(4 * PANELS * DEPTH, sums) if kernel is weight_kernel else 4 * _PRODUCT_ROWS
+        depth = max(VECTORS * DEPTH, sums) if kernel is weight_kernel else BACK * _PRODUCT_ROWS
         work["slots"] = records.room(depth * records.lanes)
         work["row_cap"] = _PRODUCT_ROWS
         work["out_0"], work["out_1"] = outputs[share.thread], outputs[share.thread + 1]

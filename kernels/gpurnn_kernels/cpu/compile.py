@@ -1,5 +1,6 @@
 """Compiling kernels: C functions called by address, and the few functions that Python calls."""
 
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,10 @@ _keep: list[Any] = []  # their machine code must outlive every call
 
 
 def kernel_address(function: Callable[..., Any], element: str) -> int:
-    """The address of `void function(job *, work *)`, compiled for an element type; from the cache where it is there."""
+    """The address of the kernel, compiled for an element type as a C function; from the cache where it is there.
+
+    A parameter's name is its type: `job` and `work` point to records, `zero` is an element, all others are int64.
+    """
     key = (function.__qualname__, element)
     address = _addresses.get(key)
     if address is None:
@@ -31,7 +35,9 @@ def kernel_address(function: Callable[..., Any], element: str) -> int:
 
 def kernel_object(function: Callable[..., Any], element: str) -> Any:
     """Numba's C callback for `kernel_address`."""
-    signature = ((job_pointer(element), WORK_POINTER), types.void)
+    zero = types.float32 if element == "float32" else types.float64
+    kinds = {"job": job_pointer(element), "work": WORK_POINTER, "zero": zero}
+    signature = tuple(kinds.get(name, types.int64) for name in inspect.signature(function).parameters), types.void
     compiled: Any = CFunc(function, signature, locals={}, options={"error_model": "numpy", "boundscheck": False})
     compiled._cache = KernelCache(function)
     compiled.compile()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
+from .backward import BACK
 from .backward_pass import BackwardProgram, DirectionGradients
 from .forward_pass import ForwardProgram, Kept
 from .records import Records, address
@@ -14,7 +15,7 @@ from .schedule import Schedule, schedule, vectors_per_panel
 from .shelf import Shelf
 from .target import target
 from .team import TEAMS, get_num_threads
-from .weights import BACK, Weights
+from .weights import Weights
 
 PROGRAM_BYTES = 8 << 20  # of programs that stay
 

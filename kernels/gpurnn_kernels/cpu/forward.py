@@ -1,4 +1,4 @@
-"""The forward pass over a sequence: rows x panels of one direction of one layer, run by one thread. `steps.py` has the cells.
+"""The forward pass over a sequence: rows x panels of one direction of one layer, run by one thread. `steps*.py` have the cells.
 
 Per block of rows: a chunk of steps is projected (W_x x + b, through the same tiles as the recurrence, into slots that stay
 in cache), then each step adds W_h h to its slots and runs the cell equations over them. h alternates between two planes, so
@@ -8,7 +8,7 @@ that every panel of a step reads the old one. Rows that are through with their s
 from .barrier import meet
 from .inline import called, inlined
 from .job import VECTOR_BYTES
-from .memory import load_word, store_word
+from .memory import address_of, call_words, load_word, record, store_word
 from .pointwise import clear_vector, copy_element, copy_units, store_units
 
 V1 = VECTOR_BYTES
@@ -125,9 +125,10 @@ def gather(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
                 copy_element(job.zero, (to + i * item, source + i * job.x_i))
 
 
-@called
-def forward(job, work, project, step):  # type: ignore[no-untyped-def]
-    """All rows of a work through their sequences."""
+def forward(job, work):  # type: ignore[no-untyped-def]
+    """All rows of a work through their sequences, by the job's kernels `project_kernel` and `step_kernel`."""
+    addresses = address_of(job), address_of(work)
+    job, work = record(job), record(work)
     item = V1 // job.lanes
     for first in range(work.row_0, work.row_1, work.row_cap):
         rows = min(work.row_cap, work.row_1 - first)
@@ -153,16 +154,16 @@ def forward(job, work, project, step):  # type: ignore[no-untyped-def]
                 x_row = job.x_b
                 if lone:
                     x_row = -job.x_t if job.reverse else job.x_t
-                project(job, work, x, x_row, slot)
+                call_words(job.project_kernel, (*addresses, x, x_row, slot))
             else:
-                project(job, work, work.gathered, work.gathered_row, slot)
+                call_words(job.project_kernel, (*addresses, work.gathered, work.gathered_row, slot))
             slot = 0
             for now in range(begin, s):
                 for m in range(active):
                     row = first + m
                     y = job.y + time_of(job, row, now) * job.y_t + batch_row(job, row) * job.y_b
                     store_word(work.row_addresses + 8 * m, y)
-                step(job, work, first, active, now, slot)
+                call_words(job.step_kernel, (*addresses, first, active, now, slot))
                 meet(work)
                 slot += active
                 active = running(job, first, active, now + 1)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..spec import Array
-from . import kernels
+from .barrier import LINE
+from .forward import forward
 from .job import VECTOR_BYTES
+from .kernels import VARIANTS, Kernel
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
 from .shelf import borrowed, returned
@@ -18,15 +20,8 @@ from .weights import Weights
 
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
 LEAST_SLOTS = 32  # however large they are: W_x is read once a chunk
+FEW_ROWS = 3  # that have the products of a step made for all panels together
 
-KERNELS = {
-    "lstm": kernels.lstm_forward,
-    "lstm_options": kernels.lstm_options_forward,
-    "gru_before": kernels.gru_before_forward,
-    "gru_before_clip": kernels.gru_before_clip_forward,
-    "gru_after": kernels.gru_after_forward,
-    "gru_after_clip": kernels.gru_after_clip_forward,
-}
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 
 
@@ -62,9 +57,17 @@ class ForwardProgram:
             if spec.proj_size:
                 records.set(d, m=records.room(batch * records.row))
         for work, share in zip(records.works, schedule.shares, strict=True):
-            records.kernel(work, KERNELS[spec.variant])
+            work["kernel"] = records.address_of(forward)
             self._make_room(work, share, steps)
+        self._variant = VARIANTS[spec.variant]
+        records.tiles(transposed=False)
+        self._calls(self._variant.step)
         self.use(weights)
+
+    def _calls(self, step: Kernel) -> None:
+        project, step_kernel = (self.records.address_of(kernel) for kernel in (self._variant.project, step))
+        for d in range(self.directions):
+            self.records.set(d, project_kernel=project, step_kernel=step_kernel)
 
     @property
     def bytes(self) -> int:
@@ -88,9 +91,13 @@ class ForwardProgram:
         capacity = max(cap, min(rows * steps, max(SLOT_BYTES // slot, LEAST_SLOTS) // cap * cap))
         work["row_cap"], work["capacity"] = cap, capacity
         records.panels(work, share, vectors)
-        work["slots"] = records.room(capacity * panels * 4 * records.lanes)
+        four = 4 * VECTOR_BYTES
+        work["together"] = together = rows <= FEW_ROWS
+        work["slot_row"], work["slot_panel"] = (panels * four + 2 * LINE, four) if together else (four, capacity * four)
+        room = capacity * (panels * four + 2 * LINE) // records.item
+        work["slots"] = records.room(room)
         if spec.cell == "gru_before":
-            work["slots_n"] = records.room(capacity * panels * 2 * records.lanes)
+            work["slots_n"] = records.room(room // 2)
         work["gathered_row"] = inputs
         work["gathered"] = records.room(capacity * inputs // records.item)
         work["row_addresses"] = records.room(cap * 8 // records.item)
@@ -98,6 +105,7 @@ class ForwardProgram:
     def keep(self) -> list[Kept]:
         """Makes the next run leave what the backward pass reads."""
         records, spec = self.records, self.records.spec
+        self._calls(self._variant.step_keep)
         kept = []
         for d in range(self.directions):
             row = records.blocks * SAVED_GATES[spec.cell] * records.lanes + VECTOR_BYTES // records.item
@@ -112,5 +120,6 @@ class ForwardProgram:
         return kept
 
     def keep_nothing(self) -> None:
+        self._calls(self._variant.step)
         for d in range(self.directions):
             self.records.set(d, saved=0, saved_c=0, saved_m=0)

@@ -1,18 +1,24 @@
-"""How helper functions of kernels are compiled: into their callers, never on their own."""
+"""How kernels are written, and their helper functions compiled: into their callers, never on their own."""
 
 from collections.abc import Callable
 from typing import Any
 
 from numba import njit
 
-_njit: Any = njit  # its stub lacks no_cpython_wrapper
+_njit: Any = njit  # its stub lacks these options
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """A function for kernels to call. LLVM inlines it, which compiles several times faster than Numba's inline="always"."""
-    return _njit(error_model="numpy", boundscheck=False, forceinline=True, no_cpython_wrapper=True)(function)
+    return _njit(error_model="numpy", boundscheck=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def called(function: Callable[..., Any]) -> Any:
     """A function for kernels to call, too large to inline."""
-    return _njit(error_model="numpy", boundscheck=False, no_cpython_wrapper=True)(function)
+    return _njit(error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+def named(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel that a function has made, under a name of its own."""
+    kernel.__name__ = kernel.__qualname__ = name
+    return kernel

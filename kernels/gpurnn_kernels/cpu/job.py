@@ -23,6 +23,8 @@ _JOB = (
     *("T", "B", "I", "H", "P", "lanes", "reverse"),
     # vectors that the gates of the units in the last panel share; 0: each gate has its own
     *("narrow",),
+    # tables of the kernels that multiply, by the width of their panels; the kernels that this job's loops call
+    *("tiles", "tiles_transposed", "project_kernel", "step_kernel"),
     # x[t, b, i] at x + t * x_t + b * x_b + i * x_i; y and dy alike, their units side by side
     *("x", "x_t", "x_b", "x_i", "y", "y_t", "y_b", "dy", "dy_t", "dy_b", "dx"),
     # per row of `order`: its index in the batch, and its number of steps (0: all rows have T, in the batch's order)
@@ -53,7 +55,8 @@ _WORK = (
     # its rows of `order`, taken row_cap at a time, its panels, and the vectors of h that it makes
     *("row_0", "row_1", "row_cap", "panel_0", "panel_1", "out_0", "out_1"),
     # room for the pre-activated gates of `capacity` (step, row) pairs, and for as many gathered rows of x
-    *("slots", "slots_n", "gathered", "gathered_row", "capacity", "row_addresses", "panel"),
+    *("slots", "slots_n", "slot_row", "slot_panel", "together", "gathered", "gathered_row", "capacity"),
+    *("row_addresses", "panel"),
     # the barrier of the works that share rows: its flags, how many they are, which this is, meetings so far
     *("flags", "members", "member", "meetings", "yield_address"),
 )

@@ -1,85 +1,62 @@
-"""The kernels: what a thread runs for its work on a job. Each is compiled per element type, by `compile.kernel_address`."""
+"""Which kernels run a layer: its loop over a sequence calls a projection and a step of its variant, by address."""
 
-from numba import carray  # type: ignore[attr-defined]
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from .backward import (
-    backward,
+from .backward import backward
+from .forward import forward
+from .lstm_options import lstm_options_gradients, lstm_options_step, lstm_options_step_back
+from .steps_back import (
     gru_after_clip_step_back,
     gru_after_step_back,
     gru_before_clip_step_back,
     gru_before_step_back,
     lstm_step_back,
 )
-from .forward import forward
-from .lstm_options import lstm_options_gradients, lstm_options_step, lstm_options_step_back
-from .steps import (
-    gru_after_clip_step,
-    gru_after_project,
-    gru_after_step,
-    gru_before_clip_step,
-    gru_before_project,
-    gru_before_step,
-    lstm_project,
-    lstm_step,
+from .steps_gru_after import gru_after_clip_step, gru_after_project, gru_after_step, gru_after_step_keep
+from .steps_gru_before import gru_before_clip_step, gru_before_project, gru_before_step, gru_before_step_keep
+from .steps_lstm import lstm_project, lstm_step, lstm_step_keep
+from .tiles import TILES, TILES_TRANSPOSED
+from .weight_gradients import all_weight_gradients, input_gradients
+
+Kernel = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a variant of a cell calls."""
+
+    project: Kernel
+    step: Kernel
+    step_keep: Kernel  # a step that leaves what `step_back` reads
+    step_back: Kernel
+    weight_gradients: Kernel = all_weight_gradients
+
+
+VARIANTS = {
+    "lstm": Variant(lstm_project, lstm_step, lstm_step_keep, lstm_step_back),
+    "lstm_options": Variant(
+        lstm_project, lstm_options_step, lstm_options_step, lstm_options_step_back, lstm_options_gradients
+    ),
+    "gru_before": Variant(gru_before_project, gru_before_step, gru_before_step_keep, gru_before_step_back),
+    "gru_before_clip": Variant(gru_before_project, gru_before_clip_step, gru_before_clip_step, gru_before_clip_step_back),
+    "gru_after": Variant(gru_after_project, gru_after_step, gru_after_step_keep, gru_after_step_back),
+    "gru_after_clip": Variant(gru_after_project, gru_after_clip_step, gru_after_clip_step, gru_after_clip_step_back),
+}
+
+# every one, each once
+KERNELS = tuple(
+    dict.fromkeys(
+        [
+            *TILES.values(),
+            forward,
+            *(kernel for variant in VARIANTS.values() for kernel in (variant.project, variant.step)),
+            *(variant.step_keep for variant in VARIANTS.values()),
+            *TILES_TRANSPOSED.values(),
+            backward,
+            *(kernel for variant in VARIANTS.values() for kernel in (variant.step_back, variant.weight_gradients)),
+            input_gradients,
+        ]
+    )
 )
-from .weight_gradients import input_gradients, weight_gradients
-
-
-def lstm_forward(job, work):  # type: ignore[no-untyped-def]
-    forward(carray(job, 1)[0], carray(work, 1)[0], lstm_project, lstm_step)
-
-
-def lstm_options_forward(job, work):  # type: ignore[no-untyped-def]
-    forward(carray(job, 1)[0], carray(work, 1)[0], lstm_project, lstm_options_step)
-
-
-def gru_before_forward(job, work):  # type: ignore[no-untyped-def]
-    forward(carray(job, 1)[0], carray(work, 1)[0], gru_before_project, gru_before_step)
-
-
-def gru_after_forward(job, work):  # type: ignore[no-untyped-def]
-    forward(carray(job, 1)[0], carray(work, 1)[0], gru_after_project, gru_after_step)
-
-
-def gru_before_clip_forward(job, work):  # type: ignore[no-untyped-def]
-    forward(carray(job, 1)[0], carray(work, 1)[0], gru_before_project, gru_before_clip_step)
-
-
-def gru_after_clip_forward(job, work):  # type: ignore[no-untyped-def]
-    forward(carray(job, 1)[0], carray(work, 1)[0], gru_after_project, gru_after_clip_step)
-
-
-def lstm_backward(job, work):  # type: ignore[no-untyped-def]
-    backward(carray(job, 1)[0], carray(work, 1)[0], lstm_step_back)
-
-
-def lstm_options_backward(job, work):  # type: ignore[no-untyped-def]
-    backward(carray(job, 1)[0], carray(work, 1)[0], lstm_options_step_back)
-
-
-def gru_before_backward(job, work):  # type: ignore[no-untyped-def]
-    backward(carray(job, 1)[0], carray(work, 1)[0], gru_before_step_back)
-
-
-def gru_after_backward(job, work):  # type: ignore[no-untyped-def]
-    backward(carray(job, 1)[0], carray(work, 1)[0], gru_after_step_back)
-
-
-def gru_before_clip_backward(job, work):  # type: ignore[no-untyped-def]
-    backward(carray(job, 1)[0], carray(work, 1)[0], gru_before_clip_step_back)
-
-
-def gru_after_clip_backward(job, work):  # type: ignore[no-untyped-def]
-    backward(carray(job, 1)[0], carray(work, 1)[0], gru_after_clip_step_back)
-
-
-def all_weight_gradients(job, work):  # type: ignore[no-untyped-def]
-    weight_gradients(carray(job, 1)[0], carray(work, 1)[0])
-
-
-def lstm_options_weight_gradients(job, work):  # type: ignore[no-untyped-def]
-    lstm_options_gradients(carray(job, 1)[0], carray(work, 1)[0])
-
-
-def all_input_gradients(job, work):  # type: ignore[no-untyped-def]
-    input_gradients(carray(job, 1)[0], carray(work, 1)[0])

@@ -1,14 +1,14 @@
 """The steps of LSTM layers with peepholes, a clip or a projection, in any combination, forward and backward.
 
 The loops around them are those of forward.py, backward.py and weight_gradients.py. A projected layer has h = W_p m with
-m = o * tanh(c): one product and one meeting of threads more in each step. Panels of that product are four vectors of h.
+m = o * tanh(c): one product and one meeting of threads more in each step. Panels of that product are BACK vectors of h.
 """
 
-from .backward import blocks, lstm_plane, product
+from .backward import BACK, blocks, product
 from .barrier import meet
 from .forward import V1, V3, V4, first_block, last_block, outputs_in, saved_row, units_in
 from .inline import called, inlined
-from .memory import load_word
+from .memory import load_word, record
 from .pointwise import clear_vector, copy_vector, store_units
 from .pointwise_options import (
     add_product,
@@ -18,8 +18,9 @@ from .pointwise_options import (
     lstm_peephole_unit,
     lstm_peephole_unit_grad,
 )
-from .steps import panel_at
-from .tiles import multiply
+from .steps import each, item_at, panel_at, panels_at_once, slot_at
+from .steps_back import each_block, lstm_place, lstm_plane
+from .steps_lstm import lstm_gates
 from .weight_gradients import M, add_products, weight_gradients
 
 
@@ -30,54 +31,66 @@ def output_blocks(job):  # type: ignore[no-untyped-def]
 
 
 @called
-def output_product(job, work, rows, a, a_row, w, depth, init, init_row, out):  # type: ignore[no-untyped-def]
-    """out = init + a W, for this work's vectors of h."""
-    for panel in range(work.out_0 // 4, -(-work.out_1 // 4)):
-        product(job, panel, output_blocks(job), rows, a, a_row, w, depth, init, init_row, out, job.row)
-
-
-@inlined
-def zeros_at(job, panel):  # type: ignore[no-untyped-def]
-    """What `product` takes as `init` for a panel that starts from zeros."""
-    return job.zeros - panel * V4
+def output_product(job, work, rows, a, a_row, w, depth, out):  # type: ignore[no-untyped-def]
+    """out += a W, for this work's vectors of h."""
+    first, last = work.out_0 // BACK, -(-work.out_1 // BACK)
+    product(job, first, last, output_blocks(job), rows, a, a_row, w, depth, out, job.row, BACK * V1, out, job.row)
 
 
 @called
 def project_m(job, work, rows, m, h_out):  # type: ignore[no-untyped-def]
     """h = W_p m, for this work's vectors of h."""
-    for panel in range(work.out_0 // 4, -(-work.out_1 // 4)):
-        init = zeros_at(job, panel)
-        product(job, panel, output_blocks(job), rows, m, job.row, job.w_p, job.H, init, 0, h_out, job.row)
+    first, last = work.out_0 // BACK, -(-work.out_1 // BACK)
+    product(job, first, last, output_blocks(job), rows, m, job.row, job.w_p, job.H, job.zeros, 0, 0, h_out, job.row)
 
 
 @inlined
+def options_place(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
+    """What `lstm_options_unit` takes for item i."""
+    block, m = item_at(rows, panel, count, i)
+    unit = (first + m) * job.row + block * V1
+    out = job.m if job.w_p else job.h + (~s & 1) * job.h_plane
+    return slot_at(work, block, slot + m), job.c + unit, out + unit, job.limit
+
+
+@inlined
+def peephole_place(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
+    """What `lstm_peephole_unit` takes for item i."""
+    block, _ = item_at(rows, panel, count, i)
+    return *options_place(job, work, first, rows, s, slot, panel, count, i), job.peephole + block * V3
+
+
+@inlined
+def save_unit(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
+    """Keeps what the backward pass reads of item i."""
+    block, m = item_at(rows, panel, count, i)
+    at, c, out, _ = options_place(job, work, first, rows, s, slot, panel, count, i)
+    kept = saved_row(job, first + m, s)
+    copy_gates(job.zero, (job.saved + kept * job.saved_row + block * V4, at))
+    kept = kept * job.kept_row + block * V1
+    copy_vector(job.zero, (job.saved_c + kept, c))
+    if job.w_p:
+        copy_vector(job.zero, (job.saved_m + kept, out))
+
+
 def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+    job, work = record(job), record(work)
     h = job.h + (s & 1) * job.h_plane + first * job.row
     h_out = job.h + (~s & 1) * job.h_plane + first * job.row
-    out = job.m + first * job.row if job.w_p else h_out
-    for index in range(work.panel_1 - work.panel_0):
+    count = panels_at_once(work)
+    for index in range(0, work.panel_1 - work.panel_0, count):
         panel = panel_at(work, index, s)
-        at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
-        multiply(4, job.zero, (rows, h, job.row, job.w_h + panel * job.P * V4, job.P, at, V4, at, V4))
-        unit = panel * V1
-        for m in range(rows):
-            c = job.c + (first + m) * job.row + unit
-            if job.peephole:
-                peephole = job.peephole + panel * V3
-                lstm_peephole_unit(job.zero, (at + m * V4, c, out + m * job.row + unit, job.limit, peephole))
-            else:
-                lstm_options_unit(job.zero, (at + m * V4, c, out + m * job.row + unit, job.limit))
+        lstm_gates(job, work, rows, h, s, slot, panel, count)
+        if job.peephole:
+            each(lstm_peephole_unit, peephole_place, job, work, first, rows, s, slot, panel, count)
+        else:
+            each(lstm_options_unit, options_place, job, work, first, rows, s, slot, panel, count)
         if job.saved:
-            for m in range(rows):
-                kept = saved_row(job, first + m, s)
-                copy_gates(job.zero, (job.saved + kept * job.saved_row + panel * V4, at + m * V4))
-                kept = kept * job.kept_row + unit
-                copy_vector(job.zero, (job.saved_c + kept, job.c + (first + m) * job.row + unit))
-                if job.w_p:
-                    copy_vector(job.zero, (job.saved_m + kept, out + m * job.row + unit))
+            for i in range(rows * count):
+                save_unit(job, work, first, rows, s, slot, panel, count, i)
     if job.w_p:
         meet(work)
-        project_m(job, work, rows, out, h_out)
+        project_m(job, work, rows, job.m + first * job.row, h_out)
     for m in range(rows):
         y = load_word(work.row_addresses + 8 * m)
         for block in range(work.out_0, work.out_1):
@@ -103,45 +116,41 @@ def m_gradients(job, work, first, rows):  # type: ignore[no-untyped-def]
     dh = job.dh_step + first * job.row
     dm = job.dm + first * job.row
     depth = output_blocks(job) * job.lanes
-    for panel in range(work.panel_0, work.panel_1):
-        product(job, panel, blocks(job), rows, dh, job.row, job.w_p, depth, zeros_at(job, panel), 0, dm, job.row)
+    last = work.panel_1
+    product(job, work.panel_0, last, blocks(job), rows, dh, job.row, job.w_p, depth, job.zeros, 0, 0, dm, job.row)
 
 
 @inlined
-def lstm_options_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
-    plane, plane_row = lstm_plane(job, first, s)
-    into = job.dh
+def grad_place(job, row, s, plane, block):  # type: ignore[no-untyped-def]
+    """What `lstm_options_unit_grad` takes."""
+    saved, before, c, dh, dc, step, gates = lstm_place(job, row, s, plane, block)
     if job.w_p:
-        into = job.dm
+        dh = job.dm + row * job.row + block * V1
+    return saved, before, c, dh, dc, step, gates, job.limit
+
+
+@inlined
+def peephole_grad_place(job, row, s, plane, block):  # type: ignore[no-untyped-def]
+    """What `lstm_peephole_unit_grad` takes."""
+    return *grad_place(job, row, s, plane, block), job.peephole + block * V3
+
+
+def lstm_options_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+    job, work = record(job), record(work)
+    plane, plane_row = lstm_plane(job, first, s)
+    if job.w_p:
         take_dh(job, work, first, rows, s)
         meet(work)
         m_gradients(job, work, first, rows)
     for m in range(rows):
-        row = first + m
-        kept = saved_row(job, row, s)
-        for block in range(first_block(work), last_block(job, work)):
-            unit = block * V1
-            before = job.c + row * job.row + unit
-            if s > 0:
-                before = job.saved_c + saved_row(job, row, s - 1) * job.kept_row + unit
-            addresses = (
-                job.saved + kept * job.saved_row + block * V4,
-                before,
-                job.saved_c + kept * job.kept_row + unit,
-                into + row * job.row + unit,
-                job.dc + row * job.row + unit,
-                plane + m * plane_row + block * V4,
-                job.d_gates + kept * job.d_row + block * V4,
-                job.limit,
-            )
-            if job.peephole:
-                lstm_peephole_unit_grad(job.zero, (*addresses, job.peephole + block * V3))
-            else:
-                lstm_options_unit_grad(job.zero, addresses)
+        if job.peephole:
+            each_block(lstm_peephole_unit_grad, peephole_grad_place, job, work, first + m, s, plane + m * plane_row)
+        else:
+            each_block(lstm_options_unit_grad, grad_place, job, work, first + m, s, plane + m * plane_row)
     meet(work)
     depth = 4 * blocks(job) * job.lanes
     dh = job.dh + first * job.row
-    output_product(job, work, rows, plane, plane_row, job.w_h, depth, dh, job.row, dh)
+    output_product(job, work, rows, plane, plane_row, job.w_h, depth, dh)
 
 
 @inlined
@@ -178,9 +187,9 @@ def peephole_gradients(job, work):  # type: ignore[no-untyped-def]
             store_units(job.zero, (to, sums + gate * V1, count))
 
 
-@called
 def lstm_options_gradients(job, work):  # type: ignore[no-untyped-def]
     """`weight_gradients`, and those of what only these layers have; of W_p the rows of this work's vectors of h."""
+    job, work = record(job), record(work)
     weight_gradients(job, work)
     if job.peephole:
         peephole_gradients(job, work)

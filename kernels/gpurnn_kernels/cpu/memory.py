@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from . import arch
@@ -101,16 +101,48 @@ def call0(builder: ir.IRBuilder, function: ir.Value) -> ir.Value:
     return builder.sext(builder.call(builder.inttoptr(function, kind.as_pointer()), []), INT64)
 
 
-@emitter(types.void, 3)
-def call2(builder: ir.IRBuilder, function: ir.Value, a: ir.Value, b: ir.Value) -> None:
-    """Calls the C function `void f(int64, int64)` at an address."""
-    kind = ir.FunctionType(ir.VoidType(), [INT64, INT64])
-    builder.call(builder.inttoptr(function, kind.as_pointer()), [a, b])
-
-
 @emitter(types.int64, 3)
 def call_io(builder: ir.IRBuilder, function: ir.Value, descriptor: ir.Value, buffer: ir.Value) -> ir.Value:
     """Calls the C function `read` or `write` at an address, for 8 bytes."""
     kind = ir.FunctionType(INT64, [ir.IntType(32), INT64, INT64])
     pointer = builder.inttoptr(function, kind.as_pointer())
     return builder.call(pointer, [builder.trunc(descriptor, ir.IntType(32)), buffer, INT64(8)])
+
+
+@intrinsic
+def call_words(context: Any, function: Any, words: Any) -> Any:
+    """call_words(function, words): calls the C function `void f(int64, ...)` at an address."""
+    return types.void(types.int64, types.UniTuple(types.int64, len(words))), _call
+
+
+@intrinsic
+def call_typed(context: Any, function: Any, zero: Any, words: Any) -> Any:
+    """call_typed(function, zero, words): the same, with a number of the element type as its first argument."""
+    return types.void(types.int64, zero, types.UniTuple(types.int64, len(words))), _call
+
+
+def _call(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+    arguments = [*values[1:-1], *cgutils.unpack_tuple(builder, values[-1])]
+    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+    builder.call(builder.inttoptr(values[0], kind.as_pointer()), arguments)
+    return context.get_dummy_value()
+
+
+@intrinsic
+def address_of(context: Any, record: Any) -> Any:
+    """The address that a pointer to a record holds."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+        return builder.ptrtoint(values[0], INT64)
+
+    return types.int64(record), code
+
+
+@intrinsic
+def record(context: Any, pointer: Any) -> Any:
+    """The record that a kernel's argument points to."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+        return builder.bitcast(values[0], context.get_value_type(signature.return_type))
+
+    return pointer.dtype(pointer), code

@@ -1,7 +1,7 @@
 """Weights in the order in which the tiles stream them.
 
-A matrix (gates * H, K) becomes panels [panel][k][block of units][gate][lane]: `blocks` vectors of units with all their gates
-side by side, for one k after the other, and the last panel as narrow as it is. Lanes past H are zeros.
+A matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side; `width` of them to
+a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H are zeros.
 
 The units that are left over after whole vectors (4 of 100) would waste most of their lanes. Where that takes fewer vectors,
 their gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
@@ -35,21 +35,21 @@ def _room(count: int, dtype: np.dtype[np.generic], padded: bool) -> Array:
     return aligned_zeros(count, dtype) if padded else aligned(count, dtype)
 
 
-def pack_gates(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, blocks: int = 1) -> Array:
-    """W (all gates * H, K) for the forward product: columns are units, all chosen gates of a unit in one panel."""
+def pack_gates(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int) -> Array:
+    """W (all gates * H, K) for the forward product: columns are the units of the chosen gates."""
     vectors = -(-hidden_size // lanes)
     out = _room(vectors * len(gates) * lanes * matrix.shape[1], matrix.dtype, hidden_size % lanes != 0)
-    _fill_panels(out, matrix, gates, hidden_size, hidden_size, lanes, blocks)
+    _fill_panels(out, matrix, gates, hidden_size, hidden_size, lanes, width)
     return out
 
 
 def _fill_panels(
-    out: Array, matrix: Array, gates: Sequence[int], hidden_size: int, units: int, lanes: int, blocks: int
+    out: Array, matrix: Array, gates: Sequence[int], hidden_size: int, units: int, lanes: int, width: int
 ) -> None:
     """The panels of the first `units` units."""
     fill = forward_panels(matrix.dtype.name)
     source = np.ascontiguousarray(matrix)
-    sizes = (hidden_size, units, lanes, blocks, matrix.shape[1])
+    sizes = (hidden_size, units, lanes, width, matrix.shape[1])
     fill(matrix.dtype.type(0), matrix.itemsize, out.ctypes.data, source.ctypes.data, np.array(gates), *sizes)
 
 
@@ -59,13 +59,13 @@ def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:
     return needed if needed in NARROW and needed < gates else 0
 
 
-def pack_narrow(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, vectors: int) -> Array:
+def pack_narrow(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int, vectors: int) -> Array:
     """As `pack_gates`, but the left-over units' gates share vectors, in the matrix's own order."""
     depth = matrix.shape[1]
     whole = hidden_size // lanes * lanes
     at = whole * len(gates) * depth
     out = aligned_zeros(at + vectors * lanes * depth, matrix.dtype)
-    _fill_panels(out, matrix, gates, hidden_size, whole, lanes, 1)
+    _fill_panels(out, matrix, gates, hidden_size, whole, lanes, width)
     narrow = matrix.reshape(-1, hidden_size, depth)[:, whole:].reshape(-1, depth)
     out[at:].reshape(depth, -1)[:, : len(narrow)] = narrow.T
     return out
@@ -75,20 +75,19 @@ def pack_bias(bias: Array | None, gates: Sequence[int], hidden_size: int, lanes:
     """b (all gates * H,) in the order of `pack_gates`, zeros when there is none."""
     if bias is None:
         return aligned_zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype)
-    return pack_gates(bias[:, None], gates, hidden_size, lanes)
+    return pack_gates(bias[:, None], gates, hidden_size, lanes, 1)
 
 
-def pack_transposed(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, blocks: int) -> Array:
+def pack_transposed(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int) -> Array:
     """W (all gates * H, K) for the backward product: columns are W's K columns, depth its rows as [block][gate][lane]."""
     columns = matrix.shape[1]
     vectors = -(-hidden_size // lanes)
     depth = vectors * len(gates) * lanes
-    width = blocks * lanes
     padded = hidden_size % lanes != 0 or columns % lanes != 0
     out = _room(depth * -(-columns // lanes) * lanes, matrix.dtype, padded)
     parts = matrix.reshape(-1, hidden_size, columns)
-    for start in range(0, columns, width):
-        stop = min(start + width, columns)
+    for start in range(0, columns, width * lanes):
+        stop = min(start + width * lanes, columns)
         panel = out[start * depth :][: depth * (-(-(stop - start) // lanes) * lanes)]
         by_gate = panel.reshape(vectors, len(gates), lanes, -1)
         for index, gate in enumerate(gates):

@@ -13,68 +13,48 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ..cells import make_cells
 from .activations import ACTIVATIONS, sigmoid, tanh
-from .vector import INT64, Vector, Vectors
+from .vector import INT64, Bundles, Vector, Vectors
 
 CELLS = make_cells(ACTIVATIONS)
 
 
 def pointwise(emit: Callable[..., None]) -> Any:
-    """Makes `emit(v, *addresses)` an intrinsic `name(zero, (address, ...))`."""
+    """Makes `emit(v, *addresses)` an intrinsic `name(zero, (address, ...))`, and `name(zero, ((address, ...), ...))` for
+    several vectors at once."""
 
     def function(context: Any, zero: Any, addresses: Any) -> Any:
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
-            words = [builder.extract_value(values[1], i) for i in range(len(addresses))]
-            emit(Vectors(builder, signature.args[0]), *words)
+            if bundled:
+                parts = [cgutils.unpack_tuple(builder, part) for part in cgutils.unpack_tuple(builder, values[1])]
+                emit(Bundles(builder, signature.args[0], len(parts)), *zip(*parts, strict=True))
+            else:
+                emit(Vectors(builder, signature.args[0]), *cgutils.unpack_tuple(builder, values[1]))
             return context.get_dummy_value()
 
-        return types.void(zero, types.UniTuple(types.int64, len(addresses))), code
+        bundled = isinstance(addresses[0], types.BaseTuple)
+        item = types.UniTuple(types.int64, len(addresses[0])) if bundled else types.int64
+        return types.void(zero, types.UniTuple(item, len(addresses))), code
 
     function.__name__ = function.__qualname__ = emit.__name__
     function.__doc__ = emit.__doc__
     return intrinsic(function)
 
 
-def load_user(v: Vectors, address: ir.Value, count: ir.Value) -> Vector:
-    """From a user's array: whole vectors plainly, the last one lane by lane under a mask."""
-    whole = v.builder.icmp_signed("==", count, INT64(v.lanes))
-    with v.builder.if_else(whole, likely=True) as (then, otherwise):
-        with then:
-            plain = v.load(address).value
-            from_plain = v.builder.block
-        with otherwise:
-            masked = v.load_first(address, count).value
-            from_masked = v.builder.block
-    value = v.builder.phi(v.type)
-    value.add_incoming(plain, from_plain)
-    value.add_incoming(masked, from_masked)
-    return Vector(v, value)
-
-
-def store_user(v: Vectors, address: ir.Value, value: Vector, count: ir.Value) -> None:
-    """Into a user's array: whole vectors plainly, the last one lane by lane under a mask."""
-    whole = v.builder.icmp_signed("==", count, INT64(v.lanes))
-    with v.builder.if_else(whole, likely=True) as (then, otherwise):
-        with then:
-            v.store(address, value)
-        with otherwise:
-            v.store_first(address, value, count)
-
-
 @pointwise
 def copy_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """One vector from a user's array into a padded one, zeros past its units."""
-    v.store(to, load_user(v, source, count))
+    v.store(to, v.load_user(source, count))
 
 
 @pointwise
 def store_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """One vector from a padded array into a user's."""
-    store_user(v, to, v.load(source), count)
+    v.store_user(to, v.load(source), count)
 
 
 @pointwise
@@ -133,7 +113,7 @@ def lstm_unit(v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, y: ir.Va
     h, c_new = CELLS.lstm_cell(*(v.load(slot, gate) for gate in range(4)), v.load(c))
     v.store(c, c_new)
     v.store(h_out, h)
-    store_user(v, y, h, count)
+    v.store_user(y, h, count)
 
 
 @pointwise
@@ -143,9 +123,9 @@ def lstm_unit_keep(
     c: ir.Value,
     h_out: ir.Value,
     y: ir.Value,
+    count: ir.Value,
     saved: ir.Value,
     saved_c: ir.Value,
-    count: ir.Value,
 ) -> None:
     """`lstm_unit`, and what `lstm_unit_grad` reads; the compiler finds the exponentials that both need."""
     gates = [v.load(slot, gate) for gate in range(4)]
@@ -155,7 +135,7 @@ def lstm_unit_keep(
     v.store(saved_c, c_new)
     v.store(c, c_new)
     v.store(h_out, h)
-    store_user(v, y, h, count)
+    v.store_user(y, h, count)
 
 
 @pointwise
@@ -178,7 +158,7 @@ def gru_before_unit(
 ) -> None:
     h_new = CELLS.gru_update(v.load(slot, 0), v.load(slot_n), v.load(h))
     v.store(h_out, h_new)
-    store_user(v, y, h_new, count)
+    v.store_user(y, h_new, count)
 
 
 @pointwise
@@ -189,8 +169,8 @@ def gru_before_unit_keep(
     h: ir.Value,
     h_out: ir.Value,
     y: ir.Value,
-    saved: ir.Value,
     count: ir.Value,
+    saved: ir.Value,
 ) -> None:
     """`gru_before_unit`, and z and n for `gru_before_unit_grad`."""
     z, n = v.load(slot, 0), v.load(slot_n)
@@ -198,7 +178,7 @@ def gru_before_unit_keep(
     v.store(saved, sigmoid(z), 0)
     v.store(saved, tanh(n), 2)
     v.store(h_out, h_new)
-    store_user(v, y, h_new, count)
+    v.store_user(y, h_new, count)
 
 
 @pointwise
@@ -206,12 +186,12 @@ def gru_after_unit(v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, y: 
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
     h_new = CELLS.gru_update(z, CELLS.gru_candidate(r, q, n_x), v.load(h))
     v.store(h_out, h_new)
-    store_user(v, y, h_new, count)
+    v.store_user(y, h_new, count)
 
 
 @pointwise
 def gru_after_unit_keep(
-    v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, y: ir.Value, saved: ir.Value, count: ir.Value
+    v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value, saved: ir.Value
 ) -> None:
     """`gru_after_unit`, and what `gru_after_unit_grad` reads."""
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
@@ -220,7 +200,7 @@ def gru_after_unit_keep(
     for gate, value in enumerate((sigmoid(z), sigmoid(r), tanh(n), q)):
         v.store(saved, value, gate)
     v.store(h_out, h_new)
-    store_user(v, y, h_new, count)
+    v.store_user(y, h_new, count)
 
 
 @pointwise
@@ -258,7 +238,7 @@ def gru_after_unit_grad(
 ) -> None:
     """gates: dz_ dr_ dn_, what W_x saw; step: dz_ dr_ dq, what W_h saw; dq_out: dq."""
     z, r, n, q = (v.load(saved, gate) for gate in range(4))
-    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, load_user(v, h_prev, count), v.load(dh))
+    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, v.load_user(h_prev, count), v.load(dh))
     dr, dq = CELLS.gru_candidate_grad(r, q, dn)
     for gate, value in enumerate((dz, dr, dn)):
         v.store(gates, value, gate)
@@ -282,7 +262,7 @@ def gru_before_unit_grad(
 ) -> None:
     """First half: dz_ and dn_; drh starts at zero for the product W_hn^T dn_."""
     z, n = v.load(saved, 0), v.load(saved, 2)
-    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, load_user(v, h_prev, count), v.load(dh))
+    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, v.load_user(h_prev, count), v.load(dh))
     v.store(step_zr, dz, 0)
     v.store(step_n, dn)
     v.store(gates, dz, 0)
@@ -305,7 +285,7 @@ def gru_reset_unit_grad(
 ) -> None:
     """Second half: dr_, and rh = r * h_prev for the gradient of W_hn."""
     r = v.load(saved, 1)
-    previous = load_user(v, h_prev, count)
+    previous = v.load_user(h_prev, count)
     dr, dh_prev = CELLS.gru_reset_grad(r, previous, v.load(drh))
     v.store(step_zr, dr, 1)
     v.store(gates, dr, 1)
@@ -316,4 +296,4 @@ def gru_reset_unit_grad(
 @pointwise
 def add_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """Adds one vector of a user's array into a padded one."""
-    v.store(to, v.load(to) + load_user(v, source, count))
+    v.store(to, v.load(to) + v.load_user(source, count))

@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from ..cells import make_option_cells
 from .activations import ACTIVATIONS, CLIP
-from .pointwise import CELLS, load_user, pointwise, store_user
+from .pointwise import CELLS, pointwise
 from .vector import Vector, Vectors
 
 OPTION_CELLS = make_option_cells(CELLS, ACTIVATIONS, CLIP)
@@ -105,7 +105,7 @@ def lstm_peephole_unit_grad(
 @pointwise
 def add_product(v: Vectors, to: ir.Value, a: ir.Value, b: ir.Value, count: ir.Value) -> None:
     """Adds a * b, where b is a user's."""
-    v.store(to, v.load(to) + v.load(a) * load_user(v, b, count))
+    v.store(to, v.load(to) + v.load(a) * v.load_user(b, count))
 
 
 @pointwise
@@ -119,7 +119,7 @@ def gru_before_clip_unit(
 ) -> None:
     h_new = OPTION_CELLS.gru_clip_update(v.load(slot, 0), v.load(slot_n), v.load(h), v.load(limit))
     v.store(h_out, h_new)
-    store_user(v, y, h_new, count)
+    v.store_user(y, h_new, count)
 
 
 @pointwise
@@ -138,7 +138,7 @@ def gru_after_clip_unit(
     h_new = OPTION_CELLS.gru_clip_update(z, n, v.load(h), v.load(limit))
     v.store(slot, n)
     v.store(h_out, h_new)
-    store_user(v, y, h_new, count)
+    v.store_user(y, h_new, count)
 
 
 @pointwise
@@ -164,7 +164,7 @@ def gru_after_clip_unit_grad(
     """As `gru_after_unit_grad`."""
     z, r, n, q = _gates(v, saved)
     limit = v.load(limit_at)
-    dz, dn, dh_prev = OPTION_CELLS.gru_clip_update_grad(z, n, load_user(v, h_prev, count), v.load(dh), limit)
+    dz, dn, dh_prev = OPTION_CELLS.gru_clip_update_grad(z, n, v.load_user(h_prev, count), v.load(dh), limit)
     dr, dq = OPTION_CELLS.gru_clip_candidate_grad(r, q, dn, limit)
     for gate, value in enumerate((dz, dr, dn)):
         v.store(gates, value, gate)
@@ -189,7 +189,7 @@ def gru_before_clip_unit_grad(
 ) -> None:
     """As `gru_before_unit_grad`."""
     z, n = v.load(saved, 0), v.load(saved, 2)
-    dz, dn, dh_prev = OPTION_CELLS.gru_clip_update_grad(z, n, load_user(v, h_prev, count), v.load(dh), v.load(limit))
+    dz, dn, dh_prev = OPTION_CELLS.gru_clip_update_grad(z, n, v.load_user(h_prev, count), v.load(dh), v.load(limit))
     v.store(step_zr, dz, 0)
     v.store(step_n, dn)
     v.store(gates, dz, 0)
@@ -212,7 +212,7 @@ def gru_clip_reset_unit_grad(
     limit: ir.Value,
 ) -> None:
     """As `gru_reset_unit_grad`."""
-    previous = load_user(v, h_prev, count)
+    previous = v.load_user(h_prev, count)
     dr, dh_prev, fed = OPTION_CELLS.gru_clip_reset_grad(v.load(saved, 1), previous, v.load(drh), v.load(limit))
     v.store(step_zr, dr, 1)
     v.store(gates, dr, 1)

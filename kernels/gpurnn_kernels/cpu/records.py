@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from ..spec import Array, Spec
+from .backward import BACK
 from .barrier import LINE, SPINS, YIELD_ADDRESS
 from .compile import kernel_address
 from .job import JOB_WORD, VECTOR_BYTES, WORK, job_dtype
 from .packing import aligned, aligned_zeros
 from .schedule import Share, cut
 from .team import TEAMS, run_alone
-from .weights import BACK
+from .tiles import table
 
 ROWS_BYTES = 1 << 20  # that one step of a block of rows may take in a kernel's scratch memory
 ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6 and of 8
@@ -74,8 +75,14 @@ class Records:
             bounds = cut(-(-self.out_blocks // BACK), share.members)[share.member :]
             work["out_0"], work["out_1"] = bounds[0] * BACK, min(bounds[1] * BACK, self.out_blocks)
 
-    def kernel(self, work: Any, function: Any) -> None:
-        work["kernel"] = kernel_address(function, self.spec.dtype.name)
+    def address_of(self, kernel: Any) -> int:
+        return kernel_address(kernel, self.spec.dtype.name)
+
+    def tiles(self, *, transposed: bool) -> None:
+        """Lets the jobs' kernels multiply."""
+        addresses = table(self.spec.dtype.name, transposed)
+        for d in range(len(self.jobs)):
+            self.set(d, **{"tiles_transposed" if transposed else "tiles": address(addresses)})
 
     def hold(self, array: Array) -> int:
         """Keeps an array as long as these records and gives its address."""

@@ -28,23 +28,23 @@ def transpose_square(v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Valu
         v.store(b.add(to, b.mul(to_row, INT64(column))), Vector(v, value))
 
 
-def _forward_panels(zero, item, out, matrix, gates, hidden_size, units, lanes, blocks, depth):  # type: ignore[no-untyped-def]
-    """Of the first `units` units, out[panel][k][block of units][gate][lane] = matrix[gate * H + unit, k]. zero: of the element
-    type, `item` bytes each; out, matrix: addresses."""
-    vectors = -(-units // lanes)
-    for block in range(vectors):
-        first = block // blocks * blocks
-        row = min(blocks, vectors - first) * len(gates) * lanes
+def _forward_panels(zero, item, out, matrix, gates, hidden_size, units, lanes, width, depth):  # type: ignore[no-untyped-def]
+    """Of the first `units` units, out[panel][k][vector][lane] = matrix[gate * H + unit, k], vectors by block of units, then by
+    gate. zero: of the element type, `item` bytes each; out, matrix: addresses."""
+    vectors = -(-units // lanes) * len(gates)
+    for vector in range(vectors):
+        block, index = vector // len(gates), vector % len(gates)
+        first = vector // width * width
+        row = min(width, vectors - first) * lanes
         count = min(lanes, units - block * lanes)
-        squares = depth // lanes * lanes if count * item == V1 else 0
-        for index in range(len(gates)):
-            to = out + (first * len(gates) * lanes * depth + ((block - first) * len(gates) + index) * lanes) * item
-            source = matrix + (gates[index] * hidden_size + block * lanes) * depth * item
-            for k in range(0, squares, lanes):
-                transpose_square(zero, (to + k * row * item, row * item, source + k * item, depth * item))
-            for k in range(squares, depth):
-                for lane in range(count):
-                    copy_element(zero, (to + (k * row + lane) * item, source + (lane * depth + k) * item))
+        squares = depth // lanes * lanes if count == lanes and count * item == V1 else 0
+        to = out + (first * depth + vector - first) * lanes * item
+        source = matrix + (gates[index] * hidden_size + block * lanes) * depth * item
+        for k in range(0, squares, lanes):
+            transpose_square(zero, (to + k * row * item, row * item, source + k * item, depth * item))
+        for k in range(squares, depth):
+            for lane in range(count):
+                copy_element(zero, (to + (k * row + lane) * item, source + (lane * depth + k) * item))
 
 
 @cache

@@ -59,8 +59,8 @@ def cut(count: int, parts: int) -> list[int]:
 
 
 def _tile_cycles(rows: int, machine: Target) -> float:
-    """Cycles that one vector of weights takes over all rows, in tiles of 4 vectors."""
-    height = machine.tile_rows(4)
+    """Cycles that one vector of weights takes over all rows, in tiles of wide panels."""
+    height = machine.tile_rows(machine.wide)
     whole, rest = divmod(rows, height)
     return whole * height + (max(rest, _FEW_ROWS) if rest else 0)
 

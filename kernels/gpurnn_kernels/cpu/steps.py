@@ -1,241 +1,86 @@
-"""What the forward pass does for each cell: a chunk of steps projected, and one step.
+"""What the steps of all cells share: where pre-activated gates lie, the products that make them, the loop over units.
 
-slots: of the pre-activated gates, `capacity` to a panel; slot: the first of a step's.
+A *slot* holds the pre-activated gates of one row at one step, in one panel. A work's slots lie `slot_row` bytes apart within a
+panel, and `slot_panel` bytes apart from panel to panel: the rows of one panel side by side or, of a few rows (`together`), the
+panels of one row, so that one product makes them all.
 """
 
-from typing import Any
-
-from .barrier import meet
-from .forward import V1, V2, V3, V4, saved_row, units_in
-from .inline import called, inlined
-from .memory import load_word
-from .pointwise import (
-    copy_vector,
-    gru_after_part,
-    gru_after_spread,
-    gru_after_unit,
-    gru_after_unit_keep,
-    gru_before_unit,
-    gru_before_unit_keep,
-    gru_reset_unit,
-    gru_reset_unit_keep,
-    lstm_spread,
-    lstm_unit,
-    lstm_unit_keep,
-)
-from .pointwise_options import (
-    gru_after_clip_save,
-    gru_after_clip_unit,
-    gru_before_clip_save,
-    gru_before_clip_unit,
-    gru_clip_reset_unit,
-)
+from .forward import V1
+from .inline import inlined
+from .target import target
 from .tiles import multiply
+
+WIDE = target().wide
+VW = WIDE * V1
+PARTS = 4 // WIDE  # wide panels that hold four vectors
+
+
+@inlined
+def slot_at(work, panel, slot):  # type: ignore[no-untyped-def]
+    return work.slots + (panel - work.panel_0) * work.slot_panel + slot * work.slot_row
+
+
+@inlined
+def panels_at_once(work):  # type: ignore[no-untyped-def]
+    """Panels whose products are made before the cell equations run over them."""
+    return work.panel_1 - work.panel_0 if work.together else 1
 
 
 @inlined
 def panel_at(work, index, s):  # type: ignore[no-untyped-def]
-    """The index-th panel of a step: one step from the first on, the next from the last, whose weights are still in cache."""
-    return work.panel_1 - 1 - index if s & 1 else work.panel_0 + index
+    """The first of the panels that come after `index` others: one step goes forth, the next one back, from the panels whose
+    weights are still in cache."""
+    return work.panel_1 - 1 - index if s & 1 and not work.together else work.panel_0 + index
 
 
 @inlined
-def narrow_in(job, panel):  # type: ignore[no-untyped-def]
-    """Vectors that the gates in a panel share; 0 if each has its own."""
-    return job.narrow if panel == job.H // job.lanes else 0
-
-
-@called
-def multiply_narrow(job, vectors, rows, a, a_row, w, depth, init, init_row, out):  # type: ignore[no-untyped-def]
-    """`multiply` where gates share one or two vectors."""
-    if vectors == 1:
-        multiply(1, job.zero, (rows, a, a_row, w, depth, init, init_row, out, V4))
-    else:
-        multiply(2, job.zero, (rows, a, a_row, w, depth, init, init_row, out, V4))
+def whole_panels(job, panel, count):  # type: ignore[no-untyped-def]
+    """Those of `count` panels from `panel` on in which each gate has vectors of its own."""
+    return min(count, job.H // job.lanes - panel) if job.narrow else count
 
 
 @inlined
-def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
-    for panel in range(work.panel_0, work.panel_1):
-        out = work.slots + (panel - work.panel_0) * work.capacity * V4
-        w = job.w_x + panel * job.I * V4
-        narrow = narrow_in(job, panel)
-        if narrow:
-            multiply_narrow(job, narrow, slots, x, x_row, w, job.I, job.b + panel * V4, 0, out)
-        else:
-            multiply(4, job.zero, (slots, x, x_row, w, job.I, job.b + panel * V4, 0, out, V4))
+def start(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row, out_panel):  # type: ignore[no-untyped-def]
+    """out = init + a w, of `count` panels that lie side by side in `init`, where all rows have the same."""
+    step = vectors * V1
+    multiply(job, vectors, rows, a, a_row, count, w, depth * step, depth, init, 0, step, out, out_row, out_panel)
 
 
 @inlined
-def lstm_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
-    h = job.h + (s & 1) * job.h_plane + first * job.row
-    h_out = job.h + (~s & 1) * job.h_plane + first * job.row
-    for index in range(work.panel_1 - work.panel_0):
-        panel = panel_at(work, index, s)
-        at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
-        w = job.w_h + panel * job.H * V4
-        narrow = narrow_in(job, panel)
-        if narrow:
-            multiply_narrow(job, narrow, rows, h, job.row, w, job.H, at, V4, at)
-            for m in range(rows):
-                lstm_spread(job.zero, (at + m * V4, job.H % job.lanes))
-        else:
-            multiply(4, job.zero, (rows, h, job.row, w, job.H, at, V4, at, V4))
-        unit = panel * V1
-        count = units_in(job, panel)
-        for m in range(rows):
-            c = job.c + (first + m) * job.row + unit
-            y = load_word(work.row_addresses + 8 * m) + unit
-            addresses = (at + m * V4, c, h_out + m * job.row + unit, y)
-            if job.saved:
-                kept = saved_row(job, first + m, s)
-                saved = job.saved + kept * job.saved_row + panel * V4
-                lstm_unit_keep(job.zero, (*addresses, saved, job.saved_c + kept * job.kept_row + unit, count))
-            else:
-                lstm_unit(job.zero, (*addresses, count))
+def add(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, back):  # type: ignore[no-untyped-def]
+    """out += a w, of `count` panels, the first one first or, going `back`, last."""
+    w_panel = depth * vectors * V1
+    if back:
+        w += (count - 1) * w_panel
+        out += (count - 1) * out_panel
+        w_panel = -w_panel
+        out_panel = -out_panel
+    multiply(job, vectors, rows, a, a_row, count, w, w_panel, depth, out, out_row, out_panel, out, out_row, out_panel)
 
 
 @inlined
-def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
-    for panel in range(work.panel_0, work.panel_1):
-        out = work.slots + (panel - work.panel_0) * work.capacity * V4
-        w = job.w_x + panel * job.I * V3
-        narrow = narrow_in(job, panel)
-        if narrow:
-            multiply_narrow(job, narrow, slots, x, x_row, w, job.I, job.b + panel * V3, 0, out)
-            for slot in range(slots):
-                gru_after_part(job.zero, (out + slot * V4, job.b_n + panel * V1, job.H % job.lanes))
-        else:
-            multiply(3, job.zero, (slots, x, x_row, w, job.I, job.b + panel * V3, 0, out, V4))
-            for slot in range(slots):
-                copy_vector(job.zero, (out + slot * V4 + V3, job.b_n + panel * V1))
-
-
-def make_gru_after_step(clip: bool) -> Any:
-    """The step with or without a clip: `clip` is a constant of the kernel."""
-
-    @inlined
-    def gru_after_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
-        h = job.h + (s & 1) * job.h_plane + first * job.row
-        h_out = job.h + (~s & 1) * job.h_plane + first * job.row
-        for index in range(work.panel_1 - work.panel_0):
-            panel = panel_at(work, index, s)
-            at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
-            w = job.w_h + panel * job.H * V3
-            narrow = 0 if clip else narrow_in(job, panel)
-            if narrow:
-                multiply_narrow(job, narrow, rows, h, job.row, w, job.H, at, V4, at)
-                for m in range(rows):
-                    gru_after_spread(job.zero, (at + m * V4, job.H % job.lanes))
-            else:
-                zrq = at + V1
-                multiply(3, job.zero, (rows, h, job.row, w, job.H, zrq, V4, zrq, V4))
-            unit = panel * V1
-            count = units_in(job, panel)
-            for m in range(rows):
-                row = m * job.row + unit
-                y = load_word(work.row_addresses + 8 * m) + unit
-                addresses = (at + m * V4, h + row, h_out + row, y)
-                saved = job.saved + saved_row(job, first + m, s) * job.saved_row + panel * V4
-                if clip:
-                    gru_after_clip_unit(job.zero, (*addresses, count, job.limit))
-                    if job.saved:
-                        gru_after_clip_save(job.zero, (at + m * V4, saved))
-                elif job.saved:
-                    gru_after_unit_keep(job.zero, (*addresses, saved, count))
-                else:
-                    gru_after_unit(job.zero, (*addresses, count))
-
-    return gru_after_step
-
-
-gru_after_step = make_gru_after_step(clip=False)
-gru_after_clip_step = make_gru_after_step(clip=True)
+def item_at(rows, vector, count, i):  # type: ignore[no-untyped-def]
+    """-> the vector and the row of item i: all rows of one vector of units, then those of the next, `count` vectors in all."""
+    if count == 1:
+        return vector, i
+    return vector + i // rows, i % rows
 
 
 @inlined
-def blocks_in(job, panel):  # type: ignore[no-untyped-def]
-    """Vectors of units in a panel of two."""
-    return min(2, -(-job.H // job.lanes) - 2 * panel)
-
-
-@inlined
-def gru_before_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
-    for panel in range(work.panel_0, work.panel_1):
-        out = work.slots + (panel - work.panel_0) * work.capacity * V4
-        out_n = work.slots_n + (panel - work.panel_0) * work.capacity * V2
-        w = job.w_x + panel * job.I * V4
-        w_n = job.w_x_n + panel * job.I * V2
-        b = job.b + panel * V4
-        b_n = job.b_n + panel * V2
-        if blocks_in(job, panel) == 2:
-            multiply(4, job.zero, (slots, x, x_row, w, job.I, b, 0, out, V4))
-            multiply(2, job.zero, (slots, x, x_row, w_n, job.I, b_n, 0, out_n, V2))
-        else:
-            multiply(2, job.zero, (slots, x, x_row, w, job.I, b, 0, out, V4))
-            multiply(1, job.zero, (slots, x, x_row, w_n, job.I, b_n, 0, out_n, V2))
-
-
-def make_gru_before_step(clip: bool) -> Any:
-    """The step with or without a clip: `clip` is a constant of the kernel."""
-
-    @inlined
-    def gru_before_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
-        h = job.h + (s & 1) * job.h_plane + first * job.row
-        h_out = job.h + (~s & 1) * job.h_plane + first * job.row
-        rh = job.rh + first * job.row
-        for index in range(work.panel_1 - work.panel_0):
-            panel = panel_at(work, index, s)
-            at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
-            w = job.w_h + panel * job.H * V4
-            blocks = blocks_in(job, panel)
-            if blocks == 2:
-                multiply(4, job.zero, (rows, h, job.row, w, job.H, at, V4, at, V4))
-            else:
-                multiply(2, job.zero, (rows, h, job.row, w, job.H, at, V4, at, V4))
-            for m in range(rows):
-                for block in range(blocks):
-                    row = m * job.row + panel * V2 + block * V1
-                    reset = (at + m * V4 + block * V2, h + row, rh + row)
-                    if clip:
-                        gru_clip_reset_unit(job.zero, (*reset, job.limit))
-                    elif job.saved:
-                        saved = job.saved + saved_row(job, first + m, s) * job.saved_row + (2 * panel + block) * V3
-                        gru_reset_unit_keep(job.zero, (*reset, saved))
-                    else:
-                        gru_reset_unit(job.zero, reset)
-        meet(work)
-        for index in range(work.panel_1 - work.panel_0):
-            panel = panel_at(work, index, s)
-            at = work.slots + ((panel - work.panel_0) * work.capacity + slot) * V4
-            at_n = work.slots_n + ((panel - work.panel_0) * work.capacity + slot) * V2
-            w_n = job.w_h_n + panel * job.H * V2
-            blocks = blocks_in(job, panel)
-            if blocks == 2:
-                multiply(2, job.zero, (rows, rh, job.row, w_n, job.H, at_n, V2, at_n, V2))
-            else:
-                multiply(1, job.zero, (rows, rh, job.row, w_n, job.H, at_n, V2, at_n, V2))
-            for m in range(rows):
-                for block in range(blocks):
-                    unit = panel * V2 + block * V1
-                    row = m * job.row + unit
-                    y = load_word(work.row_addresses + 8 * m) + unit
-                    zr = at + m * V4 + block * V2
-                    n = at_n + m * V2 + block * V1
-                    count = units_in(job, 2 * panel + block)
-                    addresses = (zr, n, h + row, h_out + row, y)
-                    saved = job.saved + saved_row(job, first + m, s) * job.saved_row + (2 * panel + block) * V3
-                    if clip:
-                        gru_before_clip_unit(job.zero, (*addresses, count, job.limit))
-                        if job.saved:
-                            gru_before_clip_save(job.zero, (zr, n, saved))
-                    elif job.saved:
-                        gru_before_unit_keep(job.zero, (*addresses, saved, count))
-                    else:
-                        gru_before_unit(job.zero, (*addresses, count))
-
-    return gru_before_step
-
-
-gru_before_step = make_gru_before_step(clip=False)
-gru_before_clip_step = make_gru_before_step(clip=True)
+def each(unit, place, job, work, first, rows, s, slot, vector, count):  # type: ignore[no-untyped-def]
+    """Runs `unit` over the rows of `count` vectors of units, at the addresses that `place` gives: four at a time, so that the
+    latencies of the cell equations overlap."""
+    items = rows * count
+    i = 0
+    while i + 4 <= items:
+        four = (
+            place(job, work, first, rows, s, slot, vector, count, i),
+            place(job, work, first, rows, s, slot, vector, count, i + 1),
+            place(job, work, first, rows, s, slot, vector, count, i + 2),
+            place(job, work, first, rows, s, slot, vector, count, i + 3),
+        )
+        unit(job.zero, four)
+        i += 4
+    while i < items:
+        unit(job.zero, place(job, work, first, rows, s, slot, vector, count, i))
+        i += 1

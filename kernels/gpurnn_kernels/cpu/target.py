@@ -9,6 +9,9 @@ from functools import cache
 from numba.core.registry import cpu_target
 
 
+_SUMS = 8  # that are under way while one multiply-add is: two a cycle, each of four cycles
+
+
 @dataclass(frozen=True)
 class Target:
     triple: str
@@ -20,11 +23,37 @@ class Target:
     def lanes(self, itemsize: int) -> int:
         return self.vector_bytes // itemsize
 
+    @property
+    def wide(self) -> int:
+        """Vectors of a wide panel: of 16 registers, 6 x 2 sums are the better tile than 3 x 4, as they read weights half as
+        often."""
+        return 4 if self.registers == 32 else 2
+
+    @property
+    def tile_widths(self) -> tuple[int, ...]:
+        """Vectors of the panels that there are tiles for."""
+        return (1, 2, 3, 4) if self.registers == 32 else (1, 2, 3)
+
+    @property
+    def unroll(self) -> int:
+        """Steps of k in one turn of a tile's loop: half as many registers mean twice as many turns."""
+        return 1 if self.registers == 32 else 4
+
     def tile_rows(self, vectors: int) -> int:
-        """Rows of the largest register tile that is `vectors` wide: rows x vectors sums stay in registers."""
+        """Rows of the largest register tile on a panel of `vectors` vectors: rows x vectors sums stay in registers."""
         if self.registers == 32:
             return {4: 6, 3: 8, 2: 8, 1: 8}[vectors]
-        return {4: 3, 3: 4, 2: 6, 1: 6}[vectors]
+        return {3: 4, 2: 6, 1: 6}[vectors]
+
+    def tile_groups(self, vectors: int) -> dict[int, int]:
+        """Of how many rows one panel has too few sums to hide a multiply-add's latency -> panels that a tile takes then."""
+        most = 24 if self.registers == 32 else 12
+        found = {}
+        for rows in range(1, _SUMS):
+            panels = min(-(-_SUMS // (rows * vectors)), most // (rows * vectors))
+            if vectors > 1 and panels > 1:
+                found[rows] = panels
+        return found
 
     def __str__(self) -> str:
         return f"{self.cpu}, {8 * self.vector_bytes}-bit vectors, {'fma' if self.fma else 'no fma'}"

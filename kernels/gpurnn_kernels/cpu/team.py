@@ -26,8 +26,8 @@ from .inline import called
 from .job import WORK
 from .memory import (
     call0,
-    call2,
     call_io,
+    call_words,
     flush_denormals,
     load_acquire,
     load_ordered,
@@ -66,7 +66,7 @@ def run_works(works, first, last):  # type: ignore[no-untyped-def]
     before = flush_denormals()
     for index in range(first, last):
         work = works + index * WORK_BYTES
-        call2(load_word(work + _KERNEL_AT), load_word(work + _JOB_AT), work)
+        call_words(load_word(work + _KERNEL_AT), (load_word(work + _JOB_AT), work))
     restore_denormals(before)
 
 

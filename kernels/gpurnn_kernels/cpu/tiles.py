@@ -1,168 +1,262 @@
 """The one matrix product of the CPU backend: register tiles of rows x vectors, emitted as LLVM code.
 
-    out[m, :] = init[m, :] + sum over k of a[m, k] * w[k, :]        m < rows, k < depth
+    out[m, p, :] = init[m, p, :] + sum over k of a[m, k] * w[p, k, :]        m < rows, p < panels, k < depth
 
-`w` is packed: `vectors` whole vectors a k, one k after the other. Every output element has one accumulator and runs over k
-in one order, in every tile: its bits do not depend on the rows beside it. That is what makes results independent of batch
-size, threads and streaming.
+`w` is packed in panels: `vectors` whole vectors a k, one k after the other. Every output element has one accumulator and runs
+over k in one order, in every tile: its bits do not depend on the rows beside it. That is what makes results independent of
+batch size, threads and streaming.
 
-A tile of `rows` x `vectors` sums stays in registers. For each k, the smaller side of the tile is loaded first and kept, the
-larger one streams through one register: 6 x 4 sums + 4 weights + 1 broadcast of 32 registers, 3 x 4 + 3 + 1 of 16.
+A tile of sums stays in registers. For each k, the smaller side of the tile is loaded first and kept, the larger one streams
+through one register: 6 x 4 sums + 4 weights + 1 broadcast of 32 registers, 6 x 2 + 2 + 1 of 16. A few rows of one panel are
+too few sums to hide the latency of a multiply-add: they take several panels at a time.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from ..spec import Array
+from .compile import kernel_address
+from .inline import inlined
+from .memory import call_typed, load_word
+from .target import target
 from .vector import INT64, Vector, Vectors
 
-_ARGUMENTS = ("rows", "a", "a_stride", "w", "depth", "init", "init_stride", "out", "out_stride")
+_ARGUMENTS = (
+    *("rows", "a", "a_row", "panels", "w", "w_panel", "depth"),
+    *("init", "init_row", "init_panel", "out", "out_row", "out_panel"),
+)
+Cell = tuple[int, int, int]  # row, panel, vector
+Sums = dict[Cell, Vector]
 
 
-def _product(name: str, doc: str, transposed: bool) -> Any:
-    def product(context: Any, vectors: Any, zero: Any, arguments: Any) -> Any:
-        if not isinstance(vectors, types.IntegerLiteral):
-            return None
-        width = vectors.literal_value
+@inlined
+def multiply(  # type: ignore[no-untyped-def]
+    job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
+):
+    """The product, of panels of 1 to 4 vectors. Addresses and strides in bytes; `a`'s columns lie side by side."""
+    words = (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
+    call_typed(load_word(job.tiles + 8 * vectors), job.zero, words)
 
+
+@inlined
+def multiply_transposed(  # type: ignore[no-untyped-def]
+    job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
+):
+    """The same with a's rows side by side and its columns (k) a_row bytes apart."""
+    words = (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
+    call_typed(load_word(job.tiles_transposed + 8 * vectors), job.zero, words)
+
+
+def _kernel(width: int, transposed: bool) -> Any:
+    """The kernel behind `multiply` for panels of `width` vectors."""
+
+    @intrinsic
+    def emitted(context: Any, zero: Any, words: Any) -> Any:
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
-            function = _tile_function(builder.module, signature.args[1], width, transposed)
-            builder.call(function, [builder.extract_value(values[2], i) for i in range(len(_ARGUMENTS))])
+            given = dict(zip(_ARGUMENTS, cgutils.unpack_tuple(builder, values[1]), strict=True))
+            _emit_panels_loop(builder, signature.args[0], width, transposed, given)
             return context.get_dummy_value()
 
-        return types.void(vectors, zero, types.UniTuple(types.int64, len(_ARGUMENTS))), code
+        return types.void(zero, types.UniTuple(types.int64, len(_ARGUMENTS))), code
 
-    product.__name__ = product.__qualname__ = name
-    product.__doc__ = doc
-    return intrinsic(prefer_literal=True)(product)
+    def tile(  # type: ignore[no-untyped-def]
+        zero, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
+    ):
+        emitted(
+            zero, (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
+        )
+
+    tile.__name__ = tile.__qualname__ = f"tile{'_transposed' if transposed else ''}_{width}"
+    return tile
 
 
-multiply = _product(
-    "multiply",
-    "multiply(vectors, zero, (rows, a, a_stride, w, depth, init, init_stride, out, out_stride)): a's rows lie a_stride bytes "
-    "apart, its columns side by side. `vectors` is a literal, the type of `zero` is the element type, all else bytes.",
-    transposed=False,
-)
-multiply_transposed = _product(
-    "multiply_transposed",
-    "The same with a's rows side by side and its columns (k) a_stride bytes apart.",
-    transposed=True,
+TILES, TILES_TRANSPOSED = (
+    {width: _kernel(width, transposed) for width in target().tile_widths} for transposed in (False, True)
 )
 
 
-def _tile_function(module: ir.Module, element: types.Float, width: int, transposed: bool) -> ir.Function:
-    """The module's function for tiles of `width` vectors; emitted at first use."""
-    name = f"gpurnn_tile{'_t' if transposed else ''}_{width}_f{element.bitwidth}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT64] * len(_ARGUMENTS)), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    function.attributes.add("nounwind")
-    for argument, argument_name in zip(function.args, _ARGUMENTS, strict=True):
-        argument.name = argument_name
-    _emit_rows_loop(function, element, width, transposed)
-    return function
+@cache
+def table(element: str, transposed: bool) -> Array:
+    """Addresses of the kernels by their panels' width, for a job's `tiles` and `tiles_transposed`."""
+    kernels = TILES_TRANSPOSED if transposed else TILES
+    found = np.zeros(1 + max(kernels), np.int64)
+    for width, kernel in kernels.items():
+        found[width] = kernel_address(kernel, element)
+    return found
 
 
-def _emit_rows_loop(function: ir.Function, element: types.Float, width: int, transposed: bool) -> None:
-    """Cuts the rows into tiles: full ones, then two of about equal height instead of a full one and a sliver."""
-    rows, a, a_stride, w, depth, init, init_stride, out, out_stride = function.args
-    entry, head, pick, done = (function.append_basic_block(n) for n in ("entry", "head", "pick", "done"))
-    builder = ir.IRBuilder(entry)
-    limit = Vectors(builder, element).machine.tile_rows(width)
+def _emit_panels_loop(
+    builder: ir.IRBuilder, element: types.Float, width: int, transposed: bool, given: dict[str, ir.Value]
+) -> None:
+    """Panel after panel; or, of a few rows, group after group of panels, and what is left over panel by panel."""
+    together = INT64(1)
+    for rows, panels in target().tile_groups(width).items():
+        together = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), together)
+    entry = builder.block
+    head, body, done = (builder.append_basic_block(name) for name in ("panels", "some", "none"))
     builder.branch(head)
 
     builder.position_at_end(head)
-    left, a_row, init_row, out_row = (builder.phi(INT64) for _ in range(4))
-    for phi, start in ((left, rows), (a_row, a), (init_row, init), (out_row, out)):
-        phi.add_incoming(start, entry)
+    moving = {name: builder.phi(INT64) for name in ("panels", "w", "init", "out")}
+    for name, phi in moving.items():
+        phi.add_incoming(given[name], entry)
+    builder.cbranch(builder.icmp_signed(">", moving["panels"], INT64(0)), body, done)
+
+    builder.position_at_end(body)
+    enough = builder.icmp_signed(">=", moving["panels"], together)
+    count = builder.select(enough, together, INT64(1))
+    _emit_rows_loop(builder, element, width, transposed, given | moving, count)
+    moving["panels"].add_incoming(builder.sub(moving["panels"], count), builder.block)
+    steps = {name: builder.mul(count, given[f"{name}_panel"]) for name in ("w", "init", "out")}
+    for name, step in steps.items():
+        moving[name].add_incoming(builder.add(moving[name], step), builder.block)
+    builder.branch(head)
+    builder.position_at_end(done)
+
+
+def _emit_rows_loop(
+    builder: ir.IRBuilder,
+    element: types.Float,
+    width: int,
+    transposed: bool,
+    given: dict[str, ir.Value],
+    count: ir.Value,
+) -> None:
+    """Cuts the rows of `count` panels into tiles: full ones, then two of about equal height instead of a full one and a
+    sliver. More than one panel is for as many rows as a tile has."""
+    limit, groups = target().tile_rows(width), target().tile_groups(width)
+    before = builder.block
+    head, pick, done = (builder.append_basic_block(name) for name in ("rows", "pick", "done"))
+    builder.branch(head)
+
+    builder.position_at_end(head)
+    moving = {name: builder.phi(INT64) for name in ("rows", "a", "init", "out")}
+    for name, phi in moving.items():
+        phi.add_incoming(given[name], before)
+    left = moving["rows"]
     builder.cbranch(builder.icmp_signed(">", left, INT64(0)), pick, done)
 
     builder.position_at_end(pick)
     half = builder.lshr(builder.add(left, INT64(1)), INT64(1))
     several = builder.select(builder.icmp_signed(">=", left, INT64(2 * limit)), INT64(limit), half)
     height = builder.select(builder.icmp_signed("<=", left, INT64(limit)), left, several)
-    cases = [function.append_basic_block(f"tile{m}") for m in range(1, limit + 1)]
-    switch = builder.switch(height, cases[-1])
-    for m, block in enumerate(cases[:-1], 1):
-        switch.add_case(INT64(m), block)
+    shapes = [*((rows, 1) for rows in range(1, limit + 1)), *groups.items()]
+    key = builder.add(height, builder.select(builder.icmp_signed(">", count, INT64(1)), INT64(limit), INT64(0)))
+    cases = {shape: builder.append_basic_block("tile{}x{}".format(*shape)) for shape in shapes}
+    switch = builder.switch(key, cases[limit, 1])
+    for (rows, panels), block in cases.items():
+        if (rows, panels) != (limit, 1):
+            switch.add_case(INT64(rows if panels == 1 else limit + rows), block)
 
-    for m, block in enumerate(cases, 1):
+    for (rows, panels), block in cases.items():
         builder.position_at_end(block)
         v = Vectors(builder, element)
-        _emit_tile(v, m, width, transposed, a_row, a_stride, w, depth, init_row, init_stride, out_row, out_stride)
-        step = INT64(m)
-        end = builder.block
-        left.add_incoming(builder.sub(left, step), end)
-        a_step = INT64(m * v.itemsize) if transposed else builder.mul(step, a_stride)
-        a_row.add_incoming(builder.add(a_row, a_step), end)
-        init_row.add_incoming(builder.add(init_row, builder.mul(step, init_stride)), end)
-        out_row.add_incoming(builder.add(out_row, builder.mul(step, out_stride)), end)
+        _Tile(v, rows, panels, width, transposed).emit(given | moving)
+        moving["rows"].add_incoming(builder.sub(left, INT64(rows)), builder.block)
+        steps = {name: builder.mul(given[f"{name}_row"], INT64(rows)) for name in ("a", "init", "out")}
+        if transposed:
+            steps["a"] = INT64(rows * v.itemsize)
+        for name, step in steps.items():
+            moving[name].add_incoming(builder.add(moving[name], step), builder.block)
         builder.branch(head)
-
     builder.position_at_end(done)
-    builder.ret_void()
 
 
-def _emit_tile(
-    v: Vectors,
-    height: int,
-    width: int,
-    transposed: bool,
-    a: ir.Value,
-    a_stride: ir.Value,
-    w: ir.Value,
-    depth: ir.Value,
-    init: ir.Value,
-    init_stride: ir.Value,
-    out: ir.Value,
-    out_stride: ir.Value,
-) -> None:
-    builder = v.builder
-    cells = [(m, u) for m in range(height) for u in range(width)]
-    init_rows = [builder.add(init, builder.mul(init_stride, INT64(m))) for m in range(height)]
-    sums = {(m, u): v.load(init_rows[m], u) for m, u in cells}
-    offsets = [INT64(m * v.itemsize) if transposed else builder.mul(a_stride, INT64(m)) for m in range(height)]
-    a_step = a_stride if transposed else INT64(v.itemsize)
+@dataclass(frozen=True)
+class _Tile:
+    """One register tile."""
 
-    before = builder.block
-    loop, body, after = (builder.append_basic_block(f"{n}{height}") for n in ("loop", "body", "after"))
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    k, a_k, w_k = (builder.phi(INT64) for _ in range(3))
-    for phi, start in ((k, depth), (a_k, a), (w_k, w)):
-        phi.add_incoming(start, before)
-    carried = {}
-    for cell in cells:
-        phi = builder.phi(v.type)
-        phi.add_incoming(sums[cell].value, before)
-        carried[cell] = Vector(v, phi)
-    builder.cbranch(builder.icmp_signed(">", k, INT64(0)), body, after)
+    v: Vectors
+    rows: int
+    panels: int
+    width: int
+    transposed: bool
 
-    builder.position_at_end(body)
-    following = {}
-    if width <= height:
-        kept = [v.load(w_k, u) for u in range(width)]
-        for m in range(height):
-            row = v.broadcast(builder.add(a_k, offsets[m]))
-            for u in range(width):
-                following[m, u] = v.fma(row, kept[u], carried[m, u])
-    else:
-        kept = [v.broadcast(builder.add(a_k, offsets[m])) for m in range(height)]
-        for u in range(width):
-            weight = v.load(w_k, u)
-            for m in range(height):
-                following[m, u] = v.fma(kept[m], weight, carried[m, u])
-    k.add_incoming(builder.sub(k, INT64(1)), builder.block)
-    a_k.add_incoming(builder.add(a_k, a_step), builder.block)
-    w_k.add_incoming(builder.add(w_k, INT64(width * v.size)), builder.block)
-    for cell in cells:
-        carried[cell].value.add_incoming(following[cell].value, builder.block)
-    builder.branch(loop)
+    def emit(self, given: dict[str, ir.Value]) -> None:
+        v, builder = self.v, self.v.builder
+        cells = [(m, p, u) for m in range(self.rows) for p in range(self.panels) for u in range(self.width)]
 
-    builder.position_at_end(after)
-    for m, u in cells:
-        v.store(builder.add(out, builder.mul(out_stride, INT64(m))), carried[m, u], u)
+        def at(name: str, m: int, p: int) -> ir.Value:
+            row = builder.mul(given[f"{name}_row"], INT64(m))
+            return builder.add(builder.add(given[name], row), builder.mul(given[f"{name}_panel"], INT64(p)))
+
+        sums = {(m, p, u): v.load(at("init", m, p), u) for m, p, u in cells}
+        a_row = INT64(v.itemsize) if self.transposed else given["a_row"]
+        a_rows = [builder.mul(a_row, INT64(m)) for m in range(self.rows)]
+        w_panels = [builder.mul(given["w_panel"], INT64(p)) for p in range(self.panels)]
+
+        def step(a: ir.Value, w: ir.Value, sums: Sums) -> Sums:
+            return self._step([builder.add(a, row) for row in a_rows], [builder.add(w, panel) for panel in w_panels], sums)
+
+        a, w, depth = given["a"], given["w"], given["depth"]
+        a_step = given["a_row"] if self.transposed else INT64(v.itemsize)
+        unroll = v.machine.unroll
+        several = builder.and_(depth, INT64(-unroll))
+        for count, turn in ((several, unroll), (builder.sub(depth, several), 1)) if unroll > 1 else ((depth, 1),):
+            a, w, sums = self._loop(count, turn, step, a, a_step, w, sums)
+        for m, p, u in cells:
+            v.store(at("out", m, p), sums[m, p, u], u)
+
+    def _step(self, a: list[ir.Value], w: list[ir.Value], sums: Sums) -> Sums:
+        """One k: the smaller side of the tile is loaded first and kept."""
+        v = self.v
+        columns = [(p, u) for p in range(self.panels) for u in range(self.width)]
+        following = {}
+        if len(columns) <= self.rows:
+            kept = [v.load(w[p], u) for p, u in columns]
+            for m in range(self.rows):
+                row = v.broadcast(a[m])
+                for (p, u), weight in zip(columns, kept, strict=True):
+                    following[m, p, u] = v.fma(row, weight, sums[m, p, u])
+        else:
+            kept = [v.broadcast(address) for address in a]
+            for p, u in columns:
+                weight = v.load(w[p], u)
+                for m, row in enumerate(kept):
+                    following[m, p, u] = v.fma(row, weight, sums[m, p, u])
+        return following
+
+    def _loop(
+        self,
+        count: ir.Value,
+        turn: int,
+        step: Callable[[ir.Value, ir.Value, Sums], Sums],
+        a: ir.Value,
+        a_step: ir.Value,
+        w: ir.Value,
+        sums: Sums,
+    ) -> tuple[ir.Value, ir.Value, Sums]:
+        """`count` times `step`, `turn` of them in each turn of the loop -> a, w and the sums after them."""
+        v, builder = self.v, self.v.builder
+        before = builder.block
+        loop, body, after = (builder.append_basic_block(name) for name in ("loop", "body", "after"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        left, a_k, w_k = (builder.phi(INT64) for _ in range(3))
+        for phi, start in ((left, count), (a_k, a), (w_k, w)):
+            phi.add_incoming(start, before)
+        carried = {cell: Vector(v, builder.phi(v.type)) for cell in sums}
+        for cell, phi in carried.items():
+            phi.value.add_incoming(sums[cell].value, before)
+        builder.cbranch(builder.icmp_signed(">", left, INT64(0)), body, after)
+
+        builder.position_at_end(body)
+        a_next, w_next, following = a_k, w_k, carried
+        for _ in range(turn):
+            following = step(a_next, w_next, following)
+            a_next, w_next = builder.add(a_next, a_step), builder.add(w_next, INT64(self.width * v.size))
+        left.add_incoming(builder.sub(left, INT64(turn)), builder.block)
+        a_k.add_incoming(a_next, builder.block)
+        w_k.add_incoming(w_next, builder.block)
+        for cell, phi in carried.items():
+            phi.value.add_incoming(following[cell].value, builder.block)
+        builder.branch(loop)
+        builder.position_at_end(after)
+        return a_k, w_k, carried

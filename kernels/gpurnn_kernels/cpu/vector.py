@@ -137,6 +137,30 @@ class Vectors:
         args = [value.value, pointer, INT32(self.itemsize), self._first(count)]
         self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
 
+    def load_user(self, address: ir.Value, count: ir.Value) -> Vector:
+        """From a user's array: whole vectors plainly, the last one lane by lane under a mask."""
+        whole = self.builder.icmp_signed("==", count, INT64(self.lanes))
+        with self.builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                plain = self.load(address).value
+                from_plain = self.builder.block
+            with otherwise:
+                masked = self.load_first(address, count).value
+                from_masked = self.builder.block
+        value = self.builder.phi(self.type)
+        value.add_incoming(plain, from_plain)
+        value.add_incoming(masked, from_masked)
+        return Vector(self, value)
+
+    def store_user(self, address: ir.Value, value: Vector, count: ir.Value) -> None:
+        """Into a user's array: whole vectors plainly, the last one lane by lane under a mask."""
+        whole = self.builder.icmp_signed("==", count, INT64(self.lanes))
+        with self.builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                self.store(address, value)
+            with otherwise:
+                self.store_first(address, value, count)
+
     def _first(self, count: ir.Value) -> ir.Value:
         lane = ir.VectorType(INT32, self.lanes)
         one = self.builder.insert_element(ir.Constant(lane, ir.Undefined), self.builder.trunc(count, INT32), INT32(0))
@@ -146,3 +170,49 @@ class Vectors:
     def _intrinsic(self, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
         function_type = ir.FunctionType(result, [arg.type for arg in args])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function_type, name), args)
+
+
+class Bundles(Vectors):
+    """Several vectors as one: each address is a sequence of them, one a part. What is emitted for one part stands beside what
+    is emitted for the others, so that the latencies of long chains of operations overlap."""
+
+    def __init__(self, builder: ir.IRBuilder, element: types.Float, parts: int, machine: Target | None = None) -> None:
+        """parts: a power of two."""
+        super().__init__(builder, element, machine)
+        self.part = Vectors(builder, element, machine)
+        self.lanes *= parts
+        self.type = ir.VectorType(self.element, self.lanes)
+        self.integer = ir.VectorType(ir.IntType(self.bits), self.lanes)
+        self.suffix = f"v{self.lanes}f{self.bits}"
+
+    def load(self, address: ir.Value, index: int = 0) -> Vector:
+        return self._joined([self.part.load(one, index) for one in address])
+
+    def store(self, address: ir.Value, value: Vector, index: int = 0) -> None:
+        for one, part in zip(address, self._parts(value), strict=True):
+            self.part.store(one, part, index)
+
+    def load_user(self, address: ir.Value, count: ir.Value) -> Vector:
+        return self._joined([self.part.load_user(*one) for one in zip(address, count, strict=True)])
+
+    def store_user(self, address: ir.Value, value: Vector, count: ir.Value) -> None:
+        for one, part, units in zip(address, self._parts(value), count, strict=True):
+            self.part.store_user(one, part, units)
+
+    def _joined(self, parts: list[Vector]) -> Vector:
+        values = [part.value for part in parts]
+        while len(values) > 1:
+            lanes = 2 * values[0].type.count
+            order = ir.Constant(ir.VectorType(INT32, lanes), list(range(lanes)))
+            values = [self.builder.shuffle_vector(a, b, order) for a, b in zip(values[::2], values[1::2], strict=True)]
+        return Vector(self, values[0])
+
+    def _parts(self, value: Vector) -> list[Vector]:
+        lanes = self.part.lanes
+        orders = [list(range(start, start + lanes)) for start in range(0, self.lanes, lanes)]
+        undefined = ir.Constant(self.type, ir.Undefined)
+        shuffled = [
+            self.builder.shuffle_vector(value.value, undefined, ir.Constant(ir.VectorType(INT32, lanes), order))
+            for order in orders
+        ]
+        return [Vector(self.part, part) for part in shuffled]

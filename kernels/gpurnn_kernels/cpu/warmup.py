@@ -2,17 +2,9 @@
 
 from collections.abc import Callable
 
-from . import backward_pass, forward_pass, kernels
 from .compile import kernel_address
+from .kernels import KERNELS
 from .repack import forward_panels
-
-KERNELS = (
-    *forward_pass.KERNELS.values(),
-    *backward_pass.KERNELS.values(),
-    kernels.all_weight_gradients,
-    kernels.lstm_options_weight_gradients,
-    kernels.all_input_gradients,
-)
 
 
 def warmup(report: Callable[[int, int, str], None] = lambda done, of, name: None) -> None:

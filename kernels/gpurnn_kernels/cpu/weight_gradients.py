@@ -7,15 +7,17 @@ Threads share dW out by units and dx by rows; every sum runs over the rows in on
 threads. Rows past a sequence's end have zero gates' gradients, and count as zeros whatever x holds there.
 """
 
-from .backward import blocks, product
-from .forward import V1, V4, units_in
+from .backward import BACK, blocks, product
+from .forward import V1, units_in
 from .inline import called, inlined
-from .memory import load_word
+from .memory import load_word, record
 from .pointwise import add_vector, clear_vector, copy_units, store_units
+from .target import target
 from .tiles import multiply_transposed
 
 DEPTH = 256  # rows of a packed source panel
-PANELS = 8  # that are packed at once, and stay in cache: the gates' gradients, strided, are read once for all of them
+WIDTH = 4 if target().registers == 32 else 3  # vectors in a panel: as many sums as there are registers, of rows of units
+VECTORS = 8 * WIDTH  # that are packed at once, and stay in cache: the gates' gradients, strided, are read once for all of them
 
 X, H_PREV, FED, M = 0, 1, 2, 3  # sources
 
@@ -63,30 +65,28 @@ def add_products(  # type: ignore[no-untyped-def]
     item = V1 // job.lanes
     for start in range(0, job.T * job.B, DEPTH):
         depth = min(DEPTH, job.T * job.B - start)
-        for vector in range(0, vectors, 4 * PANELS):
-            count = min(4 * PANELS, vectors - vector)
-            for v in range(0, count, 4):
-                pack_source(job, work.slots + v * DEPTH * V1, source, columns, start, depth, vector + v, min(4, count - v))
+        for vector in range(0, vectors, VECTORS):
+            count = min(VECTORS, vectors - vector)
+            for v in range(0, count, WIDTH):
+                pack_source(job, work.slots + v * DEPTH * V1, source, columns, start, depth, vector + v, min(WIDTH, count - v))
             for block in range(block_0, block_1):
                 units = min(job.lanes, size - block * job.lanes)
                 for gate in range(gates):
                     a = d + start * d_row + block * d_block + gate * V1
                     out = dw + ((first_gate + gate) * size + block * job.lanes) * dw_row + vector * job.lanes * item
-                    for v in range(0, count, 4):
-                        add_product(job, min(4, count - v), units, a, d_row, work.slots + v * DEPTH * V1, depth, out, dw_row)
-                        out += 4 * job.lanes * item
+                    add_product(job, count, units, a, d_row, work.slots, depth, out, dw_row)
 
 
 @inlined
-def add_product(job, width, units, a, d_row, w, depth, out, dw_row):  # type: ignore[no-untyped-def]
-    if width == 4:
-        multiply_transposed(4, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
-    elif width == 3:
-        multiply_transposed(3, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
-    elif width == 2:
-        multiply_transposed(2, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
-    else:
-        multiply_transposed(1, job.zero, (units, a, d_row, w, depth, out, dw_row, out, dw_row))
+def add_product(job, count, units, a, d_row, w, depth, out, dw_row):  # type: ignore[no-untyped-def]
+    """out += a^T w, of `count` vectors, packed WIDTH to a panel."""
+    whole, left = count // WIDTH, count % WIDTH
+    size = WIDTH * V1
+    w_panel = DEPTH * size
+    multiply_transposed(job, WIDTH, units, a, d_row, whole, w, w_panel, depth, out, dw_row, size, out, dw_row, size)
+    if left:
+        out += whole * size
+        multiply_transposed(job, left, units, a, d_row, 1, w + whole * w_panel, 0, depth, out, dw_row, 0, out, dw_row, 0)
 
 
 @called
@@ -108,7 +108,7 @@ def sum_rows(job, work, d, d_row, d_block, gates, out):  # type: ignore[no-untyp
             store_units(job.zero, (to, source, units_in(job, block)))
 
 
-@called
+@inlined
 def weight_gradients(job, work):  # type: ignore[no-untyped-def]
     """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_0, panel_1)."""
     split = job.dq != 0 or job.fed != 0  # W_hn's product differs from that of the other gates
@@ -134,27 +134,28 @@ def weight_gradients(job, work):  # type: ignore[no-untyped-def]
         sum_rows(job, work, job.dq, job.kept_row, V1, 1, job.db_hn)
 
 
-@called
+def all_weight_gradients(job, work):  # type: ignore[no-untyped-def]
+    weight_gradients(record(job), record(work))
+
+
 def input_gradients(job, work):  # type: ignore[no-untyped-def]
     """dx of the (t, b) rows [row_0, row_1), row_cap at a time."""
+    job, work = record(job), record(work)
     columns = -(-job.I // job.lanes)
+    whole = job.I // (BACK * job.lanes)
     item = V1 // job.lanes
     depth = job.gates * blocks(job) * job.lanes
     for first in range(work.row_0, work.row_1, work.row_cap):
         rows = min(work.row_cap, work.row_1 - first)
         a = job.d_gates + first * job.d_row
-        dx = job.dx + first * job.I * item
-        for panel in range(-(-columns // 4)):
+        dx, dx_row = job.dx + first * job.I * item, job.I * item
+        product(job, 0, whole, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, dx, dx_row)
+        if whole * BACK < columns:
             # a panel that ends past a row of dx goes through scratch memory
-            whole = (panel + 1) * 4 * job.lanes <= job.I
-            out, out_row = dx, job.I * item
-            if not whole:
-                out, out_row = work.slots - panel * V4, V4
-            product(job, panel, columns, rows, a, job.d_row, job.w_x, depth, job.b - panel * V4, 0, out, out_row)
-            if not whole:
-                for m in range(rows):
-                    for u in range(min(4, columns - 4 * panel)):
-                        column = (4 * panel + u) * job.lanes
-                        to = dx + (m * job.I + column) * item
-                        source = work.slots + m * V4 + u * V1
-                        store_units(job.zero, (to, source, min(job.lanes, job.I - column)))
+            out = work.slots - whole * BACK * V1
+            product(job, whole, whole + 1, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, out, BACK * V1)
+            for m in range(rows):
+                for block in range(whole * BACK, columns):
+                    source = work.slots + (m * BACK + block - whole * BACK) * V1
+                    to = dx + m * dx_row + block * V1
+                    store_units(job.zero, (to, source, min(job.lanes, job.I - block * job.lanes)))

@@ -5,10 +5,10 @@ from functools import cached_property
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
+from .backward import BACK
 from .packing import aligned, aligned_zeros, narrow_vectors, pack_bias, pack_gates, pack_narrow, pack_transposed
+from .steps import WIDE
 from .target import target
-
-BACK = 4  # vectors in a panel of the backward products, and of the projection
 
 
 class Weights:
@@ -26,15 +26,15 @@ class Weights:
         known = spec.variant == spec.cell != "gru_before"
         return narrow_vectors(spec.gates, spec.hidden_size, self.lanes) if known else 0
 
-    def _gates(self, name: str, gates: tuple[int, ...], blocks: int = 1) -> Array:
+    def _gates(self, name: str, gates: tuple[int, ...], width: int) -> Array:
         if self.narrow:
-            return pack_narrow(self.parameters[name], gates, self.spec.hidden_size, self.lanes, self.narrow)
-        return pack_gates(self.parameters[name], gates, self.spec.hidden_size, self.lanes, blocks)
+            return pack_narrow(self.parameters[name], gates, self.spec.hidden_size, self.lanes, width, self.narrow)
+        return pack_gates(self.parameters[name], gates, self.spec.hidden_size, self.lanes, width)
 
     def _bias(self, name: str, gates: tuple[int, ...]) -> Array:
         spec, bias = self.spec, self.parameters.get(name)
         if self.narrow and bias is not None and len(gates) == spec.gates:
-            return pack_narrow(bias[:, None], gates, spec.hidden_size, self.lanes, self.narrow)
+            return pack_narrow(bias[:, None], gates, spec.hidden_size, self.lanes, 1, self.narrow)
         return pack_bias(bias, gates, spec.hidden_size, self.lanes, spec.dtype)
 
     def _transposed(self, name: str, gates: tuple[int, ...]) -> Array:
@@ -68,19 +68,23 @@ class Weights:
         """Of the forward pass, what every layer of this cell has."""
         if self.spec.cell == "lstm":
             every = (0, 1, 2, 3)
-            return {"w_x": self._gates("W_x", every), "w_h": self._gates("W_h", every), "b": self._bias("b", every)}
+            return {
+                "w_x": self._gates("W_x", every, WIDE),
+                "w_h": self._gates("W_h", every, WIDE),
+                "b": self._bias("b", every),
+            }
         if self.spec.cell == "gru_after":
             # the slots of a step are n_x z r q: W_x makes the first three, W_h the last three
             return {
-                "w_x": self._gates("W_x", (2, 0, 1)),
-                "w_h": self._gates("W_h", (0, 1, 2)),
+                "w_x": self._gates("W_x", (2, 0, 1), 3),
+                "w_h": self._gates("W_h", (0, 1, 2), 3),
                 "b": self._bias("b", (2, 0, 1)),
                 "b_n": self._bias("b_hn", (0,)),
             }
         return {
-            "w_x": self._gates("W_x", (0, 1), 2),
+            "w_x": self._gates("W_x", (0, 1), WIDE),
             "w_x_n": self._gates("W_x", (2,), 2),
-            "w_h": self._gates("W_h", (0, 1), 2),
+            "w_h": self._gates("W_h", (0, 1), WIDE),
             "w_h_n": self._gates("W_h", (2,), 2),
             "b": self._bias("b", (0, 1)),
             "b_n": self._bias("b", (2,)),

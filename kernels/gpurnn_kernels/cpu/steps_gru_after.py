@@ -1,0 +1,100 @@
+"""The forward pass of the GRU with the reset after: a chunk of steps projected, and one step. slot: n_x z r q.
+
+W_x makes the first three of a slot, W_h the last three; q starts as b_hn.
+"""
+
+from typing import Any
+
+from .forward import V1, V3, V4, saved_row, units_in
+from .inline import inlined, named
+from .memory import load_word, record
+from .pointwise import copy_vector, gru_after_part, gru_after_spread, gru_after_unit, gru_after_unit_keep
+from .pointwise_options import gru_after_clip_save, gru_after_clip_unit
+from .steps import add, each, item_at, panel_at, panels_at_once, slot_at, start, whole_panels
+
+
+def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
+    job, work = record(job), record(work)
+    count = panels_at_once(work)
+    for panel in range(work.panel_0, work.panel_1, count):
+        whole = whole_panels(job, panel, count)
+        w, b, out = job.w_x + panel * job.I * V3, job.b + panel * V3, slot_at(work, panel, 0)
+        start(job, 3, slots, x, x_row, whole, w, job.I, b, out, work.slot_row, V4)
+        for slot in range(slots):
+            for p in range(whole):
+                copy_vector(job.zero, (out + slot * work.slot_row + p * V4 + V3, job.b_n + (panel + p) * V1))
+        if whole < count:
+            w += whole * job.I * V3
+            out += whole * V4
+            start(job, job.narrow, slots, x, x_row, 1, w, job.I, b + whole * V3, out, work.slot_row, 0)
+            for slot in range(slots):
+                at = out + slot * work.slot_row
+                gru_after_part(job.zero, (at, job.b_n + (panel + whole) * V1, job.H % job.lanes))
+
+
+@inlined
+def gru_after_gates(job, work, rows, h, s, slot, panel, count):  # type: ignore[no-untyped-def]
+    """Adds W_h h to the slots of one step."""
+    whole = whole_panels(job, panel, count)
+    w, at = job.w_h + panel * job.H * V3, slot_at(work, panel, slot)
+    add(job, 3, rows, h, job.row, whole, w, job.H, at + V1, work.slot_row, V4, s & 1)
+    if whole < count:
+        w += whole * job.H * V3
+        at += whole * V4
+        add(job, job.narrow, rows, h, job.row, 1, w, job.H, at, work.slot_row, 0, 0)
+        for m in range(rows):
+            gru_after_spread(job.zero, (at + m * work.slot_row, job.H % job.lanes))
+
+
+@inlined
+def gru_after_place(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_after_unit` takes for item i."""
+    block, m = item_at(rows, panel, count, i)
+    unit = (first + m) * job.row + block * V1
+    h, h_out = job.h + (s & 1) * job.h_plane, job.h + (~s & 1) * job.h_plane
+    y = load_word(work.row_addresses + 8 * m) + block * V1
+    return slot_at(work, block, slot + m), h + unit, h_out + unit, y, units_in(job, block)
+
+
+@inlined
+def gru_after_place_kept(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_after_unit_keep` takes for item i."""
+    block, m = item_at(rows, panel, count, i)
+    saved = job.saved + saved_row(job, first + m, s) * job.saved_row + block * V4
+    return *gru_after_place(job, work, first, rows, s, slot, panel, count, i), saved
+
+
+@inlined
+def gru_after_place_clipped(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_after_clip_unit` takes for item i."""
+    return *gru_after_place(job, work, first, rows, s, slot, panel, count, i), job.limit
+
+
+@inlined
+def gru_after_place_saved(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_after_clip_save` takes for item i."""
+    block, m = item_at(rows, panel, count, i)
+    saved = job.saved + saved_row(job, first + m, s) * job.saved_row + block * V4
+    return slot_at(work, block, slot + m), saved
+
+
+def _make_step(name: str, unit: Any, place: Any, clipped: bool = False) -> Any:
+    """`clipped`: what the backward pass reads is saved by a unit of its own."""
+
+    def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+        job, work = record(job), record(work)
+        h = job.h + (s & 1) * job.h_plane + first * job.row
+        count = panels_at_once(work)
+        for index in range(0, work.panel_1 - work.panel_0, count):
+            panel = panel_at(work, index, s)
+            gru_after_gates(job, work, rows, h, s, slot, panel, count)
+            each(unit, place, job, work, first, rows, s, slot, panel, count)
+            if clipped and job.saved:
+                each(gru_after_clip_save, gru_after_place_saved, job, work, first, rows, s, slot, panel, count)
+
+    return named(name, step)
+
+
+gru_after_step = _make_step("gru_after_step", gru_after_unit, gru_after_place)
+gru_after_step_keep = _make_step("gru_after_step_keep", gru_after_unit_keep, gru_after_place_kept)
+gru_after_clip_step = _make_step("gru_after_clip_step", gru_after_clip_unit, gru_after_place_clipped, clipped=True)

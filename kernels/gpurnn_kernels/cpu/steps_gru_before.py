@@ -1,0 +1,169 @@
+"""The forward pass of the GRU with the reset before: a chunk of steps projected, and one step.
+
+Panels are pairs of vectors of units. slot: z r z r; n n in a slot of its own, half as large. A step has two products: r must
+be known of all units before W_hn multiplies r * h.
+"""
+
+from typing import Any
+
+from .barrier import meet
+from .forward import V1, V2, V3, V4, saved_row, units_in
+from .inline import inlined, named
+from .memory import load_word, record
+from .pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
+from .pointwise_options import gru_before_clip_save, gru_before_clip_unit, gru_clip_reset_unit
+from .steps import PARTS, VW, WIDE, add, each, item_at, panel_at, panels_at_once, slot_at, start
+
+
+@inlined
+def slot_n_at(work, panel, slot):  # type: ignore[no-untyped-def]
+    """Of n n: as `slot_at`, half as far apart."""
+    return work.slots_n + ((panel - work.panel_0) * work.slot_panel + slot * work.slot_row) // 2
+
+
+@inlined
+def blocks_in(job, panel, count):  # type: ignore[no-untyped-def]
+    """Vectors of units in `count` panels from `panel` on."""
+    return min(2 * count, -(-job.H // job.lanes) - 2 * panel)
+
+
+def gru_before_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
+    job, work = record(job), record(work)
+    count = panels_at_once(work)
+    for panel in range(work.panel_0, work.panel_1, count):
+        blocks = blocks_in(job, panel, count)
+        pairs = blocks // 2
+        w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
+        start(job, WIDE, slots, x, x_row, pairs * PARTS, w, job.I, b, out, work.slot_row, VW)
+        w_n, b_n, out_n = job.w_x_n + panel * job.I * V2, job.b_n + panel * V2, slot_n_at(work, panel, 0)
+        start(job, 2, slots, x, x_row, pairs, w_n, job.I, b_n, out_n, work.slot_row // 2, V2)
+        if blocks & 1:
+            w += pairs * job.I * V4
+            start(job, 2, slots, x, x_row, 1, w, job.I, b + pairs * V4, out + pairs * V4, work.slot_row, 0)
+            w_n += pairs * job.I * V2
+            start(job, 1, slots, x, x_row, 1, w_n, job.I, b_n + pairs * V2, out_n + pairs * V2, work.slot_row // 2, 0)
+
+
+@inlined
+def gru_before_gates(job, work, rows, h, s, slot, panel, blocks):  # type: ignore[no-untyped-def]
+    """Adds W_hz h and W_hr h to the slots of one step."""
+    pairs = blocks // 2
+    w, at = job.w_h + panel * job.H * V4, slot_at(work, panel, slot)
+    add(job, WIDE, rows, h, job.row, pairs * PARTS, w, job.H, at, work.slot_row, VW, s & 1)
+    if blocks & 1:
+        w += pairs * job.H * V4
+        add(job, 2, rows, h, job.row, 1, w, job.H, at + pairs * V4, work.slot_row, 0, 0)
+
+
+@inlined
+def gru_before_candidate(job, work, rows, rh, s, slot, panel, blocks):  # type: ignore[no-untyped-def]
+    """Adds W_hn (r * h) to the slots of one step."""
+    pairs = blocks // 2
+    w, at = job.w_h_n + panel * job.H * V2, slot_n_at(work, panel, slot)
+    add(job, 2, rows, rh, job.row, pairs, w, job.H, at, work.slot_row // 2, V2, s & 1)
+    if blocks & 1:
+        w += pairs * job.H * V2
+        add(job, 1, rows, rh, job.row, 1, w, job.H, at + pairs * V2, work.slot_row // 2, 0, 0)
+
+
+@inlined
+def zr_at(work, block, slot):  # type: ignore[no-untyped-def]
+    return slot_at(work, block // 2, slot) + (block & 1) * V2
+
+
+@inlined
+def n_at(work, block, slot):  # type: ignore[no-untyped-def]
+    return slot_n_at(work, block // 2, slot) + (block & 1) * V1
+
+
+@inlined
+def saved_at(job, first, m, s, block):  # type: ignore[no-untyped-def]
+    """Where z r n of a row's step s are kept."""
+    return job.saved + saved_row(job, first + m, s) * job.saved_row + block * V3
+
+
+@inlined
+def reset_place(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_reset_unit` takes for item i."""
+    block, m = item_at(rows, block_0, count, i)
+    unit = (first + m) * job.row + block * V1
+    return zr_at(work, block, slot + m), job.h + (s & 1) * job.h_plane + unit, job.rh + unit
+
+
+@inlined
+def reset_place_kept(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_reset_unit_keep` takes for item i."""
+    block, m = item_at(rows, block_0, count, i)
+    return *reset_place(job, work, first, rows, s, slot, block_0, count, i), saved_at(job, first, m, s, block)
+
+
+@inlined
+def reset_place_clipped(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_clip_reset_unit` takes for item i."""
+    return *reset_place(job, work, first, rows, s, slot, block_0, count, i), job.limit
+
+
+@inlined
+def update_place(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_before_unit` takes for item i."""
+    block, m = item_at(rows, block_0, count, i)
+    unit = (first + m) * job.row + block * V1
+    h, h_out = job.h + (s & 1) * job.h_plane, job.h + (~s & 1) * job.h_plane
+    y = load_word(work.row_addresses + 8 * m) + block * V1
+    return zr_at(work, block, slot + m), n_at(work, block, slot + m), h + unit, h_out + unit, y, units_in(job, block)
+
+
+@inlined
+def update_place_kept(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_before_unit_keep` takes for item i."""
+    block, m = item_at(rows, block_0, count, i)
+    return *update_place(job, work, first, rows, s, slot, block_0, count, i), saved_at(job, first, m, s, block)
+
+
+@inlined
+def update_place_clipped(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_before_clip_unit` takes for item i."""
+    return *update_place(job, work, first, rows, s, slot, block_0, count, i), job.limit
+
+
+@inlined
+def update_place_saved(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
+    """What `gru_before_clip_save` takes for item i."""
+    block, m = item_at(rows, block_0, count, i)
+    return zr_at(work, block, slot + m), n_at(work, block, slot + m), saved_at(job, first, m, s, block)
+
+
+def _make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clipped: bool = False) -> Any:
+    """reset, update: a unit and its places. `clipped`: what the backward pass reads is saved by a unit of its own."""
+    reset_unit, reset_places = reset
+    update_unit, update_places = update
+
+    def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+        job, work = record(job), record(work)
+        h = job.h + (s & 1) * job.h_plane + first * job.row
+        rh = job.rh + first * job.row
+        count = panels_at_once(work)
+        for index in range(0, work.panel_1 - work.panel_0, count):
+            panel = panel_at(work, index, s)
+            blocks = blocks_in(job, panel, count)
+            gru_before_gates(job, work, rows, h, s, slot, panel, blocks)
+            each(reset_unit, reset_places, job, work, first, rows, s, slot, 2 * panel, blocks)
+        meet(work)
+        for index in range(0, work.panel_1 - work.panel_0, count):
+            panel = panel_at(work, index, s)
+            blocks = blocks_in(job, panel, count)
+            gru_before_candidate(job, work, rows, rh, s, slot, panel, blocks)
+            each(update_unit, update_places, job, work, first, rows, s, slot, 2 * panel, blocks)
+            if clipped and job.saved:
+                each(gru_before_clip_save, update_place_saved, job, work, first, rows, s, slot, 2 * panel, blocks)
+
+    return named(name, step)
+
+
+gru_before_step = _make_step("gru_before_step", (gru_reset_unit, reset_place), (gru_before_unit, update_place))
+gru_before_step_keep = _make_step(
+    "gru_before_step_keep", (gru_reset_unit_keep, reset_place_kept), (gru_before_unit_keep, update_place_kept)
+)
+gru_before_clip_step = _make_step(
+    "gru_before_clip_step", (gru_clip_reset_unit, reset_place_clipped), (gru_before_clip_unit, update_place_clipped), clipped=True
+)

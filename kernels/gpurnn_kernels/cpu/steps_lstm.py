@@ -1,0 +1,71 @@
+"""The LSTM's forward pass: a chunk of steps projected, and one step. slot: f i o g."""
+
+from typing import Any
+
+from .forward import V1, V4, saved_row, units_in
+from .inline import inlined, named
+from .memory import load_word, record
+from .pointwise import lstm_spread, lstm_unit, lstm_unit_keep
+from .steps import PARTS, VW, WIDE, add, each, item_at, panel_at, panels_at_once, slot_at, start, whole_panels
+
+
+def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
+    job, work = record(job), record(work)
+    count = panels_at_once(work)
+    for panel in range(work.panel_0, work.panel_1, count):
+        whole = whole_panels(job, panel, count)
+        w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
+        start(job, WIDE, slots, x, x_row, whole * PARTS, w, job.I, b, out, work.slot_row, VW)
+        if whole < count:
+            w += whole * job.I * V4
+            b += whole * V4
+            start(job, job.narrow, slots, x, x_row, 1, w, job.I, b, out + whole * V4, work.slot_row, 0)
+
+
+@inlined
+def lstm_gates(job, work, rows, h, s, slot, panel, count):  # type: ignore[no-untyped-def]
+    """Adds W_h h to the slots of one step."""
+    whole = whole_panels(job, panel, count)
+    w, at = job.w_h + panel * job.P * V4, slot_at(work, panel, slot)
+    add(job, WIDE, rows, h, job.row, whole * PARTS, w, job.P, at, work.slot_row, VW, s & 1)
+    if whole < count:
+        w += whole * job.P * V4
+        at += whole * V4
+        add(job, job.narrow, rows, h, job.row, 1, w, job.P, at, work.slot_row, 0, 0)
+        for m in range(rows):
+            lstm_spread(job.zero, (at + m * work.slot_row, job.H % job.lanes))
+
+
+@inlined
+def lstm_place(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
+    """What `lstm_unit` takes for item i."""
+    block, m = item_at(rows, panel, count, i)
+    unit = (first + m) * job.row + block * V1
+    y = load_word(work.row_addresses + 8 * m) + block * V1
+    return slot_at(work, block, slot + m), job.c + unit, job.h + (~s & 1) * job.h_plane + unit, y, units_in(job, block)
+
+
+@inlined
+def lstm_place_kept(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
+    """What `lstm_unit_keep` takes for item i."""
+    block, m = item_at(rows, panel, count, i)
+    kept = saved_row(job, first + m, s)
+    saved = job.saved + kept * job.saved_row + block * V4
+    return *lstm_place(job, work, first, rows, s, slot, panel, count, i), saved, job.saved_c + kept * job.kept_row + block * V1
+
+
+def _make_step(name: str, unit: Any, place: Any) -> Any:
+    def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+        job, work = record(job), record(work)
+        h = job.h + (s & 1) * job.h_plane + first * job.row
+        count = panels_at_once(work)
+        for index in range(0, work.panel_1 - work.panel_0, count):
+            panel = panel_at(work, index, s)
+            lstm_gates(job, work, rows, h, s, slot, panel, count)
+            each(unit, place, job, work, first, rows, s, slot, panel, count)
+
+    return named(name, step)
+
+
+lstm_step = _make_step("lstm_step", lstm_unit, lstm_place)
+lstm_step_keep = _make_step("lstm_step_keep", lstm_unit_keep, lstm_place_kept)
