@@ -19,7 +19,6 @@ from .shelf import borrowed, returned
 from .weights import Weights
 
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
-LEAST_SLOTS = 32  # however large they are: W_x is read once a chunk
 FEW_ROWS = 3  # that have the products of a step made for all panels together
 
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
@@ -88,7 +87,7 @@ class ForwardProgram:
         inputs = -(-spec.input_size // records.lanes) * VECTOR_BYTES
         slot = max(panels * vectors * 4 * VECTOR_BYTES, inputs)
         cap = rows_at_once(rows, slot)
-        capacity = max(cap, min(rows * steps, max(SLOT_BYTES // slot, LEAST_SLOTS) // cap * cap))
+        capacity = max(cap, min(rows * steps, max(SLOT_BYTES // slot, spec.input_size // 4) // cap * cap))
         work["row_cap"], work["capacity"] = cap, capacity
         records.panels(work, share, vectors)
         four = 4 * VECTOR_BYTES

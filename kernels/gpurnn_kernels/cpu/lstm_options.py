@@ -18,7 +18,7 @@ from .pointwise_options import (
     lstm_peephole_unit,
     lstm_peephole_unit_grad,
 )
-from .steps import each, item_at, panel_at, panels_at_once, slot_at
+from .steps import each, panel_at, panels_at_once, slot_at
 from .steps_back import each_block, lstm_place, lstm_plane
 from .steps_lstm import lstm_gates
 from .weight_gradients import M, add_products, weight_gradients
@@ -45,26 +45,23 @@ def project_m(job, work, rows, m, h_out):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def options_place(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
-    """What `lstm_options_unit` takes for item i."""
-    block, m = item_at(rows, panel, count, i)
+def options_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `lstm_options_unit` takes for row m of a block of units."""
     unit = (first + m) * job.row + block * V1
     out = job.m if job.w_p else job.h + (~s & 1) * job.h_plane
     return slot_at(work, block, slot + m), job.c + unit, out + unit, job.limit
 
 
 @inlined
-def peephole_place(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
-    """What `lstm_peephole_unit` takes for item i."""
-    block, _ = item_at(rows, panel, count, i)
-    return *options_place(job, work, first, rows, s, slot, panel, count, i), job.peephole + block * V3
+def peephole_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `lstm_peephole_unit` takes for row m of a block of units."""
+    return *options_place(job, work, first, s, slot, block, m), job.peephole + block * V3
 
 
 @inlined
-def save_unit(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
-    """Keeps what the backward pass reads of item i."""
-    block, m = item_at(rows, panel, count, i)
-    at, c, out, _ = options_place(job, work, first, rows, s, slot, panel, count, i)
+def save_unit(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """Keeps what the backward pass reads of row m of a block of units."""
+    at, c, out, _ = options_place(job, work, first, s, slot, block, m)
     kept = saved_row(job, first + m, s)
     copy_gates(job.zero, (job.saved + kept * job.saved_row + block * V4, at))
     kept = kept * job.kept_row + block * V1
@@ -86,8 +83,9 @@ def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyp
         else:
             each(lstm_options_unit, options_place, job, work, first, rows, s, slot, panel, count)
         if job.saved:
-            for i in range(rows * count):
-                save_unit(job, work, first, rows, s, slot, panel, count, i)
+            for block in range(panel, panel + count):
+                for m in range(rows):
+                    save_unit(job, work, first, s, slot, block, m)
     if job.w_p:
         meet(work)
         project_m(job, work, rows, job.m + first * job.row, h_out)

@@ -59,28 +59,32 @@ def add(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, 
 
 
 @inlined
-def item_at(rows, vector, count, i):  # type: ignore[no-untyped-def]
-    """-> the vector and the row of item i: all rows of one vector of units, then those of the next, `count` vectors in all."""
-    if count == 1:
-        return vector, i
-    return vector + i // rows, i % rows
+def after(rows, vector, m):  # type: ignore[no-untyped-def]
+    """The item after row m of a vector of units: the next row, or the first row of the next vector."""
+    last = m + 1 == rows
+    return vector + 1 if last else vector, 0 if last else m + 1
 
 
 @inlined
 def each(unit, place, job, work, first, rows, s, slot, vector, count):  # type: ignore[no-untyped-def]
-    """Runs `unit` over the rows of `count` vectors of units, at the addresses that `place` gives: four at a time, so that the
+    """Runs `unit` over all rows of `count` vectors of units, at the addresses that `place` gives: four at a time, so that the
     latencies of the cell equations overlap."""
-    items = rows * count
-    i = 0
-    while i + 4 <= items:
+    left = rows * count
+    m = 0
+    while left >= 4:
+        v1, m1 = after(rows, vector, m)
+        v2, m2 = after(rows, v1, m1)
+        v3, m3 = after(rows, v2, m2)
         four = (
-            place(job, work, first, rows, s, slot, vector, count, i),
-            place(job, work, first, rows, s, slot, vector, count, i + 1),
-            place(job, work, first, rows, s, slot, vector, count, i + 2),
-            place(job, work, first, rows, s, slot, vector, count, i + 3),
+            place(job, work, first, s, slot, vector, m),
+            place(job, work, first, s, slot, v1, m1),
+            place(job, work, first, s, slot, v2, m2),
+            place(job, work, first, s, slot, v3, m3),
         )
         unit(job.zero, four)
-        i += 4
-    while i < items:
-        unit(job.zero, place(job, work, first, rows, s, slot, vector, count, i))
-        i += 1
+        vector, m = after(rows, v3, m3)
+        left -= 4
+    while left > 0:
+        unit(job.zero, place(job, work, first, s, slot, vector, m))
+        vector, m = after(rows, vector, m)
+        left -= 1

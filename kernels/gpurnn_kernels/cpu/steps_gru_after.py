@@ -10,7 +10,7 @@ from .inline import inlined, named
 from .memory import load_word, record
 from .pointwise import copy_vector, gru_after_part, gru_after_spread, gru_after_unit, gru_after_unit_keep
 from .pointwise_options import gru_after_clip_save, gru_after_clip_unit
-from .steps import add, each, item_at, panel_at, panels_at_once, slot_at, start, whole_panels
+from .steps import add, each, panel_at, panels_at_once, slot_at, start, whole_panels
 
 
 def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
@@ -47,9 +47,8 @@ def gru_after_gates(job, work, rows, h, s, slot, panel, count):  # type: ignore[
 
 
 @inlined
-def gru_after_place(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_after_unit` takes for item i."""
-    block, m = item_at(rows, panel, count, i)
+def gru_after_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_after_unit` takes for row m of a block of units."""
     unit = (first + m) * job.row + block * V1
     h, h_out = job.h + (s & 1) * job.h_plane, job.h + (~s & 1) * job.h_plane
     y = load_word(work.row_addresses + 8 * m) + block * V1
@@ -57,23 +56,21 @@ def gru_after_place(job, work, first, rows, s, slot, panel, count, i):  # type: 
 
 
 @inlined
-def gru_after_place_kept(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_after_unit_keep` takes for item i."""
-    block, m = item_at(rows, panel, count, i)
+def gru_after_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_after_unit_keep` takes for row m of a block of units."""
     saved = job.saved + saved_row(job, first + m, s) * job.saved_row + block * V4
-    return *gru_after_place(job, work, first, rows, s, slot, panel, count, i), saved
+    return *gru_after_place(job, work, first, s, slot, block, m), saved
 
 
 @inlined
-def gru_after_place_clipped(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_after_clip_unit` takes for item i."""
-    return *gru_after_place(job, work, first, rows, s, slot, panel, count, i), job.limit
+def gru_after_place_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_after_clip_unit` takes for row m of a block of units."""
+    return *gru_after_place(job, work, first, s, slot, block, m), job.limit
 
 
 @inlined
-def gru_after_place_saved(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_after_clip_save` takes for item i."""
-    block, m = item_at(rows, panel, count, i)
+def gru_after_place_saved(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_after_clip_save` takes for row m of a block of units."""
     saved = job.saved + saved_row(job, first + m, s) * job.saved_row + block * V4
     return slot_at(work, block, slot + m), saved
 

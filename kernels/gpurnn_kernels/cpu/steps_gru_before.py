@@ -12,7 +12,7 @@ from .inline import inlined, named
 from .memory import load_word, record
 from .pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
 from .pointwise_options import gru_before_clip_save, gru_before_clip_unit, gru_clip_reset_unit
-from .steps import PARTS, VW, WIDE, add, each, item_at, panel_at, panels_at_once, slot_at, start
+from .steps import PARTS, VW, WIDE, add, each, panel_at, panels_at_once, slot_at, start
 
 
 @inlined
@@ -83,30 +83,27 @@ def saved_at(job, first, m, s, block):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def reset_place(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_reset_unit` takes for item i."""
-    block, m = item_at(rows, block_0, count, i)
+def reset_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_reset_unit` takes for row m of a block of units."""
     unit = (first + m) * job.row + block * V1
     return zr_at(work, block, slot + m), job.h + (s & 1) * job.h_plane + unit, job.rh + unit
 
 
 @inlined
-def reset_place_kept(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_reset_unit_keep` takes for item i."""
-    block, m = item_at(rows, block_0, count, i)
-    return *reset_place(job, work, first, rows, s, slot, block_0, count, i), saved_at(job, first, m, s, block)
+def reset_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_reset_unit_keep` takes for row m of a block of units."""
+    return *reset_place(job, work, first, s, slot, block, m), saved_at(job, first, m, s, block)
 
 
 @inlined
-def reset_place_clipped(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_clip_reset_unit` takes for item i."""
-    return *reset_place(job, work, first, rows, s, slot, block_0, count, i), job.limit
+def reset_place_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_clip_reset_unit` takes for row m of a block of units."""
+    return *reset_place(job, work, first, s, slot, block, m), job.limit
 
 
 @inlined
-def update_place(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_before_unit` takes for item i."""
-    block, m = item_at(rows, block_0, count, i)
+def update_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_before_unit` takes for row m of a block of units."""
     unit = (first + m) * job.row + block * V1
     h, h_out = job.h + (s & 1) * job.h_plane, job.h + (~s & 1) * job.h_plane
     y = load_word(work.row_addresses + 8 * m) + block * V1
@@ -114,22 +111,20 @@ def update_place(job, work, first, rows, s, slot, block_0, count, i):  # type: i
 
 
 @inlined
-def update_place_kept(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_before_unit_keep` takes for item i."""
-    block, m = item_at(rows, block_0, count, i)
-    return *update_place(job, work, first, rows, s, slot, block_0, count, i), saved_at(job, first, m, s, block)
+def update_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_before_unit_keep` takes for row m of a block of units."""
+    return *update_place(job, work, first, s, slot, block, m), saved_at(job, first, m, s, block)
 
 
 @inlined
-def update_place_clipped(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_before_clip_unit` takes for item i."""
-    return *update_place(job, work, first, rows, s, slot, block_0, count, i), job.limit
+def update_place_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_before_clip_unit` takes for row m of a block of units."""
+    return *update_place(job, work, first, s, slot, block, m), job.limit
 
 
 @inlined
-def update_place_saved(job, work, first, rows, s, slot, block_0, count, i):  # type: ignore[no-untyped-def]
-    """What `gru_before_clip_save` takes for item i."""
-    block, m = item_at(rows, block_0, count, i)
+def update_place_saved(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_before_clip_save` takes for row m of a block of units."""
     return zr_at(work, block, slot + m), n_at(work, block, slot + m), saved_at(job, first, m, s, block)
 
 

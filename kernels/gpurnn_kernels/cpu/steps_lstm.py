@@ -6,7 +6,7 @@ from .forward import V1, V4, saved_row, units_in
 from .inline import inlined, named
 from .memory import load_word, record
 from .pointwise import lstm_spread, lstm_unit, lstm_unit_keep
-from .steps import PARTS, VW, WIDE, add, each, item_at, panel_at, panels_at_once, slot_at, start, whole_panels
+from .steps import PARTS, VW, WIDE, add, each, panel_at, panels_at_once, slot_at, start, whole_panels
 
 
 def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
@@ -37,21 +37,19 @@ def lstm_gates(job, work, rows, h, s, slot, panel, count):  # type: ignore[no-un
 
 
 @inlined
-def lstm_place(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
-    """What `lstm_unit` takes for item i."""
-    block, m = item_at(rows, panel, count, i)
+def lstm_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `lstm_unit` takes for row m of a block of units."""
     unit = (first + m) * job.row + block * V1
     y = load_word(work.row_addresses + 8 * m) + block * V1
     return slot_at(work, block, slot + m), job.c + unit, job.h + (~s & 1) * job.h_plane + unit, y, units_in(job, block)
 
 
 @inlined
-def lstm_place_kept(job, work, first, rows, s, slot, panel, count, i):  # type: ignore[no-untyped-def]
-    """What `lstm_unit_keep` takes for item i."""
-    block, m = item_at(rows, panel, count, i)
+def lstm_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `lstm_unit_keep` takes for row m of a block of units."""
     kept = saved_row(job, first + m, s)
     saved = job.saved + kept * job.saved_row + block * V4
-    return *lstm_place(job, work, first, rows, s, slot, panel, count, i), saved, job.saved_c + kept * job.kept_row + block * V1
+    return *lstm_place(job, work, first, s, slot, block, m), saved, job.saved_c + kept * job.kept_row + block * V1
 
 
 def _make_step(name: str, unit: Any, place: Any) -> Any:

@@ -129,8 +129,8 @@ def _emit_rows_loop(
     given: dict[str, ir.Value],
     count: ir.Value,
 ) -> None:
-    """Cuts the rows of `count` panels into tiles: full ones, then two of about equal height instead of a full one and a
-    sliver. More than one panel is for as many rows as a tile has."""
+    """Cuts the rows of `count` panels into as few tiles as can be, of about equal heights: low ones are the slower ones. More
+    than one panel is for as many rows as a tile has."""
     limit, groups = target().tile_rows(width), target().tile_groups(width)
     before = builder.block
     head, pick, done = (builder.append_basic_block(name) for name in ("rows", "pick", "done"))
@@ -144,9 +144,8 @@ def _emit_rows_loop(
     builder.cbranch(builder.icmp_signed(">", left, INT64(0)), pick, done)
 
     builder.position_at_end(pick)
-    half = builder.lshr(builder.add(left, INT64(1)), INT64(1))
-    several = builder.select(builder.icmp_signed(">=", left, INT64(2 * limit)), INT64(limit), half)
-    height = builder.select(builder.icmp_signed("<=", left, INT64(limit)), left, several)
+    tiles = builder.udiv(builder.add(left, INT64(limit - 1)), INT64(limit))
+    height = builder.udiv(builder.sub(builder.add(left, tiles), INT64(1)), tiles)
     shapes = [*((rows, 1) for rows in range(1, limit + 1)), *groups.items()]
     key = builder.add(height, builder.select(builder.icmp_signed(">", count, INT64(1)), INT64(limit), INT64(0)))
     cases = {shape: builder.append_basic_block("tile{}x{}".format(*shape)) for shape in shapes}
