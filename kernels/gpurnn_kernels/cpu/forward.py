@@ -15,6 +15,7 @@ V1 = VECTOR_BYTES
 V2 = 2 * VECTOR_BYTES
 V3 = 3 * VECTOR_BYTES
 V4 = 4 * VECTOR_BYTES
+ROW_ENTRY = 32  # bytes of what a row of a step writes to: its y; where its gates and its c are kept
 
 
 @inlined
@@ -161,8 +162,12 @@ def forward(job, work):  # type: ignore[no-untyped-def]
             for now in range(begin, s):
                 for m in range(active):
                     row = first + m
-                    y = job.y + time_of(job, row, now) * job.y_t + batch_row(job, row) * job.y_b
-                    store_word(work.row_addresses + 8 * m, y)
+                    entry = work.row_table + ROW_ENTRY * m
+                    store_word(entry, job.y + time_of(job, row, now) * job.y_t + batch_row(job, row) * job.y_b)
+                    if job.saved:
+                        kept = saved_row(job, row, now)
+                        store_word(entry + 8, job.saved + kept * job.saved_row)
+                        store_word(entry + 16, job.saved_c + kept * job.kept_row)
                 call_words(job.step_kernel, (*addresses, first, active, now, slot))
                 meet(work)
                 slot += active

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..spec import Array
 from .barrier import LINE
-from .forward import forward
+from .forward import ROW_ENTRY, forward
 from .job import VECTOR_BYTES
 from .kernels import VARIANTS, Kernel
 from .records import Records, address, rows_at_once
@@ -99,7 +99,7 @@ class ForwardProgram:
             work["slots_n"] = records.room(room // 2)
         work["gathered_row"] = inputs
         work["gathered"] = records.room(capacity * inputs // records.item)
-        work["row_addresses"] = records.room(cap * 8 // records.item)
+        work["row_table"] = records.room(cap * ROW_ENTRY // records.item)
 
     def keep(self) -> list[Kept]:
         """Makes the next run leave what the backward pass reads."""

@@ -56,7 +56,7 @@ _WORK = (
     *("row_0", "row_1", "row_cap", "panel_0", "panel_1", "out_0", "out_1"),
     # room for the pre-activated gates of `capacity` (step, row) pairs, and for as many gathered rows of x
     *("slots", "slots_n", "slot_row", "slot_panel", "together", "gathered", "gathered_row", "capacity"),
-    *("row_addresses", "panel"),
+    *("row_table", "panel"),
     # the barrier of the works that share rows: its flags, how many they are, which this is, meetings so far
     *("flags", "members", "member", "meetings", "yield_address"),
 )

@@ -18,8 +18,8 @@ from .pointwise_options import (
     lstm_peephole_unit,
     lstm_peephole_unit_grad,
 )
-from .steps import each, panel_at, panels_at_once, slot_at
-from .steps_back import each_block, lstm_place, lstm_plane
+from .steps import cells, panel_at, panels_at_once, row_at, slot_at
+from .steps_back import blocks_of_row, lstm_place, lstm_plane
 from .steps_lstm import lstm_gates
 from .weight_gradients import M, add_products, weight_gradients
 
@@ -79,9 +79,9 @@ def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyp
         panel = panel_at(work, index, s)
         lstm_gates(job, work, rows, h, s, slot, panel, count)
         if job.peephole:
-            each(lstm_peephole_unit, peephole_place, job, work, first, rows, s, slot, panel, count)
+            cells(lstm_peephole_unit, peephole_place, job, work, first, rows, s, slot, panel, count)
         else:
-            each(lstm_options_unit, options_place, job, work, first, rows, s, slot, panel, count)
+            cells(lstm_options_unit, options_place, job, work, first, rows, s, slot, panel, count)
         if job.saved:
             for block in range(panel, panel + count):
                 for m in range(rows):
@@ -90,7 +90,7 @@ def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyp
         meet(work)
         project_m(job, work, rows, job.m + first * job.row, h_out)
     for m in range(rows):
-        y = load_word(work.row_addresses + 8 * m)
+        y = load_word(row_at(work, m))
         for block in range(work.out_0, work.out_1):
             store_units(job.zero, (y + block * V1, h_out + m * job.row + block * V1, outputs_in(job, block)))
 
@@ -142,9 +142,9 @@ def lstm_options_step_back(job, work, first, rows, s):  # type: ignore[no-untype
         m_gradients(job, work, first, rows)
     for m in range(rows):
         if job.peephole:
-            each_block(lstm_peephole_unit_grad, peephole_grad_place, job, work, first + m, s, plane + m * plane_row)
+            blocks_of_row(lstm_peephole_unit_grad, peephole_grad_place, job, work, first + m, s, plane + m * plane_row)
         else:
-            each_block(lstm_options_unit_grad, grad_place, job, work, first + m, s, plane + m * plane_row)
+            blocks_of_row(lstm_options_unit_grad, grad_place, job, work, first + m, s, plane + m * plane_row)
     meet(work)
     depth = 4 * blocks(job) * job.lanes
     dh = job.dh + first * job.row

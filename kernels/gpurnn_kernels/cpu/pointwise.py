@@ -1,48 +1,25 @@
 """The pointwise part of a step, one vector of units of one row at a time: the equations of cells.py on SIMD vectors.
 
 Each function is emitted as straight-line code where a kernel calls it: `lstm_unit(zero, (slot, h_out, ...))`. The type of
-`zero` is the element type; every argument is a byte address or, named `count`, the number of lanes that are units (the
-last vector of a layer may hold fewer: user arrays are not read or written beyond it, and the padded lanes stay zero).
+`zero` is the element type; every argument is a byte address, or
+
+    left, count: units from this vector on (the last vector of a layer may hold fewer than it has lanes: user arrays are not
+        read or written beyond them, and the padded lanes stay zero)
+    row: what a row writes to, as `forward.py` lists it: y, saved, saved_c; unit, gates: bytes to add to them
 
 slot: pre-activated gates, vector after vector, as the tiles leave them:
     LSTM f i o g, GRU z r (reset before; n lies in a slot of its own), GRU n_x z r q (reset after; q = W_hn h + b_hn)
 saved: activated gates for the backward pass: f i o g | z r n | z r n q
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from ..cells import make_cells
 from .activations import ACTIVATIONS, sigmoid, tanh
-from .vector import INT64, Bundles, Vector, Vectors
+from .emission import pointwise
+from .vector import INT64, Vector, Vectors
 
 CELLS = make_cells(ACTIVATIONS)
-
-
-def pointwise(emit: Callable[..., None]) -> Any:
-    """Makes `emit(v, *addresses)` an intrinsic `name(zero, (address, ...))`, and `name(zero, ((address, ...), ...))` for
-    several vectors at once."""
-
-    def function(context: Any, zero: Any, addresses: Any) -> Any:
-        def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
-            if bundled:
-                parts = [cgutils.unpack_tuple(builder, part) for part in cgutils.unpack_tuple(builder, values[1])]
-                emit(Bundles(builder, signature.args[0], len(parts)), *zip(*parts, strict=True))
-            else:
-                emit(Vectors(builder, signature.args[0]), *cgutils.unpack_tuple(builder, values[1]))
-            return context.get_dummy_value()
-
-        bundled = isinstance(addresses[0], types.BaseTuple)
-        item = types.UniTuple(types.int64, len(addresses[0])) if bundled else types.int64
-        return types.void(zero, types.UniTuple(item, len(addresses))), code
-
-    function.__name__ = function.__qualname__ = emit.__name__
-    function.__doc__ = emit.__doc__
-    return intrinsic(function)
 
 
 @pointwise
@@ -109,11 +86,13 @@ def gru_after_spread(v: Vectors, slot: ir.Value, count: ir.Value) -> None:
 
 
 @pointwise
-def lstm_unit(v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value) -> None:
+def lstm_unit(
+    v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, row: ir.Value, unit: ir.Value, left: ir.Value
+) -> None:
     h, c_new = CELLS.lstm_cell(*(v.load(slot, gate) for gate in range(4)), v.load(c))
     v.store(c, c_new)
     v.store(h_out, h)
-    v.store_user(y, h, count)
+    v.store_user(v.pointer(row, 0, unit), h, left)
 
 
 @pointwise
@@ -122,20 +101,21 @@ def lstm_unit_keep(
     slot: ir.Value,
     c: ir.Value,
     h_out: ir.Value,
-    y: ir.Value,
-    count: ir.Value,
-    saved: ir.Value,
-    saved_c: ir.Value,
+    row: ir.Value,
+    unit: ir.Value,
+    left: ir.Value,
+    gates: ir.Value,
 ) -> None:
     """`lstm_unit`, and what `lstm_unit_grad` reads; the compiler finds the exponentials that both need."""
-    gates = [v.load(slot, gate) for gate in range(4)]
-    h, c_new = CELLS.lstm_cell(*gates, v.load(c))
-    for gate, value in enumerate(CELLS.lstm_gates(*gates)):
+    values = [v.load(slot, gate) for gate in range(4)]
+    h, c_new = CELLS.lstm_cell(*values, v.load(c))
+    saved = v.pointer(row, 1, gates)
+    for gate, value in enumerate(CELLS.lstm_gates(*values)):
         v.store(saved, value, gate)
-    v.store(saved_c, c_new)
+    v.store(v.pointer(row, 2, unit), c_new)
     v.store(c, c_new)
     v.store(h_out, h)
-    v.store_user(y, h, count)
+    v.store_user(v.pointer(row, 0, unit), h, left)
 
 
 @pointwise
@@ -145,20 +125,29 @@ def gru_reset_unit(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value) -> Non
 
 
 @pointwise
-def gru_reset_unit_keep(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value, saved: ir.Value) -> None:
+def gru_reset_unit_keep(
+    v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value, row: ir.Value, gates: ir.Value
+) -> None:
     """`gru_reset_unit`, and r for `gru_reset_unit_grad`."""
     r = v.load(slot, 1)
     v.store(rh, CELLS.gru_reset(r, v.load(h)))
-    v.store(saved, sigmoid(r), 1)
+    v.store(v.pointer(row, 1, gates), sigmoid(r), 1)
 
 
 @pointwise
 def gru_before_unit(
-    v: Vectors, slot: ir.Value, slot_n: ir.Value, h: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value
+    v: Vectors,
+    slot: ir.Value,
+    slot_n: ir.Value,
+    h: ir.Value,
+    h_out: ir.Value,
+    row: ir.Value,
+    unit: ir.Value,
+    left: ir.Value,
 ) -> None:
     h_new = CELLS.gru_update(v.load(slot, 0), v.load(slot_n), v.load(h))
     v.store(h_out, h_new)
-    v.store_user(y, h_new, count)
+    v.store_user(v.pointer(row, 0, unit), h_new, left)
 
 
 @pointwise
@@ -168,39 +157,51 @@ def gru_before_unit_keep(
     slot_n: ir.Value,
     h: ir.Value,
     h_out: ir.Value,
-    y: ir.Value,
-    count: ir.Value,
-    saved: ir.Value,
+    row: ir.Value,
+    unit: ir.Value,
+    left: ir.Value,
+    gates: ir.Value,
 ) -> None:
     """`gru_before_unit`, and z and n for `gru_before_unit_grad`."""
     z, n = v.load(slot, 0), v.load(slot_n)
     h_new = CELLS.gru_update(z, n, v.load(h))
+    saved = v.pointer(row, 1, gates)
     v.store(saved, sigmoid(z), 0)
     v.store(saved, tanh(n), 2)
     v.store(h_out, h_new)
-    v.store_user(y, h_new, count)
+    v.store_user(v.pointer(row, 0, unit), h_new, left)
 
 
 @pointwise
-def gru_after_unit(v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value) -> None:
+def gru_after_unit(
+    v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, row: ir.Value, unit: ir.Value, left: ir.Value
+) -> None:
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
     h_new = CELLS.gru_update(z, CELLS.gru_candidate(r, q, n_x), v.load(h))
     v.store(h_out, h_new)
-    v.store_user(y, h_new, count)
+    v.store_user(v.pointer(row, 0, unit), h_new, left)
 
 
 @pointwise
 def gru_after_unit_keep(
-    v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value, saved: ir.Value
+    v: Vectors,
+    slot: ir.Value,
+    h: ir.Value,
+    h_out: ir.Value,
+    row: ir.Value,
+    unit: ir.Value,
+    left: ir.Value,
+    gates: ir.Value,
 ) -> None:
     """`gru_after_unit`, and what `gru_after_unit_grad` reads."""
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
     n = CELLS.gru_candidate(r, q, n_x)
     h_new = CELLS.gru_update(z, n, v.load(h))
+    saved = v.pointer(row, 1, gates)
     for gate, value in enumerate((sigmoid(z), sigmoid(r), tanh(n), q)):
         v.store(saved, value, gate)
     v.store(h_out, h_new)
-    v.store_user(y, h_new, count)
+    v.store_user(v.pointer(row, 0, unit), h_new, left)
 
 
 @pointwise

@@ -8,7 +8,8 @@ from llvmlite import ir
 
 from ..cells import make_option_cells
 from .activations import ACTIVATIONS, CLIP
-from .pointwise import CELLS, pointwise
+from .emission import pointwise
+from .pointwise import CELLS
 from .vector import Vector, Vectors
 
 OPTION_CELLS = make_option_cells(CELLS, ACTIVATIONS, CLIP)
@@ -115,22 +116,38 @@ def gru_clip_reset_unit(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value, l
 
 @pointwise
 def gru_before_clip_unit(
-    v: Vectors, slot: ir.Value, slot_n: ir.Value, h: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value, limit: ir.Value
+    v: Vectors,
+    slot: ir.Value,
+    slot_n: ir.Value,
+    h: ir.Value,
+    h_out: ir.Value,
+    row: ir.Value,
+    unit: ir.Value,
+    left: ir.Value,
+    limit: ir.Value,
 ) -> None:
     h_new = OPTION_CELLS.gru_clip_update(v.load(slot, 0), v.load(slot_n), v.load(h), v.load(limit))
     v.store(h_out, h_new)
-    v.store_user(y, h_new, count)
+    v.store_user(v.pointer(row, 0, unit), h_new, left)
 
 
 @pointwise
-def gru_before_clip_save(v: Vectors, slot: ir.Value, slot_n: ir.Value, saved: ir.Value) -> None:
+def gru_before_clip_save(v: Vectors, slot: ir.Value, slot_n: ir.Value, row: ir.Value, gates: ir.Value) -> None:
+    saved = v.pointer(row, 1, gates)
     for gate, value in enumerate((*_gates(v, slot, 2), v.load(slot_n))):
         v.store(saved, value, gate)
 
 
 @pointwise
 def gru_after_clip_unit(
-    v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, y: ir.Value, count: ir.Value, limit: ir.Value
+    v: Vectors,
+    slot: ir.Value,
+    h: ir.Value,
+    h_out: ir.Value,
+    row: ir.Value,
+    unit: ir.Value,
+    left: ir.Value,
+    limit: ir.Value,
 ) -> None:
     """n_ takes the place of n_x."""
     n_x, z, r, q = _gates(v, slot)
@@ -138,12 +155,13 @@ def gru_after_clip_unit(
     h_new = OPTION_CELLS.gru_clip_update(z, n, v.load(h), v.load(limit))
     v.store(slot, n)
     v.store(h_out, h_new)
-    v.store_user(y, h_new, count)
+    v.store_user(v.pointer(row, 0, unit), h_new, left)
 
 
 @pointwise
-def gru_after_clip_save(v: Vectors, slot: ir.Value, saved: ir.Value) -> None:
+def gru_after_clip_save(v: Vectors, slot: ir.Value, row: ir.Value, gates: ir.Value) -> None:
     """After `gru_after_clip_unit`."""
+    saved = v.pointer(row, 1, gates)
     n, z, r, q = _gates(v, slot)
     for gate, value in enumerate((z, r, n, q)):
         v.store(saved, value, gate)

@@ -7,8 +7,9 @@ from llvmlite import ir
 from numba.core import types
 
 from .compile import entry
+from .emission import pointwise
 from .forward import V1
-from .pointwise import copy_element, pointwise
+from .pointwise import copy_element
 from .vector import INT32, INT64, Vector, Vectors
 
 

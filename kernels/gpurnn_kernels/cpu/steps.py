@@ -5,7 +5,8 @@ panel, and `slot_panel` bytes apart from panel to panel: the rows of one panel s
 panels of one row, so that one product makes them all.
 """
 
-from .forward import V1
+from .emission import BUNDLE, advanced
+from .forward import ROW_ENTRY, V1
 from .inline import inlined
 from .target import target
 from .tiles import multiply
@@ -59,32 +60,33 @@ def add(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, 
 
 
 @inlined
-def after(rows, vector, m):  # type: ignore[no-untyped-def]
-    """The item after row m of a vector of units: the next row, or the first row of the next vector."""
-    last = m + 1 == rows
-    return vector + 1 if last else vector, 0 if last else m + 1
+def row_at(work, m):  # type: ignore[no-untyped-def]
+    """What row m of a step writes to."""
+    return work.row_table + m * ROW_ENTRY
 
 
 @inlined
-def each(unit, place, job, work, first, rows, s, slot, vector, count):  # type: ignore[no-untyped-def]
-    """Runs `unit` over all rows of `count` vectors of units, at the addresses that `place` gives: four at a time, so that the
-    latencies of the cell equations overlap."""
-    left = rows * count
-    m = 0
-    while left >= 4:
-        v1, m1 = after(rows, vector, m)
-        v2, m2 = after(rows, v1, m1)
-        v3, m3 = after(rows, v2, m2)
-        four = (
-            place(job, work, first, s, slot, vector, m),
-            place(job, work, first, s, slot, v1, m1),
-            place(job, work, first, s, slot, v2, m2),
-            place(job, work, first, s, slot, v3, m3),
-        )
-        unit(job.zero, four)
-        vector, m = after(rows, v3, m3)
-        left -= 4
-    while left > 0:
-        unit(job.zero, place(job, work, first, s, slot, vector, m))
-        vector, m = after(rows, vector, m)
-        left -= 1
+def each(unit, zero, words, steps, count):  # type: ignore[no-untyped-def]
+    """Runs `unit` `count` times over words that are `steps` apart: BUNDLE times at once, so that the latencies of the cell
+    equations overlap."""
+    while count >= BUNDLE:
+        unit(zero, (words, steps))
+        words = advanced(words, steps, BUNDLE)
+        count -= BUNDLE
+    while count > 0:
+        unit(zero, words)
+        words = advanced(words, steps, 1)
+        count -= 1
+
+
+@inlined
+def cells(unit, place, job, work, first, rows, s, slot, block, count):  # type: ignore[no-untyped-def]
+    """Runs `unit` over all rows of `count` vectors of units, at the words that `place` gives: vector by vector; of a few rows,
+    row by row."""
+    together = work.together
+    for line in range(rows if together else count):
+        vector, m = (block, line) if together else (block + line, 0)
+        next_vector, next_m = (vector + 1, m) if together else (vector, 1)
+        words = place(job, work, first, s, slot, vector, m)
+        steps = advanced(place(job, work, first, s, slot, next_vector, next_m), words, -1)
+        each(unit, job.zero, words, steps, count if together else rows)

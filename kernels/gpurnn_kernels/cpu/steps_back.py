@@ -4,30 +4,23 @@ from typing import Any
 
 from .backward import blocks, recurrent_product
 from .barrier import meet
-from .forward import V1, V2, V3, V4, batch_row, first_block, last_block, saved_row, time_of, units_in
+from .emission import advanced
+from .forward import V1, V2, V3, V4, batch_row, first_block, last_block, saved_row, time_of
 from .inline import inlined, named
 from .memory import record
 from .pointwise import gru_after_unit_grad, gru_before_unit_grad, gru_reset_unit_grad, lstm_unit_grad
 from .pointwise_options import gru_after_clip_unit_grad, gru_before_clip_unit_grad, gru_clip_reset_unit_grad
+from .steps import each
 
 
 @inlined
-def each_block(unit, place, job, work, row, s, plane):  # type: ignore[no-untyped-def]
-    """Runs `unit` over this work's vectors of a row's units, at the addresses that `place` gives: four at a time, so that the
-    latencies of the equations overlap. plane: the row's, of the gates' gradients that the recurrent product reads."""
-    block, last = first_block(work), last_block(job, work)
-    while block + 4 <= last:
-        four = (
-            place(job, row, s, plane, block),
-            place(job, row, s, plane, block + 1),
-            place(job, row, s, plane, block + 2),
-            place(job, row, s, plane, block + 3),
-        )
-        unit(job.zero, four)
-        block += 4
-    while block < last:
-        unit(job.zero, place(job, row, s, plane, block))
-        block += 1
+def blocks_of_row(unit, place, job, work, row, s, plane):  # type: ignore[no-untyped-def]
+    """Runs `unit` over this work's vectors of a row's units, at the words that `place` gives. plane: the row's, of the gates'
+    gradients that the recurrent product reads."""
+    first = first_block(work)
+    words = place(job, row, s, plane, first)
+    steps = advanced(place(job, row, s, plane, first + 1), words, -1)
+    each(unit, job.zero, words, steps, last_block(job, work) - first)
 
 
 @inlined
@@ -70,7 +63,7 @@ def lstm_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
     job, work = record(job), record(work)
     plane, plane_row = lstm_plane(job, first, s)
     for m in range(rows):
-        each_block(lstm_unit_grad, lstm_place, job, work, first + m, s, plane + m * plane_row)
+        blocks_of_row(lstm_unit_grad, lstm_place, job, work, first + m, s, plane + m * plane_row)
     meet(work)
     recurrent_product(job, work, rows, plane, plane_row, 4, job.w_h, job.dh + first * job.row)
 
@@ -93,7 +86,7 @@ def gru_after_place(job, row, s, plane, block):  # type: ignore[no-untyped-def]
         plane + block * V3,
         job.d_gates + kept * job.d_row + block * V3,
         job.dq + kept * job.kept_row + unit,
-        units_in(job, block),
+        job.H - block * job.lanes,
     )
 
 
@@ -108,7 +101,7 @@ def _make_gru_after(name: str, unit: Any, place: Any) -> Any:
         job, work = record(job), record(work)
         plane = plane_at(job, first, s)
         for m in range(rows):
-            each_block(unit, place, job, work, first + m, s, plane + m * job.step_row)
+            blocks_of_row(unit, place, job, work, first + m, s, plane + m * job.step_row)
         meet(work)
         recurrent_product(job, work, rows, plane, job.step_row, 3, job.w_h, job.dh + first * job.row)
 
@@ -132,7 +125,7 @@ def gru_before_place(job, row, s, plane, block):  # type: ignore[no-untyped-def]
         plane + job.step_n + unit,
         job.d_gates + kept * job.d_row + block * V3,
         job.drh + row * job.row + unit,
-        units_in(job, block),
+        job.H - block * job.lanes,
     )
 
 
@@ -149,7 +142,7 @@ def gru_reset_place(job, row, s, plane, block):  # type: ignore[no-untyped-def]
         job.d_gates + kept * job.d_row + block * V3,
         job.drh + row * job.row + unit,
         job.fed + kept * job.kept_row + unit,
-        units_in(job, block),
+        job.H - block * job.lanes,
     )
 
 
@@ -174,11 +167,11 @@ def _make_gru_before(name: str, update: tuple[Any, Any], reset: tuple[Any, Any])
         job, work = record(job), record(work)
         plane = plane_at(job, first, s)
         for m in range(rows):
-            each_block(update_unit, update_place, job, work, first + m, s, plane + m * job.step_row)
+            blocks_of_row(update_unit, update_place, job, work, first + m, s, plane + m * job.step_row)
         meet(work)
         recurrent_product(job, work, rows, plane + job.step_n, job.step_row, 1, job.w_h_n, job.drh + first * job.row)
         for m in range(rows):
-            each_block(reset_unit, reset_place, job, work, first + m, s, plane + m * job.step_row)
+            blocks_of_row(reset_unit, reset_place, job, work, first + m, s, plane + m * job.step_row)
         meet(work)
         recurrent_product(job, work, rows, plane, job.step_row, 2, job.w_h, job.dh + first * job.row)
 

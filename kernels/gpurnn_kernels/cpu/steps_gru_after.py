@@ -5,12 +5,12 @@ W_x makes the first three of a slot, W_h the last three; q starts as b_hn.
 
 from typing import Any
 
-from .forward import V1, V3, V4, saved_row, units_in
+from .forward import V1, V3, V4
 from .inline import inlined, named
-from .memory import load_word, record
+from .memory import record
 from .pointwise import copy_vector, gru_after_part, gru_after_spread, gru_after_unit, gru_after_unit_keep
 from .pointwise_options import gru_after_clip_save, gru_after_clip_unit
-from .steps import add, each, panel_at, panels_at_once, slot_at, start, whole_panels
+from .steps import add, cells, panel_at, panels_at_once, row_at, slot_at, start, whole_panels
 
 
 def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
@@ -48,31 +48,29 @@ def gru_after_gates(job, work, rows, h, s, slot, panel, count):  # type: ignore[
 
 @inlined
 def gru_after_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_after_unit` takes for row m of a block of units."""
-    unit = (first + m) * job.row + block * V1
-    h, h_out = job.h + (s & 1) * job.h_plane, job.h + (~s & 1) * job.h_plane
-    y = load_word(work.row_addresses + 8 * m) + block * V1
-    return slot_at(work, block, slot + m), h + unit, h_out + unit, y, units_in(job, block)
+    """What `gru_after_unit` takes for row m of a vector of units."""
+    unit = block * V1
+    at = (first + m) * job.row + unit
+    h, h_out = job.h + (s & 1) * job.h_plane + at, job.h + (~s & 1) * job.h_plane + at
+    return slot_at(work, block, slot + m), h, h_out, row_at(work, m), unit, job.H - block * job.lanes
 
 
 @inlined
 def gru_after_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_after_unit_keep` takes for row m of a block of units."""
-    saved = job.saved + saved_row(job, first + m, s) * job.saved_row + block * V4
-    return *gru_after_place(job, work, first, s, slot, block, m), saved
+    """What `gru_after_unit_keep` takes."""
+    return *gru_after_place(job, work, first, s, slot, block, m), block * V4
 
 
 @inlined
 def gru_after_place_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_after_clip_unit` takes for row m of a block of units."""
+    """What `gru_after_clip_unit` takes."""
     return *gru_after_place(job, work, first, s, slot, block, m), job.limit
 
 
 @inlined
 def gru_after_place_saved(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_after_clip_save` takes for row m of a block of units."""
-    saved = job.saved + saved_row(job, first + m, s) * job.saved_row + block * V4
-    return slot_at(work, block, slot + m), saved
+    """What `gru_after_clip_save` takes."""
+    return slot_at(work, block, slot + m), row_at(work, m), block * V4
 
 
 def _make_step(name: str, unit: Any, place: Any, clipped: bool = False) -> Any:
@@ -85,9 +83,9 @@ def _make_step(name: str, unit: Any, place: Any, clipped: bool = False) -> Any:
         for index in range(0, work.panel_1 - work.panel_0, count):
             panel = panel_at(work, index, s)
             gru_after_gates(job, work, rows, h, s, slot, panel, count)
-            each(unit, place, job, work, first, rows, s, slot, panel, count)
+            cells(unit, place, job, work, first, rows, s, slot, panel, count)
             if clipped and job.saved:
-                each(gru_after_clip_save, gru_after_place_saved, job, work, first, rows, s, slot, panel, count)
+                cells(gru_after_clip_save, gru_after_place_saved, job, work, first, rows, s, slot, panel, count)
 
     return named(name, step)
 

@@ -7,12 +7,12 @@ be known of all units before W_hn multiplies r * h.
 from typing import Any
 
 from .barrier import meet
-from .forward import V1, V2, V3, V4, saved_row, units_in
+from .forward import V1, V2, V3, V4
 from .inline import inlined, named
-from .memory import load_word, record
+from .memory import record
 from .pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
 from .pointwise_options import gru_before_clip_save, gru_before_clip_unit, gru_clip_reset_unit
-from .steps import PARTS, VW, WIDE, add, each, panel_at, panels_at_once, slot_at, start
+from .steps import PARTS, VW, WIDE, add, cells, panel_at, panels_at_once, row_at, slot_at, start
 
 
 @inlined
@@ -77,55 +77,50 @@ def n_at(work, block, slot):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def saved_at(job, first, m, s, block):  # type: ignore[no-untyped-def]
-    """Where z r n of a row's step s are kept."""
-    return job.saved + saved_row(job, first + m, s) * job.saved_row + block * V3
-
-
-@inlined
 def reset_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_reset_unit` takes for row m of a block of units."""
-    unit = (first + m) * job.row + block * V1
-    return zr_at(work, block, slot + m), job.h + (s & 1) * job.h_plane + unit, job.rh + unit
+    """What `gru_reset_unit` takes for row m of a vector of units."""
+    at = (first + m) * job.row + block * V1
+    return zr_at(work, block, slot + m), job.h + (s & 1) * job.h_plane + at, job.rh + at
 
 
 @inlined
 def reset_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_reset_unit_keep` takes for row m of a block of units."""
-    return *reset_place(job, work, first, s, slot, block, m), saved_at(job, first, m, s, block)
+    """What `gru_reset_unit_keep` takes."""
+    return *reset_place(job, work, first, s, slot, block, m), row_at(work, m), block * V3
 
 
 @inlined
 def reset_place_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_clip_reset_unit` takes for row m of a block of units."""
+    """What `gru_clip_reset_unit` takes."""
     return *reset_place(job, work, first, s, slot, block, m), job.limit
 
 
 @inlined
 def update_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_before_unit` takes for row m of a block of units."""
-    unit = (first + m) * job.row + block * V1
-    h, h_out = job.h + (s & 1) * job.h_plane, job.h + (~s & 1) * job.h_plane
-    y = load_word(work.row_addresses + 8 * m) + block * V1
-    return zr_at(work, block, slot + m), n_at(work, block, slot + m), h + unit, h_out + unit, y, units_in(job, block)
+    """What `gru_before_unit` takes for row m of a vector of units."""
+    unit = block * V1
+    at = (first + m) * job.row + unit
+    slots = zr_at(work, block, slot + m), n_at(work, block, slot + m)
+    h, h_out = job.h + (s & 1) * job.h_plane + at, job.h + (~s & 1) * job.h_plane + at
+    return *slots, h, h_out, row_at(work, m), unit, job.H - block * job.lanes
 
 
 @inlined
 def update_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_before_unit_keep` takes for row m of a block of units."""
-    return *update_place(job, work, first, s, slot, block, m), saved_at(job, first, m, s, block)
+    """What `gru_before_unit_keep` takes."""
+    return *update_place(job, work, first, s, slot, block, m), block * V3
 
 
 @inlined
 def update_place_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_before_clip_unit` takes for row m of a block of units."""
+    """What `gru_before_clip_unit` takes."""
     return *update_place(job, work, first, s, slot, block, m), job.limit
 
 
 @inlined
 def update_place_saved(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_before_clip_save` takes for row m of a block of units."""
-    return zr_at(work, block, slot + m), n_at(work, block, slot + m), saved_at(job, first, m, s, block)
+    """What `gru_before_clip_save` takes."""
+    return zr_at(work, block, slot + m), n_at(work, block, slot + m), row_at(work, m), block * V3
 
 
 def _make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clipped: bool = False) -> Any:
@@ -142,15 +137,15 @@ def _make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clipp
             panel = panel_at(work, index, s)
             blocks = blocks_in(job, panel, count)
             gru_before_gates(job, work, rows, h, s, slot, panel, blocks)
-            each(reset_unit, reset_places, job, work, first, rows, s, slot, 2 * panel, blocks)
+            cells(reset_unit, reset_places, job, work, first, rows, s, slot, 2 * panel, blocks)
         meet(work)
         for index in range(0, work.panel_1 - work.panel_0, count):
             panel = panel_at(work, index, s)
             blocks = blocks_in(job, panel, count)
             gru_before_candidate(job, work, rows, rh, s, slot, panel, blocks)
-            each(update_unit, update_places, job, work, first, rows, s, slot, 2 * panel, blocks)
+            cells(update_unit, update_places, job, work, first, rows, s, slot, 2 * panel, blocks)
             if clipped and job.saved:
-                each(gru_before_clip_save, update_place_saved, job, work, first, rows, s, slot, 2 * panel, blocks)
+                cells(gru_before_clip_save, update_place_saved, job, work, first, rows, s, slot, 2 * panel, blocks)
 
     return named(name, step)
 

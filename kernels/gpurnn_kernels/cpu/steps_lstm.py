@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from .forward import V1, V4, saved_row, units_in
+from .forward import V1, V4
 from .inline import inlined, named
-from .memory import load_word, record
+from .memory import record
 from .pointwise import lstm_spread, lstm_unit, lstm_unit_keep
-from .steps import PARTS, VW, WIDE, add, each, panel_at, panels_at_once, slot_at, start, whole_panels
+from .steps import PARTS, VW, WIDE, add, cells, panel_at, panels_at_once, row_at, slot_at, start, whole_panels
 
 
 def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
@@ -38,18 +38,17 @@ def lstm_gates(job, work, rows, h, s, slot, panel, count):  # type: ignore[no-un
 
 @inlined
 def lstm_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `lstm_unit` takes for row m of a block of units."""
-    unit = (first + m) * job.row + block * V1
-    y = load_word(work.row_addresses + 8 * m) + block * V1
-    return slot_at(work, block, slot + m), job.c + unit, job.h + (~s & 1) * job.h_plane + unit, y, units_in(job, block)
+    """What `lstm_unit` takes for row m of a vector of units."""
+    unit = block * V1
+    at = (first + m) * job.row + unit
+    left = job.H - block * job.lanes
+    return slot_at(work, block, slot + m), job.c + at, job.h + (~s & 1) * job.h_plane + at, row_at(work, m), unit, left
 
 
 @inlined
 def lstm_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `lstm_unit_keep` takes for row m of a block of units."""
-    kept = saved_row(job, first + m, s)
-    saved = job.saved + kept * job.saved_row + block * V4
-    return *lstm_place(job, work, first, s, slot, block, m), saved, job.saved_c + kept * job.kept_row + block * V1
+    """What `lstm_unit_keep` takes."""
+    return *lstm_place(job, work, first, s, slot, block, m), block * V4
 
 
 def _make_step(name: str, unit: Any, place: Any) -> Any:
@@ -60,7 +59,7 @@ def _make_step(name: str, unit: Any, place: Any) -> Any:
         for index in range(0, work.panel_1 - work.panel_0, count):
             panel = panel_at(work, index, s)
             lstm_gates(job, work, rows, h, s, slot, panel, count)
-            each(unit, place, job, work, first, rows, s, slot, panel, count)
+            cells(unit, place, job, work, first, rows, s, slot, panel, count)
 
     return named(name, step)
 

@@ -7,11 +7,14 @@ equations, the activations) run once, at compile time, on vectors, and leave str
 
 from __future__ import annotations
 
+import hashlib
+
 from llvmlite import ir
 from numba.core import cgutils, types
 
 from .target import Target, target
 
+_MOST_CONSTANTS = 96  # that one function may use
 INT64 = ir.IntType(64)
 INT32 = ir.IntType(32)
 
@@ -90,14 +93,14 @@ class Vectors:
         return Vector(self, self._intrinsic(f"llvm.fma.{self.suffix}", self.type, [a.value, b.value, c.value]))
 
     def minimum(self, a: Vector, b: Vector) -> Vector:
-        """The smaller lane; a NaN in `a` comes through (llvm.minnum would swallow it)."""
-        less = self.builder.fcmp_unordered("<", a.value, b.value)
-        return Vector(self, self.builder.select(less, a.value, b.value))
+        """The smaller lane; a NaN in `a` comes through (llvm.minnum would swallow it): what x86's minps gives for b, a."""
+        less = self.builder.fcmp_ordered("<", b.value, a.value)
+        return Vector(self, self.builder.select(less, b.value, a.value))
 
     def maximum(self, a: Vector, b: Vector) -> Vector:
         """The larger lane; a NaN in `a` comes through."""
-        more = self.builder.fcmp_unordered(">", a.value, b.value)
-        return Vector(self, self.builder.select(more, a.value, b.value))
+        more = self.builder.fcmp_ordered(">", b.value, a.value)
+        return Vector(self, self.builder.select(more, b.value, a.value))
 
     def clamp(self, a: Vector, limit: Vector) -> Vector:
         """To [-limit, limit]; NaN comes through."""
@@ -137,29 +140,35 @@ class Vectors:
         args = [value.value, pointer, INT32(self.itemsize), self._first(count)]
         self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
 
-    def load_user(self, address: ir.Value, count: ir.Value) -> Vector:
-        """From a user's array: whole vectors plainly, the last one lane by lane under a mask."""
-        whole = self.builder.icmp_signed("==", count, INT64(self.lanes))
-        with self.builder.if_else(whole, likely=True) as (then, otherwise):
+    def load_user(self, address: ir.Value, left: ir.Value) -> Vector:
+        """From a user's array that ends `left` elements on: whole vectors plainly, the last one lane by lane under a mask."""
+        with self.builder.if_else(self._whole(left), likely=True) as (then, otherwise):
             with then:
                 plain = self.load(address).value
                 from_plain = self.builder.block
             with otherwise:
-                masked = self.load_first(address, count).value
+                masked = self.load_first(address, left).value
                 from_masked = self.builder.block
         value = self.builder.phi(self.type)
         value.add_incoming(plain, from_plain)
         value.add_incoming(masked, from_masked)
         return Vector(self, value)
 
-    def store_user(self, address: ir.Value, value: Vector, count: ir.Value) -> None:
-        """Into a user's array: whole vectors plainly, the last one lane by lane under a mask."""
-        whole = self.builder.icmp_signed("==", count, INT64(self.lanes))
-        with self.builder.if_else(whole, likely=True) as (then, otherwise):
+    def store_user(self, address: ir.Value, value: Vector, left: ir.Value) -> None:
+        """Into a user's array that ends `left` elements on: whole vectors plainly, the last one lane by lane under a mask."""
+        with self.builder.if_else(self._whole(left), likely=True) as (then, otherwise):
             with then:
                 self.store(address, value)
             with otherwise:
-                self.store_first(address, value, count)
+                self.store_first(address, value, left)
+
+    def _whole(self, left: ir.Value) -> ir.Value:
+        return self.builder.icmp_signed(">=", left, INT64(self.lanes))
+
+    def pointer(self, table: ir.Value, index: int, offset: ir.Value) -> ir.Value:
+        """The index-th address in a table, plus `offset` bytes."""
+        word = self.builder.inttoptr(self.at(table, 8 * index), INT64.as_pointer())
+        return self.builder.add(self.builder.load(word, align=8), offset)
 
     def _first(self, count: ir.Value) -> ir.Value:
         lane = ir.VectorType(INT32, self.lanes)
@@ -173,7 +182,7 @@ class Vectors:
 
 
 class Bundles(Vectors):
-    """Several vectors as one: each address is a sequence of them, one a part. What is emitted for one part stands beside what
+    """Several vectors as one: each address, count or table is a sequence, one a part. What is emitted for one part stands beside what
     is emitted for the others, so that the latencies of long chains of operations overlap."""
 
     def __init__(self, builder: ir.IRBuilder, element: types.Float, parts: int, machine: Target | None = None) -> None:
@@ -184,6 +193,32 @@ class Bundles(Vectors):
         self.type = ir.VectorType(self.element, self.lanes)
         self.integer = ir.VectorType(ir.IntType(self.bits), self.lanes)
         self.suffix = f"v{self.lanes}f{self.bits}"
+        self._constants: list[float] = []
+        kind = ir.ArrayType(self.part.type, _MOST_CONSTANTS)
+        self._table = ir.GlobalVariable(builder.module, kind, builder.module.get_unique_name("gpurnn_constants"))
+        self._table.linkage = "weak"
+        self._table.align = self.size
+
+    def constant(self, value: float) -> Vector:
+        """From a table that the compiler takes for variable, at a place of this use's own: else it would load all constants
+        before a loop, find the registers too few for them, and keep copies of them and of everything else on the stack."""
+        place = self.builder.gep(self._table, [INT32(0), INT32(len(self._constants))], inbounds=True)
+        self._constants.append(value)
+        loaded = Vector(self.part, self.builder.load(place, align=self.size))
+        return self._joined([loaded] * (self.lanes // self.part.lanes))
+
+    def finish(self) -> None:
+        """To be called when all is emitted: gives the table its contents, and a name that tells them."""
+        part = self.part.type
+        rows = [ir.Constant(part, [value] * part.count) for value in self._constants]
+        rows += [ir.Constant(part, None)] * (_MOST_CONSTANTS - len(rows))
+        self._table.initializer = ir.Constant(self._table.value_type, rows)
+        digest = hashlib.sha256(repr((self.suffix, self._constants)).encode()).hexdigest()[:16]
+        module = self.builder.module
+        module.globals.pop(self._table.name)
+        used = sum(name.startswith(f"gpurnn_{digest}") for name in module.globals)
+        self._table.name = f"gpurnn_{digest}_{used}"
+        module.add_global(self._table)
 
     def load(self, address: ir.Value, index: int = 0) -> Vector:
         return self._joined([self.part.load(one, index) for one in address])
@@ -192,12 +227,20 @@ class Bundles(Vectors):
         for one, part in zip(address, self._parts(value), strict=True):
             self.part.store(one, part, index)
 
-    def load_user(self, address: ir.Value, count: ir.Value) -> Vector:
-        return self._joined([self.part.load_user(*one) for one in zip(address, count, strict=True)])
+    def load_user(self, address: ir.Value, left: ir.Value) -> Vector:
+        return self._joined([self.part.load_user(*one) for one in zip(address, left, strict=True)])
 
-    def store_user(self, address: ir.Value, value: Vector, count: ir.Value) -> None:
-        for one, part, units in zip(address, self._parts(value), count, strict=True):
-            self.part.store_user(one, part, units)
+    def store_user(self, address: ir.Value, value: Vector, left: ir.Value) -> None:
+        """As of one vector; no part has less left than the last one."""
+        with self.builder.if_else(self.part._whole(left[-1]), likely=True) as (then, otherwise):
+            with then:
+                self.store(address, value)
+            with otherwise:
+                for one, part, units in zip(address, self._parts(value), left, strict=True):
+                    self.part.store_user(one, part, units)
+
+    def pointer(self, table: ir.Value, index: int, offset: ir.Value) -> ir.Value:
+        return [self.part.pointer(one, index, to) for one, to in zip(table, offset, strict=True)]
 
     def _joined(self, parts: list[Vector]) -> Vector:
         values = [part.value for part in parts]
