@@ -20,22 +20,26 @@ KINDS = [np.float32, np.float64]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-@pointwise
-def sigmoid(v: Any, to: Any, a: Any, b: Any) -> None:
-    v.store(to, activations.sigmoid(v.load(a)))
+def stored(name: str, function: Callable[..., Any], arguments: int) -> Any:
+    """A kernel's intrinsic that stores a function of the vectors at a and b."""
+
+    def emit(v: Any, to: Any, a: Any, b: Any) -> None:
+        v.store(to, function(*[v.load(a), v.load(b)][:arguments]))
+
+    emit.__name__ = emit.__qualname__ = name
+    return pointwise(emit)
 
 
-@pointwise
-def tanh(v: Any, to: Any, a: Any, b: Any) -> None:
-    v.store(to, activations.tanh(v.load(a)))
-
-
-@pointwise
-def sigmoid_tanh(v: Any, to: Any, a: Any, b: Any) -> None:
-    v.store(to, activations.sigmoid_tanh(v.load(a), v.load(b)))
-
-
-FUNCTIONS = {"sigmoid": sigmoid, "tanh": tanh, "sigmoid_tanh": sigmoid_tanh}
+PLAIN = activations.ACTIVATIONS
+SCALED = activations.SCALED
+FUNCTIONS = {
+    "sigmoid": stored("sigmoid", PLAIN.sigmoid, 1),
+    "tanh": stored("tanh", PLAIN.tanh, 1),
+    "sigmoid_tanh": stored("sigmoid_tanh", PLAIN.sigmoid_tanh, 2),
+    "scaled sigmoid": stored("scaled_sigmoid", SCALED.sigmoid, 1),
+    "scaled tanh": stored("scaled_tanh", SCALED.tanh, 1),
+    "scaled sigmoid_tanh": stored("scaled_sigmoid_tanh", SCALED.sigmoid_tanh, 2),
+}
 
 
 @cache

@@ -21,7 +21,7 @@ import numpy as np
 from .cells import Activations, Number
 
 
-class _Format(NamedTuple):
+class Format(NamedTuple):
     """What the exponential needs to know of a float type."""
 
     magic: float  # 1.5 * 2**mantissa bits + exponent bias
@@ -31,43 +31,44 @@ class _Format(NamedTuple):
     tanh_one: float  # tanh rounds to 1 from here on
 
 
-_FORMATS = {
-    32: _Format(1.5 * 2**23 + 127, 0.693359375, -2.12194440e-4, -87.0, 10.0),
-    64: _Format(1.5 * 2**52 + 1023, 6.93145751953125e-1, 1.42860682030941723212e-6, -708.0, 20.0),
+FORMATS = {
+    32: Format(1.5 * 2**23 + 127, 0.693359375, -2.12194440e-4, -87.0, 10.0),
+    64: Format(1.5 * 2**52 + 1023, 6.93145751953125e-1, 1.42860682030941723212e-6, -708.0, 20.0),
 }
 
 
 @cache
-def _expm1_over_r(bits: int) -> tuple[float, ...]:
-    """Coefficients, highest power first, of P in expm1(r) = r P(r), |r| <= ln 2 / 2: in float32 the polynomial that meets it
-    at the Chebyshev nodes (an even number of them: none is 0); in float64, where finding those takes more bits, Taylor's."""
+def _expm1_over_r(bits: int, log: float) -> tuple[float, ...]:
+    """Coefficients, highest power first, of P in expm1(r log) = r P(r), |r log| <= ln 2 / 2: in float32 the polynomial that
+    meets it at the Chebyshev nodes (an even number of them: none is 0); in float64, where finding those takes more bits,
+    Taylor's."""
     if bits == 64:
-        return tuple(1 / math.factorial(power + 1) for power in range(12, -1, -1))
-    edge = np.log(2) / 2
-    nodes = np.polynomial.chebyshev.Chebyshev.interpolate(lambda r: np.expm1(r) / r, 5, domain=[-edge, edge])
+        return tuple(log ** (power + 1) / math.factorial(power + 1) for power in range(12, -1, -1))
+    edge = np.log(2) / 2 / log
+    nodes = np.polynomial.chebyshev.Chebyshev.interpolate(lambda r: np.expm1(r * log) / r, 5, domain=[-edge, edge])
     single = nodes.convert(kind=np.polynomial.Polynomial).coef[::-1].astype(np.float32)
     return tuple(float(coefficient) for coefficient in single)
 
 
-def _polynomial(r: Number) -> Number:
-    """P(r), by Horner's rule."""
+def polynomial(r: Number, log: float = 1.0) -> Number:
+    """P(r) in e**(r log) = 1 + r P(r), by Horner's rule."""
     v = r.of
-    highest, *others = _expm1_over_r(v.bits)
+    highest, *others = _expm1_over_r(v.bits, log)
     p = v.constant(highest)
     for coefficient in others:
         p = v.fma(p, r, v.constant(coefficient))
     return p
 
 
-def exponential(r: Number) -> Number:
-    """e**r for |r| <= ln 2 / 2."""
-    return r.of.fma(_polynomial(r), r, r.of.constant(1.0))
+def exponential(r: Number, log: float = 1.0) -> Number:
+    """e**(r log) for |r log| <= ln 2 / 2."""
+    return r.of.fma(polynomial(r, log), r, r.of.constant(1.0))
 
 
 def reduced(x: Number) -> tuple[Number, Number]:
     """-> r and 2**n, where x = n ln 2 + r."""
     v = x.of
-    k = _FORMATS[v.bits]
+    k = FORMATS[v.bits]
     biased = v.fma(x, v.constant(1 / math.log(2)), v.constant(k.magic))
     n = biased - v.constant(k.magic)
     r = v.fma(n, v.constant(-k.ln2_low), v.fma(n, v.constant(-k.ln2_high), x))
@@ -77,9 +78,9 @@ def reduced(x: Number) -> tuple[Number, Number]:
 def _tanh_parts(x: Number) -> tuple[Number, Number]:
     """-> numerator in [-1, 1], denominator in [1, 2]."""
     v = x.of
-    magnitude = v.minimum(v.absolute(x), v.constant(_FORMATS[v.bits].tanh_one))
+    magnitude = v.minimum(v.absolute(x), v.constant(FORMATS[v.bits].tanh_one))
     r, power = reduced(v.constant(-2.0) * magnitude)
-    p = _polynomial(r) * r
+    p = polynomial(r) * r
     e = v.fma(p, power, power - v.constant(1.0))
     return v.copysign(e, x), v.constant(2.0) + e
 
@@ -90,7 +91,7 @@ def make_activations(quotient: Callable[[Number, Number], Number], exp_most: Map
     def sigmoid_denominator(x: Number) -> Number:
         """1 + e**-x"""
         v = x.of
-        least, most = v.constant(_FORMATS[v.bits].exp_least), v.constant(exp_most[v.bits])
+        least, most = v.constant(FORMATS[v.bits].exp_least), v.constant(exp_most[v.bits])
         r, power = reduced(v.minimum(v.maximum(v.negative(x), least), most))
         return v.fma(exponential(r), power, v.constant(1.0))
 

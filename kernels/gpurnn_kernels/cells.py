@@ -8,6 +8,8 @@ Notation: a trailing underscore marks a pre-activation (`f_`), its bare name the
 gradient of the loss with respect to it.
 
 `Activations` hands in sigma and tanh. `sigmoid_tanh(a, b)` is sigma(a) * tanh(b): a backend may share one division there.
+Pre-activations may come scaled, where a backend has scaled the weights: sigma's by one factor, tanh's by another, which
+`argument` gives to a number that no weights have made. Nothing else is done with them that would not scale alike.
 """
 
 from collections.abc import Callable
@@ -21,6 +23,7 @@ class Activations(NamedTuple):
     sigmoid: Callable[[Number], Number]
     tanh: Callable[[Number], Number]
     sigmoid_tanh: Callable[[Number, Number], Number]
+    argument: Callable[[Number], Number] = lambda x: x  # of tanh
 
 
 class Clip(NamedTuple):
@@ -46,12 +49,12 @@ class Cells(NamedTuple):
 
 def make_cells(activations: Activations, compiled: Callable[[Equation], Equation] = lambda function: function) -> Cells:
     """The equations over the given activations, each passed through `compiled` (a backend's jit decorator)."""
-    sigmoid, tanh, sigmoid_tanh = activations
+    sigmoid, tanh, sigmoid_tanh, argument = activations
 
     def lstm_cell(f_, i_, o_, g_, c_prev):  # type: ignore[no-untyped-def]
         """-> h, c"""
         c = sigmoid(f_) * c_prev + sigmoid_tanh(i_, g_)
-        return sigmoid_tanh(o_, c), c
+        return sigmoid_tanh(o_, argument(c)), c
 
     def lstm_gates(f_, i_, o_, g_):  # type: ignore[no-untyped-def]
         """-> f, i, o, g, saved for the backward pass"""
@@ -59,7 +62,7 @@ def make_cells(activations: Activations, compiled: Callable[[Equation], Equation
 
     def lstm_cell_grad(f, i, o, g, c_prev, c, dh, dc):  # type: ignore[no-untyped-def]
         """-> df_, di_, do_, dg_, dc_prev"""
-        tanh_c = tanh(c)
+        tanh_c = tanh(argument(c))
         dh_o = dh * o
         do_ = dh_o * tanh_c
         do_ = do_ - do_ * o
@@ -139,7 +142,7 @@ def make_option_cells(
 
     `limit` may be infinite. Their gradients start from the pre-activations as they were before the clamp.
     """
-    sigmoid, tanh, sigmoid_tanh = activations
+    sigmoid, tanh, sigmoid_tanh, argument = activations
     clamp, inside = clip
 
     def lstm_options(f_, i_, o_, g_, c_prev, limit, peephole):  # type: ignore[no-untyped-def]
@@ -151,12 +154,12 @@ def make_option_cells(
         c = sigmoid(clamp(f_, limit)) * c_prev + sigmoid_tanh(clamp(i_, limit), clamp(g_, limit))
         if peephole is not None:
             o_ = o_ + p_o * c
-        return sigmoid_tanh(clamp(o_, limit), c), c, f_, i_, o_
+        return sigmoid_tanh(clamp(o_, limit), argument(c)), c, f_, i_, o_
 
     def lstm_options_grad(f_, i_, o_, g_, c_prev, c, dh, dc, limit, peephole):  # type: ignore[no-untyped-def]
         """f_, i_, o_ as `lstm_options` gives them, dh of o * tanh(c) -> df_, di_, do_, dg_, dc_prev"""
         f, i, o = sigmoid(clamp(f_, limit)), sigmoid(clamp(i_, limit)), sigmoid(clamp(o_, limit))
-        g, tanh_c = tanh(clamp(g_, limit)), tanh(c)
+        g, tanh_c = tanh(clamp(g_, limit)), tanh(argument(c))
         dh_o = dh * o
         do_ = dh_o * tanh_c
         do_ = inside(do_ - do_ * o, o_, limit)

@@ -35,21 +35,32 @@ def _room(count: int, dtype: np.dtype[np.generic], padded: bool) -> Array:
     return aligned_zeros(count, dtype) if padded else aligned(count, dtype)
 
 
-def pack_gates(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int) -> Array:
-    """W (all gates * H, K) for the forward product: columns are the units of the chosen gates."""
+def pack_gates(
+    matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int, factors: Array | None = None
+) -> Array:
+    """W (all gates * H, K) for the forward product: columns are the units of the chosen gates. factors: of all gates' weights,
+    1 each when there are none."""
     vectors = -(-hidden_size // lanes)
     out = _room(vectors * len(gates) * lanes * matrix.shape[1], matrix.dtype, hidden_size % lanes != 0)
-    _fill_panels(out, matrix, gates, hidden_size, hidden_size, lanes, width)
+    _fill_panels(out, matrix, gates, hidden_size, hidden_size, lanes, width, factors)
     return out
 
 
 def _fill_panels(
-    out: Array, matrix: Array, gates: Sequence[int], hidden_size: int, units: int, lanes: int, width: int
+    out: Array,
+    matrix: Array,
+    gates: Sequence[int],
+    hidden_size: int,
+    units: int,
+    lanes: int,
+    width: int,
+    factors: Array | None,
 ) -> None:
     """The panels of the first `units` units."""
     fill = forward_panels(matrix.dtype.name)
     source = np.ascontiguousarray(matrix)
-    sizes = (hidden_size, units, lanes, width, matrix.shape[1])
+    times = np.ones(max(gates) + 1, matrix.dtype) if factors is None else factors
+    sizes = (times.ctypes.data, hidden_size, units, lanes, width, matrix.shape[1])
     fill(matrix.dtype.type(0), matrix.itemsize, out.ctypes.data, source.ctypes.data, np.array(gates), *sizes)
 
 
@@ -59,23 +70,44 @@ def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:
     return needed if needed in NARROW and needed < gates else 0
 
 
-def pack_narrow(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int, vectors: int) -> Array:
+def pack_narrow(
+    matrix: Array,
+    gates: Sequence[int],
+    hidden_size: int,
+    lanes: int,
+    width: int,
+    vectors: int,
+    factors: Array | None = None,
+) -> Array:
     """As `pack_gates`, but the left-over units' gates share vectors, in the matrix's own order."""
     depth = matrix.shape[1]
     whole = hidden_size // lanes * lanes
     at = whole * len(gates) * depth
     out = aligned_zeros(at + vectors * lanes * depth, matrix.dtype)
-    _fill_panels(out, matrix, gates, hidden_size, whole, lanes, width)
-    narrow = matrix.reshape(-1, hidden_size, depth)[:, whole:].reshape(-1, depth)
+    _fill_panels(out, matrix, gates, hidden_size, whole, lanes, width, factors)
+    by_gate = matrix.reshape(-1, hidden_size, depth)[:, whole:]
+    if factors is not None:
+        most = np.finfo(matrix.dtype).max
+        with np.errstate(over="ignore"):
+            times = by_gate * factors[:, None, None]
+        by_gate = np.where(np.isinf(by_gate), times, np.clip(times, -most, most))
+    narrow = by_gate.reshape(-1, depth)
     out[at:].reshape(depth, -1)[:, : len(narrow)] = narrow.T
     return out
 
 
-def pack_bias(bias: Array | None, gates: Sequence[int], hidden_size: int, lanes: int, dtype: np.dtype[np.generic]) -> Array:
+def pack_bias(
+    bias: Array | None,
+    gates: Sequence[int],
+    hidden_size: int,
+    lanes: int,
+    dtype: np.dtype[np.generic],
+    factors: Array | None = None,
+) -> Array:
     """b (all gates * H,) in the order of `pack_gates`, zeros when there is none."""
     if bias is None:
         return aligned_zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype)
-    return pack_gates(bias[:, None], gates, hidden_size, lanes, 1)
+    return pack_gates(bias[:, None], gates, hidden_size, lanes, 1, factors)
 
 
 def pack_transposed(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int) -> Array:

@@ -7,7 +7,7 @@ Each function is emitted as straight-line code where a kernel calls it: `lstm_un
         read or written beyond them, and the padded lanes stay zero)
     row: what a row writes to, as `forward.py` lists it: y, saved, saved_c; unit, gates: bytes to add to them
 
-slot: pre-activated gates, vector after vector, as the tiles leave them:
+slot: pre-activated gates, scaled as their weights are, vector after vector, as the tiles leave them:
     LSTM f i o g, GRU z r (reset before; n lies in a slot of its own), GRU n_x z r q (reset after; q = W_hn h + b_hn)
 saved: activated gates for the backward pass: f i o g | z r n | z r n q
 """
@@ -15,11 +15,12 @@ saved: activated gates for the backward pass: f i o g | z r n | z r n q
 from llvmlite import ir
 
 from ..cells import make_cells
-from .activations import ACTIVATIONS, sigmoid, tanh
+from .activations import SCALED, TANH_SCALE
 from .emission import pointwise
 from .vector import INT64, Vector, Vectors
 
-CELLS = make_cells(ACTIVATIONS)
+CELLS = make_cells(SCALED)
+sigmoid, tanh = SCALED.sigmoid, SCALED.tanh
 
 
 @pointwise
@@ -198,7 +199,7 @@ def gru_after_unit_keep(
     n = CELLS.gru_candidate(r, q, n_x)
     h_new = CELLS.gru_update(z, n, v.load(h))
     saved = v.pointer(row, 1, gates)
-    for gate, value in enumerate((sigmoid(z), sigmoid(r), tanh(n), q)):
+    for gate, value in enumerate((sigmoid(z), sigmoid(r), tanh(n), q * v.constant(1 / TANH_SCALE))):
         v.store(saved, value, gate)
     v.store(h_out, h_new)
     v.store_user(v.pointer(row, 0, unit), h_new, left)

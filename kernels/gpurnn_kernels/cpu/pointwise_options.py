@@ -1,18 +1,17 @@
 """The pointwise part of a step of the layers with peepholes, clip or a projection; as in pointwise.py.
 
-`limit` is a vector of the clip, infinite without one. For the backward pass they save pre-activated gates, not activated
+`limit` is a vector of the clip, infinite without one; pre-activations are as they are, not scaled. For the backward pass they save pre-activated gates, not activated
 ones: the clip's gradient depends on what was clamped. saved: f_ i_ o_ g_ | z_ r_ n_ | z_ r_ n_ q
 """
 
 from llvmlite import ir
 
-from ..cells import make_option_cells
+from ..cells import make_cells, make_option_cells
 from .activations import ACTIVATIONS, CLIP
 from .emission import pointwise
-from .pointwise import CELLS
 from .vector import Vector, Vectors
 
-OPTION_CELLS = make_option_cells(CELLS, ACTIVATIONS, CLIP)
+OPTION_CELLS = make_option_cells(make_cells(ACTIVATIONS), ACTIVATIONS, CLIP)
 
 
 def _gates(v: Vectors, at: ir.Value, count: int = 4) -> list[Vector]:

@@ -3,19 +3,29 @@
 from functools import cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 
 from .compile import entry
 from .emission import pointwise
 from .forward import V1
-from .pointwise import copy_element
 from .vector import INT32, INT64, Vector, Vectors
 
 
+def _scaled(v: Vectors, a: Vector, factor: Vector) -> Vector:
+    """a * factor, but finite where a is."""
+    times = a * factor
+    finite = v.clamp(times, v.constant(float(np.finfo(f"float{v.bits}").max)))
+    infinite = v.builder.fcmp_ordered("==", v.absolute(a).value, v.constant(float("inf")).value)
+    return Vector(v, v.builder.select(infinite, times.value, finite.value))
+
+
 @pointwise
-def transpose_square(v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Value, source_row: ir.Value) -> None:
-    """Rows of one vector each, as many as it has lanes, into columns. Two rows half the square apart are merged lane by lane;
+def transpose_square(
+    v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Value, source_row: ir.Value, factor: ir.Value
+) -> None:
+    """Rows of one vector each, as many as it has lanes, times a factor, into columns. Two rows half the square apart are merged lane by lane;
     after log2(lanes) rounds every lane is in place."""
     b, half = v.builder, v.lanes // 2
     rows = [v.load(b.add(source, b.mul(source_row, INT64(row)))).value for row in range(v.lanes)]
@@ -25,13 +35,22 @@ def transpose_square(v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Valu
     ]
     for _ in range(v.lanes.bit_length() - 1):
         rows = [b.shuffle_vector(rows[i], rows[i + half], order) for i in range(half) for order in merged]
+    times = v.broadcast(factor)
     for column, value in enumerate(rows):
-        v.store(b.add(to, b.mul(to_row, INT64(column))), Vector(v, value))
+        v.store(b.add(to, b.mul(to_row, INT64(column))), _scaled(v, Vector(v, value), times))
 
 
-def _forward_panels(zero, item, out, matrix, gates, hidden_size, units, lanes, width, depth):  # type: ignore[no-untyped-def]
-    """Of the first `units` units, out[panel][k][vector][lane] = matrix[gate * H + unit, k], vectors by block of units, then by
-    gate. zero: of the element type, `item` bytes each; out, matrix: addresses."""
+@pointwise
+def scale_element(v: Vectors, to: ir.Value, source: ir.Value, factor: ir.Value) -> None:
+    """One element times a factor."""
+    kind = v.element.as_pointer()
+    scaled = _scaled(v, v.broadcast(source), v.broadcast(factor)).value
+    v.builder.store(v.builder.extract_element(scaled, INT32(0)), v.builder.inttoptr(to, kind))
+
+
+def _forward_panels(zero, item, out, matrix, gates, factors, hidden_size, units, lanes, width, depth):  # type: ignore[no-untyped-def]
+    """Of the first `units` units, out[panel][k][vector][lane] = factors[gate] * matrix[gate * H + unit, k], vectors by block of
+    units, then by gate. zero: of the element type, `item` bytes each; out, matrix, factors: addresses."""
     vectors = -(-units // lanes) * len(gates)
     for vector in range(vectors):
         block, index = vector // len(gates), vector % len(gates)
@@ -41,11 +60,12 @@ def _forward_panels(zero, item, out, matrix, gates, hidden_size, units, lanes, w
         squares = depth // lanes * lanes if count == lanes and count * item == V1 else 0
         to = out + (first * depth + vector - first) * lanes * item
         source = matrix + (gates[index] * hidden_size + block * lanes) * depth * item
+        factor = factors + gates[index] * item
         for k in range(0, squares, lanes):
-            transpose_square(zero, (to + k * row * item, row * item, source + k * item, depth * item))
+            transpose_square(zero, (to + k * row * item, row * item, source + k * item, depth * item, factor))
         for k in range(squares, depth):
             for lane in range(count):
-                copy_element(zero, (to + (k * row + lane) * item, source + (lane * depth + k) * item))
+                scale_element(zero, (to + (k * row + lane) * item, source + (lane * depth + k) * item, factor))
 
 
 @cache
@@ -53,4 +73,4 @@ def forward_panels(element: str) -> Any:
     """The filling of panels for "float32" or "float64", compiled."""
     zero = types.float32 if element == "float32" else types.float64
     gates = types.Array(types.int64, 1, "C")
-    return entry((zero, *[types.int64] * 3, gates, *[types.int64] * 5))(_forward_panels)
+    return entry((zero, *[types.int64] * 3, gates, *[types.int64] * 6))(_forward_panels)

@@ -8,13 +8,15 @@ equations, the activations) run once, at compile time, on vectors, and leave str
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 
 from .target import Target, target
 
-_MOST_CONSTANTS = 96  # that one function may use
+_MOST_CONSTANTS = 128  # that one function may use
 INT64 = ir.IntType(64)
 INT32 = ir.IntType(32)
 
@@ -55,6 +57,7 @@ class Vectors:
         self.type = ir.VectorType(self.element, self.lanes)
         self.integer = ir.VectorType(ir.IntType(self.bits), self.lanes)
         self.suffix = f"v{self.lanes}f{self.bits}"
+        self.known: dict[tuple[Any, int], tuple[Vector, Any]] = {}  # what `once` has found
 
     def at(self, address: ir.Value, offset: int = 0) -> ir.Value:
         """`address` + `offset` bytes."""
@@ -179,6 +182,19 @@ class Vectors:
     def _intrinsic(self, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
         function_type = ir.FunctionType(result, [arg.type for arg in args])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function_type, name), args)
+
+
+def once(function: Callable[[Vector], Any]) -> Callable[[Vector], Any]:
+    """`function`, emitted once for each vector that it is given: what comes of the compiler's variables (`Bundles.constant`),
+    the compiler does not find again."""
+
+    def found(x: Vector) -> Any:
+        key = function, id(x)
+        if key not in x.of.known:
+            x.of.known[key] = x, function(x)
+        return x.of.known[key][1]
+
+    return found
 
 
 class Bundles(Vectors):

@@ -5,6 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
+from .activations import SIGMOID_SCALE, TANH_SCALE
 from .backward import BACK
 from .packing import aligned, aligned_zeros, narrow_vectors, pack_bias, pack_gates, pack_narrow, pack_transposed
 from .steps import WIDE
@@ -26,16 +27,25 @@ class Weights:
         known = spec.variant == spec.cell != "gru_before"
         return narrow_vectors(spec.gates, spec.hidden_size, self.lanes) if known else 0
 
+    @cached_property
+    def factors(self) -> Array | None:
+        """By gate, what pre-activations are scaled by: see `activations.py`. None for kernels that take them as they are."""
+        spec = self.spec
+        if spec.variant != spec.cell:
+            return None
+        return np.array([SIGMOID_SCALE] * (spec.gates - 1) + [TANH_SCALE], spec.dtype)
+
     def _gates(self, name: str, gates: tuple[int, ...], width: int) -> Array:
         if self.narrow:
-            return pack_narrow(self.parameters[name], gates, self.spec.hidden_size, self.lanes, width, self.narrow)
-        return pack_gates(self.parameters[name], gates, self.spec.hidden_size, self.lanes, width)
+            return pack_narrow(self.parameters[name], gates, self.spec.hidden_size, self.lanes, width, self.narrow, self.factors)
+        return pack_gates(self.parameters[name], gates, self.spec.hidden_size, self.lanes, width, self.factors)
 
     def _bias(self, name: str, gates: tuple[int, ...]) -> Array:
         spec, bias = self.spec, self.parameters.get(name)
         if self.narrow and bias is not None and len(gates) == spec.gates:
-            return pack_narrow(bias[:, None], gates, spec.hidden_size, self.lanes, 1, self.narrow)
-        return pack_bias(bias, gates, spec.hidden_size, self.lanes, spec.dtype)
+            return pack_narrow(bias[:, None], gates, spec.hidden_size, self.lanes, 1, self.narrow, self.factors)
+        factors = self.factors[-1:] if name == "b_hn" and self.factors is not None else self.factors
+        return pack_bias(bias, gates, spec.hidden_size, self.lanes, spec.dtype, factors)
 
     def _transposed(self, name: str, gates: tuple[int, ...]) -> Array:
         return pack_transposed(self.parameters[name], gates, self.spec.hidden_size, self.lanes, BACK)
