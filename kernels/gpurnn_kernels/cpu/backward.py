@@ -23,7 +23,7 @@ from .pointwise import add_units
 from .target import target
 from .tiles import multiply
 
-BACK = target().wide  # vectors in a panel of the backward products, and of the projection
+BACK = 4 if target().registers == 32 else 2  # vectors in a panel of the backward products, and of the projection
 
 
 @inlined

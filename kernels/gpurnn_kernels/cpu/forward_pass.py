@@ -19,9 +19,17 @@ from .shelf import borrowed, returned
 from .weights import Weights
 
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
+MOST_SLOT_BYTES = 1 << 23  # that it may take where W_x, read once a chunk, would be read too often
 FEW_ROWS = 3  # that have the products of a step made for all panels together
 
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
+
+
+def slots_at_once(slot: int, inputs: int) -> int:
+    """Of a chunk of steps, `slot` bytes each. A slot has W_x's share of its chunk to read, inputs / slots times its own bytes,
+    and once slots do not stay in cache, they are read and written from further away."""
+    fitting = SLOT_BYTES // slot
+    return fitting if fitting >= inputs // 4 else max(fitting, min(inputs, MOST_SLOT_BYTES // slot))
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class ForwardProgram:
         """Runs on these weights from now on: other values of the same shapes."""
         self._weights = weights
         for d, direction in enumerate(weights):
-            self.records.set(d, narrow=direction.narrow, **direction.forward_addresses)
+            self.records.set(d, narrow=direction.narrow, wide=direction.wide, **direction.forward_addresses)
 
     def _make_room(self, work: Any, share: Share, steps: int) -> None:
         """A work's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""
@@ -87,7 +95,7 @@ class ForwardProgram:
         inputs = -(-spec.input_size // records.lanes) * VECTOR_BYTES
         slot = max(panels * vectors * 4 * VECTOR_BYTES, inputs)
         cap = rows_at_once(rows, slot)
-        capacity = max(cap, min(rows * steps, max(SLOT_BYTES // slot, spec.input_size // 4) // cap * cap))
+        capacity = max(cap, min(rows * steps, slots_at_once(slot, spec.input_size) // cap * cap))
         work["row_cap"], work["capacity"] = cap, capacity
         records.panels(work, share, vectors)
         four = 4 * VECTOR_BYTES

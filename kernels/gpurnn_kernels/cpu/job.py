@@ -23,6 +23,8 @@ _JOB = (
     *("T", "B", "I", "H", "P", "lanes", "reverse"),
     # vectors that the gates of the units in the last panel share; 0: each gate has its own
     *("narrow",),
+    # vectors of a wide panel
+    *("wide",),
     # tables of the kernels that multiply, by the width of their panels; the kernels that this job's loops call
     *("tiles", "tiles_transposed", "project_kernel", "step_kernel"),
     # x[t, b, i] at x + t * x_t + b * x_b + i * x_i; y and dy alike, their units side by side

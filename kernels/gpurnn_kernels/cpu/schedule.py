@@ -20,6 +20,7 @@ Split = Literal["one", "rows", "units"]
 
 _BARRIER = 800.0  # cycles that a meeting of threads costs
 _UNIT = 70.0  # cycles for the cell equations of one vector of units of one row
+_TILE_ROWS = 6
 _FEW_ROWS = 2.3  # a tile of fewer rows waits for its weights: as dear as one of so many
 
 
@@ -58,17 +59,16 @@ def cut(count: int, parts: int) -> list[int]:
     return [count * part // parts for part in range(parts + 1)]
 
 
-def _tile_cycles(rows: int, machine: Target) -> float:
-    """Cycles that one vector of weights takes over all rows, in tiles of wide panels."""
-    height = machine.tile_rows(machine.wide)
-    whole, rest = divmod(rows, height)
-    return whole * height + (max(rest, _FEW_ROWS) if rest else 0)
+def _tile_cycles(rows: int) -> float:
+    """Cycles that one vector of weights takes over all rows, in tiles."""
+    whole, rest = divmod(rows, _TILE_ROWS)
+    return whole * _TILE_ROWS + (max(rest, _FEW_ROWS) if rest else 0)
 
 
 def step_cycles(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
     """Rough cost of one step: `rows` rows x `vectors` vectors of units. The input is projected many steps at a time."""
     depth = spec.gates * spec.output_size + spec.proj_size
-    return vectors * (depth * _tile_cycles(rows, machine) + (spec.gates * spec.input_size + _UNIT) * rows)
+    return vectors * (depth * _tile_cycles(rows) + (spec.gates * spec.input_size + _UNIT) * rows)
 
 
 def schedule(

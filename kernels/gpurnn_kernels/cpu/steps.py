@@ -8,13 +8,7 @@ panels of one row, so that one product makes them all.
 from .emission import BUNDLE, advanced
 from .forward import ROW_ENTRY, V1
 from .inline import inlined
-from .target import target
 from .tiles import multiply
-
-WIDE = target().wide
-VW = WIDE * V1
-PARTS = 4 // WIDE  # wide panels that hold four vectors
-
 
 @inlined
 def slot_at(work, panel, slot):  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ from .inline import inlined, named
 from .memory import record
 from .pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
 from .pointwise_options import gru_before_clip_save, gru_before_clip_unit, gru_clip_reset_unit
-from .steps import PARTS, VW, WIDE, add, cells, panel_at, panels_at_once, row_at, slot_at, start
+from .steps import add, cells, panel_at, panels_at_once, row_at, slot_at, start
 
 
 @inlined
@@ -34,7 +34,7 @@ def gru_before_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-d
         blocks = blocks_in(job, panel, count)
         pairs = blocks // 2
         w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
-        start(job, WIDE, slots, x, x_row, pairs * PARTS, w, job.I, b, out, work.slot_row, VW)
+        start(job, job.wide, slots, x, x_row, 4 * pairs // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1)
         w_n, b_n, out_n = job.w_x_n + panel * job.I * V2, job.b_n + panel * V2, slot_n_at(work, panel, 0)
         start(job, 2, slots, x, x_row, pairs, w_n, job.I, b_n, out_n, work.slot_row // 2, V2)
         if blocks & 1:
@@ -49,7 +49,7 @@ def gru_before_gates(job, work, rows, h, s, slot, panel, blocks):  # type: ignor
     """Adds W_hz h and W_hr h to the slots of one step."""
     pairs = blocks // 2
     w, at = job.w_h + panel * job.H * V4, slot_at(work, panel, slot)
-    add(job, WIDE, rows, h, job.row, pairs * PARTS, w, job.H, at, work.slot_row, VW, s & 1)
+    add(job, job.wide, rows, h, job.row, 4 * pairs // job.wide, w, job.H, at, work.slot_row, job.wide * V1, s & 1)
     if blocks & 1:
         w += pairs * job.H * V4
         add(job, 2, rows, h, job.row, 1, w, job.H, at + pairs * V4, work.slot_row, 0, 0)

@@ -6,7 +6,7 @@ from .forward import V1, V4
 from .inline import inlined, named
 from .memory import record
 from .pointwise import lstm_spread, lstm_unit, lstm_unit_keep
-from .steps import PARTS, VW, WIDE, add, cells, panel_at, panels_at_once, row_at, slot_at, start, whole_panels
+from .steps import add, cells, panel_at, panels_at_once, row_at, slot_at, start, whole_panels
 
 
 def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
@@ -15,7 +15,7 @@ def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
     for panel in range(work.panel_0, work.panel_1, count):
         whole = whole_panels(job, panel, count)
         w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
-        start(job, WIDE, slots, x, x_row, whole * PARTS, w, job.I, b, out, work.slot_row, VW)
+        start(job, job.wide, slots, x, x_row, 4 * whole // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1)
         if whole < count:
             w += whole * job.I * V4
             b += whole * V4
@@ -27,7 +27,7 @@ def lstm_gates(job, work, rows, h, s, slot, panel, count):  # type: ignore[no-un
     """Adds W_h h to the slots of one step."""
     whole = whole_panels(job, panel, count)
     w, at = job.w_h + panel * job.P * V4, slot_at(work, panel, slot)
-    add(job, WIDE, rows, h, job.row, whole * PARTS, w, job.P, at, work.slot_row, VW, s & 1)
+    add(job, job.wide, rows, h, job.row, 4 * whole // job.wide, w, job.P, at, work.slot_row, job.wide * V1, s & 1)
     if whole < count:
         w += whole * job.P * V4
         at += whole * V4

@@ -9,6 +9,7 @@ from functools import cache
 from numba.core.registry import cpu_target
 
 
+_FIRST_CACHE = 1 << 15  # bytes
 _SUMS = 8  # that are under way while one multiply-add is: two a cycle, each of four cycles
 
 
@@ -23,16 +24,11 @@ class Target:
     def lanes(self, itemsize: int) -> int:
         return self.vector_bytes // itemsize
 
-    @property
-    def wide(self) -> int:
-        """Vectors of a wide panel: of 16 registers, 6 x 2 sums are the better tile than 3 x 4, as they read weights half as
-        often."""
-        return 4 if self.registers == 32 else 2
-
-    @property
-    def tile_widths(self) -> tuple[int, ...]:
-        """Vectors of the panels that there are tiles for."""
-        return (1, 2, 3, 4) if self.registers == 32 else (1, 2, 3)
+    def wide(self, depth: int, itemsize: int) -> int:
+        """Vectors of a wide panel, `depth` elements deep. Of 16 registers, 6 x 2 sums read weights half as often as 3 x 4, but
+        take more instructions: the former are for panels that do not stay in the first cache."""
+        panel = 4 * depth * self.lanes(itemsize) * itemsize
+        return 4 if self.registers == 32 or panel <= _FIRST_CACHE // 2 else 2
 
     @property
     def unroll(self) -> int:
@@ -43,7 +39,7 @@ class Target:
         """Rows of the largest register tile on a panel of `vectors` vectors: rows x vectors sums stay in registers."""
         if self.registers == 32:
             return {4: 6, 3: 8, 2: 8, 1: 8}[vectors]
-        return {3: 4, 2: 6, 1: 6}[vectors]
+        return {4: 3, 3: 4, 2: 6, 1: 6}[vectors]
 
     def tile_groups(self, vectors: int) -> dict[int, int]:
         """Of how many rows one panel has too few sums to hide a multiply-add's latency -> panels that a tile takes then."""

@@ -77,8 +77,9 @@ def _kernel(width: int, transposed: bool) -> Any:
     return tile
 
 
+WIDTHS = (1, 2, 3, 4)
 TILES, TILES_TRANSPOSED = (
-    {width: _kernel(width, transposed) for width in target().tile_widths} for transposed in (False, True)
+    {width: _kernel(width, transposed) for width in WIDTHS} for transposed in (False, True)
 )
 
 

@@ -8,7 +8,6 @@ from ..spec import Array, Parameters, Spec
 from .activations import SIGMOID_SCALE, TANH_SCALE
 from .backward import BACK
 from .packing import aligned, aligned_zeros, narrow_vectors, pack_bias, pack_gates, pack_narrow, pack_transposed
-from .steps import WIDE
 from .target import target
 
 
@@ -26,6 +25,11 @@ class Weights:
         spec = self.spec
         known = spec.variant == spec.cell != "gru_before"
         return narrow_vectors(spec.gates, spec.hidden_size, self.lanes) if known else 0
+
+    @cached_property
+    def wide(self) -> int:
+        """Vectors of a wide panel."""
+        return target().wide(self.spec.output_size, self.spec.dtype.itemsize)
 
     @cached_property
     def factors(self) -> Array | None:
@@ -79,8 +83,8 @@ class Weights:
         if self.spec.cell == "lstm":
             every = (0, 1, 2, 3)
             return {
-                "w_x": self._gates("W_x", every, WIDE),
-                "w_h": self._gates("W_h", every, WIDE),
+                "w_x": self._gates("W_x", every, self.wide),
+                "w_h": self._gates("W_h", every, self.wide),
                 "b": self._bias("b", every),
             }
         if self.spec.cell == "gru_after":
@@ -92,9 +96,9 @@ class Weights:
                 "b_n": self._bias("b_hn", (0,)),
             }
         return {
-            "w_x": self._gates("W_x", (0, 1), WIDE),
+            "w_x": self._gates("W_x", (0, 1), self.wide),
             "w_x_n": self._gates("W_x", (2,), 2),
-            "w_h": self._gates("W_h", (0, 1), WIDE),
+            "w_h": self._gates("W_h", (0, 1), self.wide),
             "w_h_n": self._gates("W_h", (2,), 2),
             "b": self._bias("b", (0, 1)),
             "b_n": self._bias("b", (2,)),
