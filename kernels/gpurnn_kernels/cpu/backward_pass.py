@@ -110,7 +110,7 @@ class BackwardProgram:
             records.panels(work, share, BACK)
         for d in range(len(weights)):
             records.set(d, step_kernel=records.address_of(VARIANTS[spec.variant].step_back))
-        records.tiles(transposed=False)
+        records.tiles()
         records.tiles(transposed=True)
         self._products = _products(spec, len(weights), records.blocks, records.out_blocks, steps * batch, schedule.threads)
         self.use(weights)

@@ -22,6 +22,7 @@ SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: a
 MOST_SLOT_BYTES = 1 << 23  # that it may take where W_x, read once a chunk, would be read too often
 FEW_ROWS = 3  # that have the products of a step made for all panels together
 
+FAR_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 
 
@@ -67,7 +68,7 @@ class ForwardProgram:
             work["kernel"] = records.address_of(forward)
             self._make_room(work, share, steps)
         self._variant = VARIANTS[spec.variant]
-        records.tiles(transposed=False)
+        records.tiles(far=weights[0].forward["w_h"].nbytes > FAR_BYTES)
         self._calls(self._variant.step)
         self.use(weights)
 

@@ -17,7 +17,7 @@ from .steps_back import (
 from .steps_gru_after import gru_after_clip_step, gru_after_project, gru_after_step, gru_after_step_keep
 from .steps_gru_before import gru_before_clip_step, gru_before_project, gru_before_step, gru_before_step_keep
 from .steps_lstm import lstm_project, lstm_step, lstm_step_keep
-from .tiles import TILES, TILES_TRANSPOSED
+from .tiles import TILES, TILES_FAR, TILES_TRANSPOSED
 from .weight_gradients import all_weight_gradients, input_gradients
 
 Kernel = Callable[..., Any]
@@ -50,6 +50,7 @@ KERNELS = tuple(
     dict.fromkeys(
         [
             *TILES.values(),
+            *TILES_FAR.values(),
             forward,
             *(kernel for variant in VARIANTS.values() for kernel in (variant.project, variant.step)),
             *(variant.step_keep for variant in VARIANTS.values()),

@@ -78,9 +78,9 @@ class Records:
     def address_of(self, kernel: Any) -> int:
         return kernel_address(kernel, self.spec.dtype.name)
 
-    def tiles(self, *, transposed: bool) -> None:
-        """Lets the jobs' kernels multiply."""
-        addresses = table(self.spec.dtype.name, transposed)
+    def tiles(self, *, transposed: bool = False, far: bool = False) -> None:
+        """Lets the jobs' kernels multiply: `far`, by weights that no cache holds."""
+        addresses = table(self.spec.dtype.name, transposed=transposed, far=far)
         for d in range(len(self.jobs)):
             self.set(d, **{"tiles_transposed" if transposed else "tiles": address(addresses)})
 

@@ -12,7 +12,7 @@ too few sums to hide the latency of a multiply-add: they take several panels at 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -22,16 +22,18 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ..spec import Array
+from .barrier import LINE
 from .compile import kernel_address
-from .inline import inlined
+from .inline import inlined, named
 from .memory import call_typed, load_word
 from .target import target
-from .vector import INT64, Vector, Vectors
+from .vector import INT32, INT64, Vector, Vectors
 
 _ARGUMENTS = (
     *("rows", "a", "a_row", "panels", "w", "w_panel", "depth"),
     *("init", "init_row", "init_panel", "out", "out_row", "out_panel"),
 )
+_AHEAD = 2048  # bytes that weights of a few rows are fetched ahead
 Cell = tuple[int, int, int]  # row, panel, vector
 Sums = dict[Cell, Vector]
 
@@ -54,14 +56,15 @@ def multiply_transposed(  # type: ignore[no-untyped-def]
     call_typed(load_word(job.tiles_transposed + 8 * vectors), job.zero, words)
 
 
-def _kernel(width: int, transposed: bool) -> Any:
-    """The kernel behind `multiply` for panels of `width` vectors."""
+def _kernel(width: int, transposed: bool, far: bool) -> Any:
+    """The kernel behind `multiply` for panels of `width` vectors. `far`: while the first rows take a panel, the next one is
+    fetched from memory."""
 
     @intrinsic
     def emitted(context: Any, zero: Any, words: Any) -> Any:
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
             given = dict(zip(_ARGUMENTS, cgutils.unpack_tuple(builder, values[1]), strict=True))
-            _emit_panels_loop(builder, signature.args[0], width, transposed, given)
+            _emit_panels_loop(builder, signature.args[0], _Form(width, transposed, far), given)
             return context.get_dummy_value()
 
         return types.void(zero, types.UniTuple(types.int64, len(_ARGUMENTS))), code
@@ -73,32 +76,39 @@ def _kernel(width: int, transposed: bool) -> Any:
             zero, (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
         )
 
-    tile.__name__ = tile.__qualname__ = f"tile{'_transposed' if transposed else ''}_{width}"
-    return tile
+    return named(f"tile{'_transposed' if transposed else ''}{'_far' if far else ''}_{width}", tile)
 
 
 WIDTHS = (1, 2, 3, 4)
-TILES, TILES_TRANSPOSED = (
-    {width: _kernel(width, transposed) for width in WIDTHS} for transposed in (False, True)
+TILES, TILES_FAR, TILES_TRANSPOSED = (
+    {width: _kernel(width, transposed, far) for width in WIDTHS}
+    for transposed, far in ((False, False), (False, True), (True, False))
 )
 
 
 @cache
-def table(element: str, transposed: bool) -> Array:
+def table(element: str, *, transposed: bool = False, far: bool = False) -> Array:
     """Addresses of the kernels by their panels' width, for a job's `tiles` and `tiles_transposed`."""
-    kernels = TILES_TRANSPOSED if transposed else TILES
+    kernels = TILES_TRANSPOSED if transposed else TILES_FAR if far else TILES
     found = np.zeros(1 + max(kernels), np.int64)
     for width, kernel in kernels.items():
         found[width] = kernel_address(kernel, element)
     return found
 
 
-def _emit_panels_loop(
-    builder: ir.IRBuilder, element: types.Float, width: int, transposed: bool, given: dict[str, ir.Value]
-) -> None:
+@dataclass(frozen=True)
+class _Form:
+    """Of a kernel."""
+
+    width: int
+    transposed: bool
+    far: bool
+
+
+def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value]) -> None:
     """Panel after panel; or, of a few rows, group after group of panels, and what is left over panel by panel."""
     together = INT64(1)
-    for rows, panels in target().tile_groups(width).items():
+    for rows, panels in target().tile_groups(form.width).items():
         together = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), together)
     entry = builder.block
     head, body, done = (builder.append_basic_block(name) for name in ("panels", "some", "none"))
@@ -113,7 +123,7 @@ def _emit_panels_loop(
     builder.position_at_end(body)
     enough = builder.icmp_signed(">=", moving["panels"], together)
     count = builder.select(enough, together, INT64(1))
-    _emit_rows_loop(builder, element, width, transposed, given | moving, count)
+    _emit_rows_loop(builder, element, form, given | moving, count)
     moving["panels"].add_incoming(builder.sub(moving["panels"], count), builder.block)
     steps = {name: builder.mul(count, given[f"{name}_panel"]) for name in ("w", "init", "out")}
     for name, step in steps.items():
@@ -123,16 +133,11 @@ def _emit_panels_loop(
 
 
 def _emit_rows_loop(
-    builder: ir.IRBuilder,
-    element: types.Float,
-    width: int,
-    transposed: bool,
-    given: dict[str, ir.Value],
-    count: ir.Value,
+    builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value], count: ir.Value
 ) -> None:
     """Cuts the rows of `count` panels into as few tiles as can be, of about equal heights: low ones are the slower ones. More
     than one panel is for as many rows as a tile has."""
-    limit, groups = target().tile_rows(width), target().tile_groups(width)
+    limit, groups = target().tile_rows(form.width), target().tile_groups(form.width)
     before = builder.block
     head, pick, done = (builder.append_basic_block(name) for name in ("rows", "pick", "done"))
     builder.branch(head)
@@ -148,21 +153,26 @@ def _emit_rows_loop(
     tiles = builder.udiv(builder.add(left, INT64(limit - 1)), INT64(limit))
     height = builder.udiv(builder.sub(builder.add(left, tiles), INT64(1)), tiles)
     shapes = [*((rows, 1) for rows in range(1, limit + 1)), *groups.items()]
-    key = builder.add(height, builder.select(builder.icmp_signed(">", count, INT64(1)), INT64(limit), INT64(0)))
-    cases = {shape: builder.append_basic_block("tile{}x{}".format(*shape)) for shape in shapes}
-    switch = builder.switch(key, cases[limit, 1])
-    for (rows, panels), block in cases.items():
-        if (rows, panels) != (limit, 1):
-            switch.add_case(INT64(rows if panels == 1 else limit + rows), block)
+    tile = builder.add(height, builder.select(builder.icmp_signed(">", count, INT64(1)), INT64(limit), INT64(0)))
+    # by row of `shapes`, those that fetch ahead after the others
+    cases = {rows if panels == 1 else limit + rows: _Tile(rows, panels, form) for rows, panels in shapes}
+    if form.far:
+        cases |= {key + 2 * limit: replace(case, fetches=True) for key, case in cases.items()}
+        tile = builder.select(builder.icmp_signed("==", left, given["rows"]), builder.add(tile, INT64(2 * limit)), tile)
+    blocks = {key: builder.append_basic_block("tile") for key in cases}
+    switch = builder.switch(tile, blocks[limit])
+    for key, block in blocks.items():
+        if key != limit:
+            switch.add_case(INT64(key), block)
 
-    for (rows, panels), block in cases.items():
-        builder.position_at_end(block)
+    for key, case in cases.items():
+        builder.position_at_end(blocks[key])
         v = Vectors(builder, element)
-        _Tile(v, rows, panels, width, transposed).emit(given | moving)
-        moving["rows"].add_incoming(builder.sub(left, INT64(rows)), builder.block)
-        steps = {name: builder.mul(given[f"{name}_row"], INT64(rows)) for name in ("a", "init", "out")}
-        if transposed:
-            steps["a"] = INT64(rows * v.itemsize)
+        case.emit(v, given | moving)
+        moving["rows"].add_incoming(builder.sub(left, INT64(case.rows)), builder.block)
+        steps = {name: builder.mul(given[f"{name}_row"], INT64(case.rows)) for name in ("a", "init", "out")}
+        if form.transposed:
+            steps["a"] = INT64(case.rows * v.itemsize)
         for name, step in steps.items():
             moving[name].add_incoming(builder.add(moving[name], step), builder.block)
         builder.branch(head)
@@ -173,41 +183,44 @@ def _emit_rows_loop(
 class _Tile:
     """One register tile."""
 
-    v: Vectors
     rows: int
     panels: int
-    width: int
-    transposed: bool
+    form: _Form
+    fetches: bool = False  # weights that will be taken later
 
-    def emit(self, given: dict[str, ir.Value]) -> None:
-        v, builder = self.v, self.v.builder
-        cells = [(m, p, u) for m in range(self.rows) for p in range(self.panels) for u in range(self.width)]
+    def emit(self, v: Vectors, given: dict[str, ir.Value]) -> None:
+        builder, transposed = v.builder, self.form.transposed
+        cells = [(m, p, u) for m in range(self.rows) for p in range(self.panels) for u in range(self.form.width)]
 
         def at(name: str, m: int, p: int) -> ir.Value:
             row = builder.mul(given[f"{name}_row"], INT64(m))
             return builder.add(builder.add(given[name], row), builder.mul(given[f"{name}_panel"], INT64(p)))
 
         sums = {(m, p, u): v.load(at("init", m, p), u) for m, p, u in cells}
-        a_row = INT64(v.itemsize) if self.transposed else given["a_row"]
+        a_row = INT64(v.itemsize) if transposed else given["a_row"]
         a_rows = [builder.mul(a_row, INT64(m)) for m in range(self.rows)]
         w_panels = [builder.mul(given["w_panel"], INT64(p)) for p in range(self.panels)]
+        ahead = INT64(_AHEAD) if self.panels > 1 else given["w_panel"]
 
         def step(a: ir.Value, w: ir.Value, sums: Sums) -> Sums:
-            return self._step([builder.add(a, row) for row in a_rows], [builder.add(w, panel) for panel in w_panels], sums)
+            panels = [builder.add(w, panel) for panel in w_panels]
+            if self.fetches:
+                for panel in panels:
+                    _emit_fetch(v, builder.add(panel, ahead), self.form.width * v.size)
+            return self._step(v, [builder.add(a, row) for row in a_rows], panels, sums)
 
         a, w, depth = given["a"], given["w"], given["depth"]
-        a_step = given["a_row"] if self.transposed else INT64(v.itemsize)
+        a_step = given["a_row"] if transposed else INT64(v.itemsize)
         unroll = v.machine.unroll
         several = builder.and_(depth, INT64(-unroll))
         for count, turn in ((several, unroll), (builder.sub(depth, several), 1)) if unroll > 1 else ((depth, 1),):
-            a, w, sums = self._loop(count, turn, step, a, a_step, w, sums)
+            a, w, sums = self._loop(v, count, turn, step, a, a_step, w, sums)
         for m, p, u in cells:
             v.store(at("out", m, p), sums[m, p, u], u)
 
-    def _step(self, a: list[ir.Value], w: list[ir.Value], sums: Sums) -> Sums:
+    def _step(self, v: Vectors, a: list[ir.Value], w: list[ir.Value], sums: Sums) -> Sums:
         """One k: the smaller side of the tile is loaded first and kept."""
-        v = self.v
-        columns = [(p, u) for p in range(self.panels) for u in range(self.width)]
+        columns = [(p, u) for p in range(self.panels) for u in range(self.form.width)]
         following = {}
         if len(columns) <= self.rows:
             kept = [v.load(w[p], u) for p, u in columns]
@@ -225,6 +238,7 @@ class _Tile:
 
     def _loop(
         self,
+        v: Vectors,
         count: ir.Value,
         turn: int,
         step: Callable[[ir.Value, ir.Value, Sums], Sums],
@@ -234,7 +248,7 @@ class _Tile:
         sums: Sums,
     ) -> tuple[ir.Value, ir.Value, Sums]:
         """`count` times `step`, `turn` of them in each turn of the loop -> a, w and the sums after them."""
-        v, builder = self.v, self.v.builder
+        builder = v.builder
         before = builder.block
         loop, body, after = (builder.append_basic_block(name) for name in ("loop", "body", "after"))
         builder.branch(loop)
@@ -251,7 +265,7 @@ class _Tile:
         a_next, w_next, following = a_k, w_k, carried
         for _ in range(turn):
             following = step(a_next, w_next, following)
-            a_next, w_next = builder.add(a_next, a_step), builder.add(w_next, INT64(self.width * v.size))
+            a_next, w_next = builder.add(a_next, a_step), builder.add(w_next, INT64(self.form.width * v.size))
         left.add_incoming(builder.sub(left, INT64(turn)), builder.block)
         a_k.add_incoming(a_next, builder.block)
         w_k.add_incoming(w_next, builder.block)
@@ -260,3 +274,13 @@ class _Tile:
         builder.branch(loop)
         builder.position_at_end(after)
         return a_k, w_k, carried
+
+
+def _emit_fetch(v: Vectors, address: ir.Value, size: int) -> None:
+    """Has `size` bytes come into the second cache."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, INT32, INT32, INT32])
+    function = cgutils.get_or_insert_function(v.builder.module, kind, "llvm.prefetch.p0")
+    for offset in range(0, size, LINE):
+        at = v.builder.inttoptr(v.at(address, offset), pointer)
+        v.builder.call(function, [at, INT32(0), INT32(2), INT32(1)])
