@@ -18,10 +18,12 @@ from .target import Target
 
 Split = Literal["one", "rows", "units"]
 
-_BARRIER = 800.0  # cycles that a meeting of threads costs
-_UNIT = 70.0  # cycles for the cell equations of one vector of units of one row
-_TILE_ROWS = 6
-_FEW_ROWS = 2.3  # a tile of fewer rows waits for its weights: as dear as one of so many
+# costs in multiply-adds of a vector: one a cycle with 32 registers, two of half the length with 16
+_BARRIER = {32: 900.0, 16: 2000.0}  # a meeting of threads
+_UNIT = {32: 70.0, 16: 100.0}  # the cell equations of one vector of units of one row
+_READ = 2.3  # a vector of weights, from the second cache: so much a tile takes at least
+_SECOND_CACHE = 1 << 19  # bytes
+_SHARED = 1.06  # times as long take two threads that both read weights which their own caches do not hold
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,19 @@ def cut(count: int, parts: int) -> list[int]:
     return [count * part // parts for part in range(parts + 1)]
 
 
-def _tile_cycles(rows: int) -> float:
-    """Cycles that one vector of weights takes over all rows, in tiles."""
-    whole, rest = divmod(rows, _TILE_ROWS)
-    return whole * _TILE_ROWS + (max(rest, _FEW_ROWS) if rest else 0)
+def _tile_cost(rows: int, wide: int, machine: Target) -> float:
+    """Of one vector of weights for all rows, in tiles of wide panels."""
+    tiles = -(-rows // machine.tile_rows(wide))
+    heights = [rows // tiles + (tile < rows % tiles) for tile in range(tiles)]
+    # with eight sums, no multiply-add may be late
+    return sum(max(_READ, height * (1.1 if height * wide <= 8 else 1.0)) for height in heights)
 
 
-def step_cycles(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
+def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
     """Rough cost of one step: `rows` rows x `vectors` vectors of units. The input is projected many steps at a time."""
     depth = spec.gates * spec.output_size + spec.proj_size
-    return vectors * (depth * _tile_cycles(rows) + (spec.gates * spec.input_size + _UNIT) * rows)
+    tiles = _tile_cost(rows, machine.wide(spec.output_size, spec.dtype.itemsize), machine) if rows else 0.0
+    return vectors * (depth * tiles + (spec.gates * spec.input_size + _UNIT[machine.registers]) * rows)
 
 
 def schedule(
@@ -109,12 +114,13 @@ def _choose(spec: Spec, batch: int, panels: int, vectors: int, crew: int, machin
     if crew == 1:
         return "one", "one thread"
     meetings = 2 if spec.cell == "gru_before" or spec.proj_size else 1
-    costs: dict[Split, float] = {"one": step_cycles(spec, batch, panels * vectors, machine)}
+    costs: dict[Split, float] = {"one": step_cost(spec, batch, panels * vectors, machine)}
     if batch > 1:
-        costs["rows"] = step_cycles(spec, -(-batch // crew), panels * vectors, machine)
+        alone = spec.gates * spec.hidden_size * spec.output_size * spec.dtype.itemsize <= _SECOND_CACHE
+        costs["rows"] = step_cost(spec, -(-batch // crew), panels * vectors, machine) * (1.0 if alone else _SHARED)
     if panels > 1:
         most = -(-panels // crew) * vectors
-        costs["units"] = step_cycles(spec, batch, most, machine) + meetings * _BARRIER
+        costs["units"] = step_cost(spec, batch, most, machine) + meetings * _BARRIER[machine.registers]
     best = min(costs, key=lambda split: costs[split])
     figures = ", ".join(f"{split} {cost / 1000:.1f}" for split, cost in costs.items())
     words = {
@@ -122,7 +128,7 @@ def _choose(spec: Spec, batch: int, panels: int, vectors: int, crew: int, machin
         "rows": f"rows split over {crew} threads",
         "units": f"units split over {crew} threads, {meetings} barrier{'s' if meetings > 1 else ''} a step",
     }
-    return best, f"{words[best]} (estimated thousands of cycles a step: {figures})"
+    return best, f"{words[best]} (estimated cost of a step, thousands of multiply-adds: {figures})"
 
 
 def _share_out(direction: int, crew: Sequence[int], split: Split, rows: list[int], panels: int) -> list[Share]:
