@@ -95,7 +95,7 @@ def _read(source: Path, file: Any, extra: tuple[str, ...]) -> tuple[Any, dict[st
     try:
         layer = kind.__new__(kind)
         layer._set_up(**arguments)
-        expected = layer._shapes() if _fits(arguments, names) else {}
+        expected = layer._shapes if _fits(arguments, names) else {}
         if set(expected) != names:
             raise ValueError(f"tensors {sorted(names)} do not belong to {kind.__name__} with {arguments}")
         for name, shape in expected.items():

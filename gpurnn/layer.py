@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -183,7 +184,7 @@ class RecurrentLayer:
         self._prepared = self._prepare(arrays)
 
     def _draw(self, seed: Any) -> dict[str, Array]:
-        return parameters.draw(self._shapes(), self.hidden_size, self.dtype, seed)
+        return parameters.draw(self._shapes, self.hidden_size, self.dtype, seed)
 
     @property
     def cell(self) -> CellName:
@@ -204,6 +205,7 @@ class RecurrentLayer:
         sizes = (self.output_size, self.hidden_size)[: len(self.states)]
         return [(self.num_layers * self.directions, batch, size) for size in sizes]
 
+    @cached_property
     def _directions(self) -> list[list[tuple[Spec, str]]]:
         """Per layer, per direction: its spec and its parameters' prefix."""
         found: list[list[tuple[Spec, str]]] = [[] for _ in range(self.num_layers)]
@@ -213,17 +215,18 @@ class RecurrentLayer:
             found[index].append((Spec(self.cell, inputs, self.hidden_size, self.dtype, backward, *options), prefix))
         return found
 
+    @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {
             prefix + name: shape
-            for directions in self._directions()
+            for directions in self._directions
             for spec, prefix in directions
             for name, shape in parameters.shapes(spec, self.bias).items()
         }
 
     def _prepare(self, given: Mapping[str, Any]) -> Prepared:
-        arrays = parameters.checked(given, self._shapes(), self.dtype)
-        layers = self._directions()
+        arrays = parameters.checked(given, self._shapes, self.dtype)
+        layers = self._directions
         specs = [[spec for spec, _ in directions] for directions in layers]
         names = [[prefix for _, prefix in directions] for directions in layers]
         previous = getattr(self, "_prepared", None)

@@ -87,7 +87,7 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
         dfinal = layer.checked_state("dstate", dstate, arguments.batch, place, arguments.unbatched)
         dinitial = layer.empty_state(arguments.batch, place)
         found: dict[str, Array] = {}
-        names = layer._directions()
+        names = layer._directions
         for index in reversed(range(len(layers))):
             initial, dlast = layer.rows_of(given, index), layer.rows_of(dfinal, index)
             x, y = own.arrays[index : index + 2]

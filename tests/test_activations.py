@@ -11,7 +11,7 @@ from numba import njit
 
 from gpurnn_kernels.cpu import activations
 from gpurnn_kernels.cpu.memory import flush_denormals, restore_denormals
-from gpurnn_kernels.cpu.packing import aligned
+from gpurnn_kernels.cpu.shelf import aligned
 from gpurnn_kernels.cpu.emission import pointwise
 from gpurnn_kernels.cpu.target import target
 

@@ -114,7 +114,7 @@ class Chain:
     def bind(self, layer: int, direction: int, field: str, array: int, offset: int) -> None:
         """Has a job's field hold an array's address plus `offset` bytes."""
         records = self.records[layer]
-        at = job_dtype(records.spec.dtype.name).fields[field][1]  # type: ignore[index]
+        at = job_dtype(records.element).fields[field][1]  # type: ignore[index]
         self._binds.append((records.jobs.ctypes.data + direction * records.jobs.itemsize + at, array, offset))
 
     def bind_final_state(self) -> None:

@@ -8,31 +8,24 @@ their gates share vectors instead: [k][gate][unit], without padding in between. 
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
 from ..spec import Array
-from .repack import forward_panels
+from .repack import backward_panels, forward_panels
+from .shelf import borrowed, borrowed_zeros
 
-ALIGNMENT = 64  # bytes, a cache line
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
 
 
-def aligned(count: int, dtype: np.dtype[np.generic]) -> Array:
-    """`count` elements on a cache line of their own, not initialised."""
-    buffer = np.empty(count * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % ALIGNMENT
-    return buffer[start : start + count * dtype.itemsize].view(dtype)
-
-
-def aligned_zeros(count: int, dtype: np.dtype[np.generic]) -> Array:
-    array = aligned(count, dtype)
-    array[:] = 0
-    return array
+@cache
+def _places(gates: tuple[int, ...]) -> Array:
+    return np.array(gates, np.int64)
 
 
 def _room(count: int, dtype: np.dtype[np.generic], padded: bool) -> Array:
-    return aligned_zeros(count, dtype) if padded else aligned(count, dtype)
+    return borrowed_zeros(count, dtype) if padded else borrowed(count, dtype)
 
 
 def pack_gates(
@@ -57,11 +50,11 @@ def _fill_panels(
     factors: Array | None,
 ) -> None:
     """The panels of the first `units` units."""
-    fill = forward_panels(matrix.dtype.name)
+    fill = forward_panels(matrix.dtype)
     source = np.ascontiguousarray(matrix)
     times = np.ones(max(gates) + 1, matrix.dtype) if factors is None else factors
     sizes = (times.ctypes.data, hidden_size, units, lanes, width, matrix.shape[1])
-    fill(matrix.dtype.type(0), matrix.itemsize, out.ctypes.data, source.ctypes.data, np.array(gates), *sizes)
+    fill(matrix.dtype.type(0), matrix.itemsize, out.ctypes.data, source.ctypes.data, _places(tuple(gates)), *sizes)
 
 
 def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:
@@ -83,7 +76,7 @@ def pack_narrow(
     depth = matrix.shape[1]
     whole = hidden_size // lanes * lanes
     at = whole * len(gates) * depth
-    out = aligned_zeros(at + vectors * lanes * depth, matrix.dtype)
+    out = borrowed_zeros(at + vectors * lanes * depth, matrix.dtype)
     _fill_panels(out, matrix, gates, hidden_size, whole, lanes, width, factors)
     by_gate = matrix.reshape(-1, hidden_size, depth)[:, whole:]
     if factors is not None:
@@ -106,26 +99,18 @@ def pack_bias(
 ) -> Array:
     """b (all gates * H,) in the order of `pack_gates`, zeros when there is none."""
     if bias is None:
-        return aligned_zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype)
+        return borrowed_zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype)
     return pack_gates(bias[:, None], gates, hidden_size, lanes, 1, factors)
 
 
 def pack_transposed(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int) -> Array:
     """W (all gates * H, K) for the backward product: columns are W's K columns, depth its rows as [block][gate][lane]."""
     columns = matrix.shape[1]
-    vectors = -(-hidden_size // lanes)
-    depth = vectors * len(gates) * lanes
+    depth = -(-hidden_size // lanes) * len(gates) * lanes
     padded = hidden_size % lanes != 0 or columns % lanes != 0
     out = _room(depth * -(-columns // lanes) * lanes, matrix.dtype, padded)
-    parts = matrix.reshape(-1, hidden_size, columns)
-    for start in range(0, columns, width * lanes):
-        stop = min(start + width * lanes, columns)
-        panel = out[start * depth :][: depth * (-(-(stop - start) // lanes) * lanes)]
-        by_gate = panel.reshape(vectors, len(gates), lanes, -1)
-        for index, gate in enumerate(gates):
-            for first, last in ((0, hidden_size // lanes), (hidden_size // lanes, vectors)):
-                rows = parts[gate, first * lanes : last * lanes, start:stop]
-                if len(rows):
-                    units = len(rows) // (last - first)
-                    by_gate[first:last, index, :units, : stop - start] = rows.reshape(last - first, units, -1)
+    fill = backward_panels(matrix.dtype)
+    source = np.ascontiguousarray(matrix)
+    sizes = (hidden_size, lanes, width, columns)
+    fill(matrix.dtype.type(0), matrix.itemsize, out.ctypes.data, source.ctypes.data, _places(tuple(gates)), *sizes)
     return out

@@ -1,6 +1,7 @@
 """The memory of one command to the team: jobs, works, and everything that they point to."""
 
 from collections.abc import Sequence
+from ctypes import addressof, c_char
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from .backward import BACK
 from .barrier import LINE, SPINS, YIELD_ADDRESS
 from .compile import kernel_address
 from .job import JOB_WORD, VECTOR_BYTES, WORK, job_dtype
-from .packing import aligned, aligned_zeros
+from .shelf import aligned, aligned_zeros
 from .schedule import Share, cut
 from .team import TEAMS, run_alone
 from .tiles import table
@@ -18,10 +19,17 @@ from .tiles import table
 ROWS_BYTES = 1 << 20  # that one step of a block of rows may take in a kernel's scratch memory
 ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6 and of 8
 
+_any_from = c_char.from_buffer
+
 
 def address(array: Array | None) -> int:
     """Of the first element; 0 for no array."""
-    return 0 if array is None else array.ctypes.data
+    if array is None:
+        return 0
+    try:
+        return addressof(_any_from(array))  # a quarter of what array.ctypes.data takes
+    except (TypeError, ValueError):  # read-only, with gaps, or empty
+        return array.ctypes.data
 
 
 def rows_at_once(rows: int, row_bytes: int) -> int:
@@ -35,6 +43,7 @@ class Records:
 
     def __init__(self, spec: Spec, directions: int, shares: Sequence[Share], threads: int) -> None:
         self.spec = spec
+        self.element = spec.dtype.name
         self.threads = threads
         self.alone = not any(share.thread for share in shares)  # the calling thread does it all
         self.item = spec.dtype.itemsize
@@ -43,7 +52,7 @@ class Records:
         self.out_blocks = -(-spec.output_size // self.lanes)
         # a cache line more than the units: rows of a power of two bytes would fall on the same lines of the cache
         self.row = self.blocks * self.lanes + LINE // self.item
-        self.jobs = np.zeros(directions, job_dtype(spec.dtype.name))
+        self.jobs = np.zeros(directions, job_dtype(self.element))
         # the same memory as words: writing a field by name through NumPy takes four times as long
         self._words: list[Any] = [job.data for job in self.jobs.view(np.int64).reshape(directions, -1)]
         self.works = np.zeros(len(shares), WORK)
@@ -76,11 +85,11 @@ class Records:
             work["out_0"], work["out_1"] = bounds[0] * BACK, min(bounds[1] * BACK, self.out_blocks)
 
     def address_of(self, kernel: Any) -> int:
-        return kernel_address(kernel, self.spec.dtype.name)
+        return kernel_address(kernel, self.element)
 
     def tiles(self, *, transposed: bool = False, far: bool = False) -> None:
         """Lets the jobs' kernels multiply: `far`, by weights that no cache holds."""
-        addresses = table(self.spec.dtype.name, transposed=transposed, far=far)
+        addresses = table(self.element, transposed=transposed, far=far)
         for d in range(len(self.jobs)):
             self.set(d, **{"tiles_transposed" if transposed else "tiles": address(addresses)})
 

@@ -1,4 +1,4 @@
-"""The loops of packing that NumPy is slow at: rows of a matrix into the lanes of vectors."""
+"""The loops of packing that NumPy is slow at: rows of a matrix into the lanes of vectors, and cut into panels."""
 
 from functools import cache
 from typing import Any
@@ -10,6 +10,7 @@ from numba.core import types
 from .compile import entry
 from .emission import pointwise
 from .forward import V1
+from .pointwise import copy_element, copy_vector
 from .vector import INT32, INT64, Vector, Vectors
 
 
@@ -69,8 +70,39 @@ def _forward_panels(zero, item, out, matrix, gates, factors, hidden_size, units,
 
 
 @cache
-def forward_panels(element: str) -> Any:
-    """The filling of panels for "float32" or "float64", compiled."""
-    zero = types.float32 if element == "float32" else types.float64
+def forward_panels(dtype: np.dtype[Any]) -> Any:
+    """The filling of panels for float32 or float64, compiled."""
+    zero = types.float32 if dtype == np.float32 else types.float64
     gates = types.Array(types.int64, 1, "C")
     return entry((zero, *[types.int64] * 3, gates, *[types.int64] * 6))(_forward_panels)
+
+
+def _backward_panels(zero, item, out, matrix, gates, hidden_size, lanes, width, columns):  # type: ignore[no-untyped-def]
+    """out[panel][block of units, gate, lane][vector][lane] = matrix[gate * H + unit], vectors and lanes of it over its columns,
+    `width` vectors to a panel. Nothing is written for units past H and columns past the last one. As `_forward_panels`."""
+    vectors = -(-columns // lanes)
+    blocks = -(-hidden_size // lanes)
+    depth = blocks * len(gates) * lanes
+    for block in range(blocks):
+        for index in range(len(gates)):
+            for lane in range(min(lanes, hidden_size - block * lanes)):
+                source = matrix + (gates[index] * hidden_size + block * lanes + lane) * columns * item
+                k = (block * len(gates) + index) * lanes + lane
+                for first in range(0, vectors, width):
+                    row = min(width, vectors - first)
+                    to = out + (first * depth + k * row) * lanes * item
+                    for vector in range(first, first + row):
+                        at = vector * lanes
+                        if lanes * item == V1 and at + lanes <= columns:
+                            copy_vector(zero, (to + (at - first * lanes) * item, source + at * item))
+                        else:
+                            for column in range(at, min(at + lanes, columns)):
+                                copy_element(zero, (to + (column - first * lanes) * item, source + column * item))
+
+
+@cache
+def backward_panels(dtype: np.dtype[Any]) -> Any:
+    """The same for panels of the backward products."""
+    zero = types.float32 if dtype == np.float32 else types.float64
+    gates = types.Array(types.int64, 1, "C")
+    return entry((zero, *[types.int64] * 3, gates, *[types.int64] * 4))(_backward_panels)

@@ -7,42 +7,69 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ..spec import Array
-from .packing import aligned
 
+_LEAST = 1 << 12  # bytes, a page: less is not worth the keeping
+ALIGNMENT = 64  # bytes, a cache line
 T = TypeVar("T")
 
 
+def aligned(count: int, dtype: np.dtype[np.generic]) -> Array:
+    """`count` elements on a cache line of their own, not initialised."""
+    buffer = np.empty(count * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    return buffer[start : start + count * dtype.itemsize].view(dtype)
+
+
+def aligned_zeros(count: int, dtype: np.dtype[np.generic]) -> Array:
+    array = aligned(count, dtype)
+    array[:] = 0
+    return array
+
+
 class Shelf(Generic[T]):
-    """Things by key, the longest unused first to go. Without a lock, which a forked child might find held for ever: each step
-    is one operation on a dict or a list, and what two threads may do at once costs a thing at worst."""
+    """Things by key, the longest unused first to go. Without a lock, which a forked child might find held for ever: what two
+    threads may do at once costs a thing at worst, or puts the count of bytes out until it is next taken anew."""
 
     def __init__(self, limit: int, size: Callable[[T], int]) -> None:
         """limit: bytes that stay; size: the bytes of a thing."""
         self._limit = limit
         self._size = size
         self._free: dict[Any, list[T]] = {}
+        self._bytes = 0
 
     def take(self, key: Any) -> T | None:
         try:
-            return self._free[key].pop()
+            thing = self._free[key].pop()
         except (KeyError, IndexError):
             return None
+        self._bytes -= self._size(thing)
+        return thing
 
     def give(self, key: Any, thing: T) -> None:
         self._free[key] = [*self._free.pop(key, []), thing]  # as the last key
+        self._bytes += self._size(thing)
+        if self._bytes > self._limit:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
         kept = 0
         for other, things in reversed(list(self._free.items())):
-            kept += sum(self._size(one) for one in things)
-            if kept > self._limit:
+            size = sum(self._size(one) for one in things)
+            if kept + size > self._limit:
                 self._free.pop(other, None)
+            else:
+                kept += size
+        self._bytes = kept
 
 
-# of training calls: what the forward pass keeps and the gates' gradients, as large as x, y and more
+# packed weights that nothing runs on any more; of training calls what the forward pass keeps, and the gates' gradients
 ARRAYS: Shelf[Array] = Shelf(256 << 20, lambda array: array.nbytes)
 
 
 def borrowed(count: int, dtype: np.dtype[Any]) -> Array:
     """As `aligned`, from the shelf where it has one; `returned` gives it back."""
+    if count * dtype.itemsize < _LEAST:
+        return aligned(count, dtype)
     found = ARRAYS.take(count * dtype.itemsize)
     return aligned(count, dtype) if found is None else found.view(dtype)
 
@@ -56,5 +83,5 @@ def borrowed_zeros(count: int, dtype: np.dtype[Any]) -> Array:
 def returned(*arrays: Array | None) -> None:
     """Nobody may use the arrays, of any shape but contiguous, any more."""
     for array in arrays:
-        if array is not None:
+        if array is not None and array.nbytes >= _LEAST:
             ARRAYS.give(array.nbytes, array.reshape(-1))
