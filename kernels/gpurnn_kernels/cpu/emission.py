@@ -1,5 +1,6 @@
 """Functions that emit vector code, as intrinsics of kernels: straight-line code for one vector, or for a bundle of them."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,46 +14,45 @@ BUNDLE = 4  # vectors that a bundle holds
 
 
 def pointwise(emit: Callable[..., None]) -> Any:
-    """Makes `emit(v, *words)` an intrinsic `name(zero, (word, ...))`; `name(zero, ((word, ...), (step, ...)))` is for BUNDLE
-    vectors at once, whose words are `step` apart."""
+    """Makes `emit(v, *words)` an intrinsic `name(zero, (word, ...))`. `name(zero, at)` is for BUNDLE vectors at once: the words
+    and their steps from vector to vector stand at an address, where the words of the next bundle are left.
+
+    In memory, because the compiler would else compute the addresses of all vectors before a loop, and keep them on the stack.
+    """
 
     def function(context: Any, zero: Any, words: Any) -> Any:
-        def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
-            given = cgutils.unpack_tuple(builder, values[1])
-            if bundled:
-                starts, steps = (cgutils.unpack_tuple(builder, one) for one in given)
-                builder.call(_bundle_function(builder.module, emit, signature.args[0], len(starts)), starts + steps)
-            else:
-                emit(Vectors(builder, signature.args[0]), *given)
+        def one(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+            emit(Vectors(builder, signature.args[0]), *cgutils.unpack_tuple(builder, values[1]))
             return context.get_dummy_value()
 
-        bundled = isinstance(words[0], types.BaseTuple)
-        item = types.UniTuple(types.int64, len(words[0])) if bundled else types.int64
-        return types.void(zero, types.UniTuple(item, len(words))), code
+        def bundle(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+            starts, steps = ([builder.load(place) for place in row] for row in _places(builder, values[1], count))
+            parts = [_advanced(builder, starts, steps, INT64(part)) for part in range(BUNDLE)]
+            for place, word in zip(
+                _places(builder, values[1], count)[0], _advanced(builder, starts, steps, INT64(BUNDLE)), strict=True
+            ):
+                builder.store(word, place)
+            v = Bundles(builder, signature.args[0], BUNDLE)
+            emit(v, *zip(*parts, strict=True))
+            v.finish()
+            return context.get_dummy_value()
 
+        if isinstance(words, types.Integer):
+            return types.void(zero, types.int64), bundle
+        return types.void(zero, types.UniTuple(types.int64, count)), one
+
+    count = len(inspect.signature(emit).parameters) - 1
     function.__name__ = function.__qualname__ = emit.__name__
     function.__doc__ = emit.__doc__
     return intrinsic(function)
 
 
-def _bundle_function(module: ir.Module, emit: Callable[..., None], element: types.Float, words: int) -> ir.Function:
-    """The module's function of words and steps for a bundle, emitted at first use. A function of its own: in a loop, the
-    compiler would compute every address and load every constant beforehand, and keep them on the stack."""
-    name = f"gpurnn_{emit.__name__}_f{element.bitwidth}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT64] * 2 * words), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    function.attributes.add("nounwind")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    starts, steps = list(function.args[:words]), list(function.args[words:])
-    parts = [_advanced(builder, starts, steps, INT64(part)) for part in range(BUNDLE)]
-    bundle = Bundles(builder, element, BUNDLE)
-    emit(bundle, *zip(*parts, strict=True))
-    bundle.finish()
-    builder.ret_void()
-    return function
+def _places(builder: ir.IRBuilder, at: ir.Value, count: int) -> list[list[ir.Value]]:
+    """Pointers to the words, and to the steps."""
+    return [
+        [builder.inttoptr(builder.add(at, INT64(8 * (row * count + i))), INT64.as_pointer()) for i in range(count)]
+        for row in range(2)
+    ]
 
 
 def _advanced(builder: ir.IRBuilder, words: list[ir.Value], steps: list[ir.Value], times: ir.Value) -> list[ir.Value]:
@@ -69,3 +69,30 @@ def advanced(context: Any, words: Any, steps: Any, times: Any) -> Any:
 
     kind = types.UniTuple(types.int64, len(words))
     return kind(kind, kind, types.int64), code
+
+
+@intrinsic
+def put(context: Any, at: Any, words: Any, steps: Any) -> Any:
+    """put(at, words, steps): stores them where `name(zero, at)` takes them."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+        rows = [cgutils.unpack_tuple(builder, one) for one in values[1:]]
+        for places, given in zip(_places(builder, values[0], len(words)), rows, strict=True):
+            for place, word in zip(places, given, strict=True):
+                builder.store(word, place)
+        return context.get_dummy_value()
+
+    kind = types.UniTuple(types.int64, len(words))
+    return types.void(types.int64, kind, kind), code
+
+
+@intrinsic
+def taken(context: Any, at: Any, words: Any) -> Any:
+    """taken(at, words): as many words as `words` are, from where `put` has stored them."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+        found = [builder.load(place) for place in _places(builder, values[0], len(words))[0]]
+        return context.make_tuple(builder, signature.return_type, found)
+
+    kind = types.UniTuple(types.int64, len(words))
+    return kind(types.int64, kind), code

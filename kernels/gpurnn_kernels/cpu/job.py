@@ -59,6 +59,8 @@ _WORK = (
     # room for the pre-activated gates of `capacity` (step, row) pairs, and for as many gathered rows of x
     *("slots", "slots_n", "slot_row", "slot_panel", "together", "gathered", "gathered_row", "capacity"),
     *("row_table", "panel"),
+    # room for what a bundle of vectors takes
+    *("words",),
     # the barrier of the works that share rows: its flags, how many they are, which this is, meetings so far
     *("flags", "members", "member", "meetings", "yield_address"),
 )

@@ -16,6 +16,7 @@ from .schedule import Share, cut
 from .team import TEAMS, run_alone
 from .tiles import table
 
+_WORDS = 32  # of a bundle: those of one vector, and their steps
 ROWS_BYTES = 1 << 20  # that one step of a block of rows may take in a kernel's scratch memory
 ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6 and of 8
 
@@ -68,6 +69,7 @@ class Records:
         work["row_0"], work["row_1"] = share.row_0, share.row_1
         work["panel_0"], work["panel_1"] = share.panel_0, share.panel_1
         work["members"], work["member"], work["yield_address"] = share.members, share.member, YIELD_ADDRESS
+        work["words"] = self.hold(aligned_zeros(_WORDS, np.dtype(np.int64)))
         if share.members > 1:
             if share.direction not in self._flags:
                 flags = aligned_zeros(share.members * LINE // 8, np.dtype(np.int64))

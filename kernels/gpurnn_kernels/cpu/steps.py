@@ -5,7 +5,7 @@ panel, and `slot_panel` bytes apart from panel to panel: the rows of one panel s
 panels of one row, so that one product makes them all.
 """
 
-from .emission import BUNDLE, advanced
+from .emission import BUNDLE, advanced, put, taken
 from .forward import ROW_ENTRY, V1
 from .inline import inlined
 from .tiles import multiply
@@ -60,15 +60,17 @@ def row_at(work, m):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def each(unit, zero, words, steps, count):  # type: ignore[no-untyped-def]
+def each(unit, job, work, words, steps, count):  # type: ignore[no-untyped-def]
     """Runs `unit` `count` times over words that are `steps` apart: BUNDLE times at once, so that the latencies of the cell
     equations overlap."""
-    while count >= BUNDLE:
-        unit(zero, (words, steps))
-        words = advanced(words, steps, BUNDLE)
-        count -= BUNDLE
+    if count >= BUNDLE:
+        put(work.words, words, steps)
+        while count >= BUNDLE:
+            unit(job.zero, work.words)
+            count -= BUNDLE
+        words = taken(work.words, words)
     while count > 0:
-        unit(zero, words)
+        unit(job.zero, words)
         words = advanced(words, steps, 1)
         count -= 1
 
@@ -83,4 +85,4 @@ def cells(unit, place, job, work, first, rows, s, slot, block, count):  # type: 
         next_vector, next_m = (vector + 1, m) if together else (vector, 1)
         words = place(job, work, first, s, slot, vector, m)
         steps = advanced(place(job, work, first, s, slot, next_vector, next_m), words, -1)
-        each(unit, job.zero, words, steps, count if together else rows)
+        each(unit, job, work, words, steps, count if together else rows)

@@ -20,7 +20,7 @@ def blocks_of_row(unit, place, job, work, row, s, plane):  # type: ignore[no-unt
     first = first_block(work)
     words = place(job, row, s, plane, first)
     steps = advanced(place(job, row, s, plane, first + 1), words, -1)
-    each(unit, job.zero, words, steps, last_block(job, work) - first)
+    each(unit, job, work, words, steps, last_block(job, work) - first)
 
 
 @inlined
