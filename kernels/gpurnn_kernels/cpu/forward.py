@@ -158,6 +158,8 @@ def forward(job, work):  # type: ignore[no-untyped-def]
                 call_words(job.project_kernel, (*addresses, x, x_row, slot))
             else:
                 call_words(job.project_kernel, (*addresses, work.gathered, work.gathered_row, slot))
+            if work.claims:
+                meet(work)
             slot = 0
             for now in range(begin, s):
                 for m in range(active):

@@ -64,6 +64,10 @@ class ForwardProgram:
                 records.set(d, rh=records.room(batch * records.row))
             if spec.proj_size:
                 records.set(d, m=records.room(batch * records.row))
+        rows = max(share.row_1 - share.row_0 for share in schedule.shares)
+        if rows > FEW_ROWS and spec.variant != "lstm_options":
+            records.take_in_turns(schedule.shares)
+        self._slots: dict[int, tuple[int, int]] = {}  # by direction, those of n apart
         for work, share in zip(records.works, schedule.shares, strict=True):
             work["kernel"] = records.address_of(forward)
             self._make_room(work, share, steps)
@@ -91,21 +95,23 @@ class ForwardProgram:
     def _make_room(self, work: Any, share: Share, steps: int) -> None:
         """A work's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""
         records, spec = self.records, self.records.spec
-        rows, panels = share.row_1 - share.row_0, share.panel_1 - share.panel_0
-        vectors = vectors_per_panel(spec)
+        rows = share.row_1 - share.row_0
+        panels = -(-records.blocks // vectors_per_panel(spec)) if work["claims"] else share.panel_1 - share.panel_0
         inputs = -(-spec.input_size // records.lanes) * VECTOR_BYTES
-        slot = max(panels * vectors * 4 * VECTOR_BYTES, inputs)
+        four = 4 * VECTOR_BYTES
+        mine = -(-panels // share.members) if work["claims"] else panels
+        slot = max(mine * vectors_per_panel(spec) * four, inputs)
         cap = rows_at_once(rows, slot)
         capacity = max(cap, min(rows * steps, slots_at_once(slot, spec.input_size) // cap * cap))
         work["row_cap"], work["capacity"] = cap, capacity
-        records.panels(work, share, vectors)
-        four = 4 * VECTOR_BYTES
+        records.panels(work, share, vectors_per_panel(spec))
         work["together"] = together = rows <= FEW_ROWS
         work["slot_row"], work["slot_panel"] = (panels * four + 2 * LINE, four) if together else (four, capacity * four)
-        room = capacity * (panels * four + 2 * LINE) // records.item
-        work["slots"] = records.room(room)
-        if spec.cell == "gru_before":
-            work["slots_n"] = records.room(room // 2)
+        if not work["claims"] or share.direction not in self._slots:
+            room = capacity * (panels * four + 2 * LINE) // records.item
+            self._slots[share.direction] = records.room(room), records.room(room // 2) if spec.cell == "gru_before" else 0
+        work["slots"], work["slots_n"] = self._slots[share.direction]
+        work["slot_0"] = 0 if work["claims"] else share.panel_0
         work["gathered_row"] = inputs
         work["gathered"] = records.room(capacity * inputs // records.item)
         work["row_table"] = records.room(cap * ROW_ENTRY // records.item)

@@ -57,10 +57,12 @@ _WORK = (
     # its rows of `order`, taken row_cap at a time, its panels, and the vectors of h that it makes
     *("row_0", "row_1", "row_cap", "panel_0", "panel_1", "out_0", "out_1"),
     # room for the pre-activated gates of `capacity` (step, row) pairs, and for as many gathered rows of x
-    *("slots", "slots_n", "slot_row", "slot_panel", "together", "gathered", "gathered_row", "capacity"),
+    *("slots", "slots_n", "slot_0", "slot_row", "slot_panel", "together", "gathered", "gathered_row", "capacity"),
     *("row_table", "panel"),
     # room for what a bundle of vectors takes
     *("words",),
+    # panels of this phase that the work has taken; where works that share rows take them from each other, or 0; phases so far
+    *("taken", "claims", "phase"),
     # the barrier of the works that share rows: its flags, how many they are, which this is, meetings so far
     *("flags", "members", "member", "meetings", "yield_address"),
 )

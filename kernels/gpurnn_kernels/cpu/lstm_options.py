@@ -18,7 +18,7 @@ from .pointwise_options import (
     lstm_peephole_unit,
     lstm_peephole_unit_grad,
 )
-from .steps import cells, panel_at, panels_at_once, row_at, slot_at
+from .steps import cells, panels_at_once, row_at, slot_at, take
 from .steps_back import blocks_of_row, lstm_place, lstm_plane
 from .steps_lstm import lstm_gates
 from .weight_gradients import M, add_products, weight_gradients
@@ -75,8 +75,8 @@ def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyp
     h = job.h + (s & 1) * job.h_plane + first * job.row
     h_out = job.h + (~s & 1) * job.h_plane + first * job.row
     count = panels_at_once(work)
-    for index in range(0, work.panel_1 - work.panel_0, count):
-        panel = panel_at(work, index, s)
+    panel = take(work, s)
+    while panel >= 0:
         lstm_gates(job, work, rows, h, s, slot, panel, count)
         if job.peephole:
             cells(lstm_peephole_unit, peephole_place, job, work, first, rows, s, slot, panel, count)
@@ -86,6 +86,7 @@ def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyp
             for block in range(panel, panel + count):
                 for m in range(rows):
                     save_unit(job, work, first, s, slot, block, m)
+        panel = take(work, s)
     if job.w_p:
         meet(work)
         project_m(job, work, rows, job.m + first * job.row, h_out)

@@ -79,6 +79,13 @@ def store_ordered(builder: ir.IRBuilder, address: ir.Value, value: ir.Value) -> 
     builder.store_atomic(value, _word(builder, address), "seq_cst", 8)
 
 
+@emitter(types.int64, 3)
+def exchange(builder: ir.IRBuilder, address: ir.Value, expected: ir.Value, new: ir.Value) -> ir.Value:
+    """Puts a new value where the expected one stands, at once -> whether it stood there."""
+    found = builder.cmpxchg(_word(builder, address), expected, new, "acq_rel", "acquire")
+    return builder.zext(builder.extract_value(found, 1), INT64)
+
+
 @emitter(types.void, 0)
 def pause(builder: ir.IRBuilder) -> None:
     arch.emit_pause(builder)

@@ -77,6 +77,18 @@ class Records:
                 self._flags[share.direction] = self.hold(flags)
             work["flags"] = self._flags[share.direction]
 
+    def take_in_turns(self, shares: Sequence[Share]) -> None:
+        """Lets works that share rows take panels from each other."""
+        claims: dict[int, Array] = {}
+        for work, share in zip(self.works, shares, strict=True):
+            if share.members == 1:
+                continue
+            if share.direction not in claims:
+                claims[share.direction] = aligned_zeros(share.members * LINE // 8, np.dtype(np.int64)).reshape(-1, LINE // 8)
+                self.hold(claims[share.direction])
+            claims[share.direction][share.member, 1:3] = share.panel_0, share.panel_1 - share.panel_0
+            work["claims"] = address(claims[share.direction])
+
     def panels(self, work: Any, share: Share, vectors: int) -> None:
         """Panels are `vectors` vectors of units; the work makes these of h too, but for a projected layer."""
         work["panel"] = vectors

@@ -2,17 +2,20 @@
 
 A *slot* holds the pre-activated gates of one row at one step, in one panel. A work's slots lie `slot_row` bytes apart within a
 panel, and `slot_panel` bytes apart from panel to panel: the rows of one panel side by side or, of a few rows (`together`), the
-panels of one row, so that one product makes them all.
+panels of one row, so that one product makes them all. Works that share rows share slots, too, but for a few rows.
 """
 
+from .barrier import LINE
 from .emission import BUNDLE, advanced, put, taken
 from .forward import ROW_ENTRY, V1
-from .inline import inlined
+from .inline import called, inlined
+from .memory import exchange, load_acquire, load_word
 from .tiles import multiply
+
 
 @inlined
 def slot_at(work, panel, slot):  # type: ignore[no-untyped-def]
-    return work.slots + (panel - work.panel_0) * work.slot_panel + slot * work.slot_row
+    return work.slots + (panel - work.slot_0) * work.slot_panel + slot * work.slot_row
 
 
 @inlined
@@ -21,11 +24,30 @@ def panels_at_once(work):  # type: ignore[no-untyped-def]
     return work.panel_1 - work.panel_0 if work.together else 1
 
 
-@inlined
-def panel_at(work, index, s):  # type: ignore[no-untyped-def]
-    """The first of the panels that come after `index` others: one step goes forth, the next one back, from the panels whose
-    weights are still in cache."""
-    return work.panel_1 - 1 - index if s & 1 and not work.together else work.panel_0 + index
+@called
+def take(work, s):  # type: ignore[no-untyped-def]
+    """-> the first of the next `panels_at_once` panels, -1 after the last ones. One step goes forth, the next one back, from
+    the panels whose weights are still in cache. A work that shares rows then takes the panels of the others: one that has
+    its CPU to itself helps one that has not."""
+    if not work.claims:
+        index, count = work.taken, work.panel_1 - work.panel_0
+        if index >= count:
+            work.taken = 0
+            return -1
+        work.taken = index + panels_at_once(work)
+        return work.panel_1 - 1 - index if s & 1 and not work.together else work.panel_0 + index
+    for other in range(work.members):
+        claim = work.claims + LINE * ((work.member + other) % work.members)
+        first, count = load_word(claim + 8), load_word(claim + 16)
+        before = work.phase * count
+        claimed = load_acquire(claim)
+        while claimed < before + count:
+            if exchange(claim, claimed, claimed + 1):
+                index = claimed - before
+                return first + count - 1 - index if s & 1 else first + index
+            claimed = load_acquire(claim)
+    work.phase += 1
+    return -1
 
 
 @inlined

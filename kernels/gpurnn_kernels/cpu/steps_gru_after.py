@@ -10,13 +10,14 @@ from .inline import inlined, named
 from .memory import record
 from .pointwise import copy_vector, gru_after_part, gru_after_spread, gru_after_unit, gru_after_unit_keep
 from .pointwise_options import gru_after_clip_save, gru_after_clip_unit
-from .steps import add, cells, panel_at, panels_at_once, row_at, slot_at, start, whole_panels
+from .steps import add, cells, panels_at_once, row_at, slot_at, start, take, whole_panels
 
 
 def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
     job, work = record(job), record(work)
     count = panels_at_once(work)
-    for panel in range(work.panel_0, work.panel_1, count):
+    panel = take(work, 0)
+    while panel >= 0:
         whole = whole_panels(job, panel, count)
         w, b, out = job.w_x + panel * job.I * V3, job.b + panel * V3, slot_at(work, panel, 0)
         start(job, 3, slots, x, x_row, whole, w, job.I, b, out, work.slot_row, V4)
@@ -30,6 +31,7 @@ def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-de
             for slot in range(slots):
                 at = out + slot * work.slot_row
                 gru_after_part(job.zero, (at, job.b_n + (panel + whole) * V1, job.H % job.lanes))
+        panel = take(work, 0)
 
 
 @inlined
@@ -80,12 +82,13 @@ def _make_step(name: str, unit: Any, place: Any, clipped: bool = False) -> Any:
         job, work = record(job), record(work)
         h = job.h + (s & 1) * job.h_plane + first * job.row
         count = panels_at_once(work)
-        for index in range(0, work.panel_1 - work.panel_0, count):
-            panel = panel_at(work, index, s)
+        panel = take(work, s)
+        while panel >= 0:
             gru_after_gates(job, work, rows, h, s, slot, panel, count)
             cells(unit, place, job, work, first, rows, s, slot, panel, count)
             if clipped and job.saved:
                 cells(gru_after_clip_save, gru_after_place_saved, job, work, first, rows, s, slot, panel, count)
+            panel = take(work, s)
 
     return named(name, step)
 

@@ -12,13 +12,13 @@ from .inline import inlined, named
 from .memory import record
 from .pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
 from .pointwise_options import gru_before_clip_save, gru_before_clip_unit, gru_clip_reset_unit
-from .steps import add, cells, panel_at, panels_at_once, row_at, slot_at, start
+from .steps import add, cells, panels_at_once, row_at, slot_at, start, take
 
 
 @inlined
 def slot_n_at(work, panel, slot):  # type: ignore[no-untyped-def]
     """Of n n: as `slot_at`, half as far apart."""
-    return work.slots_n + ((panel - work.panel_0) * work.slot_panel + slot * work.slot_row) // 2
+    return work.slots_n + ((panel - work.slot_0) * work.slot_panel + slot * work.slot_row) // 2
 
 
 @inlined
@@ -30,7 +30,8 @@ def blocks_in(job, panel, count):  # type: ignore[no-untyped-def]
 def gru_before_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
     job, work = record(job), record(work)
     count = panels_at_once(work)
-    for panel in range(work.panel_0, work.panel_1, count):
+    panel = take(work, 0)
+    while panel >= 0:
         blocks = blocks_in(job, panel, count)
         pairs = blocks // 2
         w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
@@ -42,6 +43,7 @@ def gru_before_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-d
             start(job, 2, slots, x, x_row, 1, w, job.I, b + pairs * V4, out + pairs * V4, work.slot_row, 0)
             w_n += pairs * job.I * V2
             start(job, 1, slots, x, x_row, 1, w_n, job.I, b_n + pairs * V2, out_n + pairs * V2, work.slot_row // 2, 0)
+        panel = take(work, 0)
 
 
 @inlined
@@ -133,19 +135,21 @@ def _make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clipp
         h = job.h + (s & 1) * job.h_plane + first * job.row
         rh = job.rh + first * job.row
         count = panels_at_once(work)
-        for index in range(0, work.panel_1 - work.panel_0, count):
-            panel = panel_at(work, index, s)
+        panel = take(work, s)
+        while panel >= 0:
             blocks = blocks_in(job, panel, count)
             gru_before_gates(job, work, rows, h, s, slot, panel, blocks)
             cells(reset_unit, reset_places, job, work, first, rows, s, slot, 2 * panel, blocks)
+            panel = take(work, s)
         meet(work)
-        for index in range(0, work.panel_1 - work.panel_0, count):
-            panel = panel_at(work, index, s)
+        panel = take(work, s)
+        while panel >= 0:
             blocks = blocks_in(job, panel, count)
             gru_before_candidate(job, work, rows, rh, s, slot, panel, blocks)
             cells(update_unit, update_places, job, work, first, rows, s, slot, 2 * panel, blocks)
             if clipped and job.saved:
                 cells(gru_before_clip_save, update_place_saved, job, work, first, rows, s, slot, 2 * panel, blocks)
+            panel = take(work, s)
 
     return named(name, step)
 

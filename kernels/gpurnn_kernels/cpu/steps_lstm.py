@@ -6,13 +6,14 @@ from .forward import V1, V4
 from .inline import inlined, named
 from .memory import record
 from .pointwise import lstm_spread, lstm_unit, lstm_unit_keep
-from .steps import add, cells, panel_at, panels_at_once, row_at, slot_at, start, whole_panels
+from .steps import add, cells, panels_at_once, row_at, slot_at, start, take, whole_panels
 
 
 def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
     job, work = record(job), record(work)
     count = panels_at_once(work)
-    for panel in range(work.panel_0, work.panel_1, count):
+    panel = take(work, 0)
+    while panel >= 0:
         whole = whole_panels(job, panel, count)
         w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
         start(job, job.wide, slots, x, x_row, 4 * whole // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1)
@@ -20,6 +21,7 @@ def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
             w += whole * job.I * V4
             b += whole * V4
             start(job, job.narrow, slots, x, x_row, 1, w, job.I, b, out + whole * V4, work.slot_row, 0)
+        panel = take(work, 0)
 
 
 @inlined
@@ -56,10 +58,11 @@ def _make_step(name: str, unit: Any, place: Any) -> Any:
         job, work = record(job), record(work)
         h = job.h + (s & 1) * job.h_plane + first * job.row
         count = panels_at_once(work)
-        for index in range(0, work.panel_1 - work.panel_0, count):
-            panel = panel_at(work, index, s)
+        panel = take(work, s)
+        while panel >= 0:
             lstm_gates(job, work, rows, h, s, slot, panel, count)
             cells(unit, place, job, work, first, rows, s, slot, panel, count)
+            panel = take(work, s)
 
     return named(name, step)
 
