@@ -222,8 +222,8 @@ def exit_with_threads_at_work() -> None:
 
 def target() -> None:
     """Outputs, gradients and promises, small, as compiled for the target that the environment names."""
-    from gpurnn_kernels.cpu import kernels
     from gpurnn_kernels.cpu.compile import kernel_object
+    from gpurnn_kernels.cpu.kernels import TILES, forward, gru_after_step
     from gpurnn_kernels.cpu.target import target
     from gpurnn_kernels.cpu.team import TEAMS
 
@@ -246,9 +246,10 @@ def target() -> None:
         y, state = p.run()
         stream = p.layer.stream(3, p.state)
         assert_same_bits((np.stack([stream.step(x_t) for x_t in p.x]), stream.state), (y, state))
-    code = assembly(kernel_object(kernels.gru_after_forward, "float32")._library)
-    told = {"vector_bytes": target().vector_bytes, "fma": target().fma}
-    print(json.dumps(told | {"called": called_symbols(code), "fused": code.count("vfmadd")}))
+    codes = [assembly(kernel_object(kernel, "float32")._library) for kernel in (TILES[3], forward, gru_after_step)]
+    called = sorted({name for code in codes for name in called_symbols(code)})
+    fused = sum(code.count("vfmadd") for code in codes)
+    print(json.dumps({"vector_bytes": target().vector_bytes, "fma": target().fma, "called": called, "fused": fused}))
 
 
 def assembly(library: Any) -> str:
@@ -286,8 +287,8 @@ def aarch64() -> None:
     config.CACHE_DIR = __file__  # no folder: nothing is loaded or kept
     from gpurnn_kernels.cpu import team
     from gpurnn_kernels.cpu.compile import kernel_object
+    from gpurnn_kernels.cpu.kernels import KERNELS
     from gpurnn_kernels.cpu.target import target
-    from gpurnn_kernels.cpu.warmup import KERNELS
 
     assert target().triple == triple
     default = [kernel for kernel in KERNELS if "options" not in kernel.__qualname__]

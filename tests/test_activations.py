@@ -10,9 +10,9 @@ from helpers import Floats
 from numba import njit
 
 from gpurnn_kernels.cpu import activations
+from gpurnn_kernels.cpu.emission import pointwise
 from gpurnn_kernels.cpu.memory import flush_denormals, restore_denormals
 from gpurnn_kernels.cpu.shelf import aligned
-from gpurnn_kernels.cpu.emission import pointwise
 from gpurnn_kernels.cpu.target import target
 
 ULPS = 4.0

@@ -14,7 +14,7 @@ import gpurnn
 import gpurnn_kernels
 
 PROGRAM = "import programs; programs.cached()"
-NAME = "gru_after_forward"
+NAME = "gru_after_step"
 
 
 class Install(NamedTuple):

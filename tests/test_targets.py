@@ -3,6 +3,7 @@
 import functools
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -57,12 +58,13 @@ def test_running_on(name: str, vector_bytes: int, fma: bool, runs: dict[str, Cal
 
 def test_lowering_for_aarch64(runs: dict[str, Callable[[], Any]]) -> None:
     found = runs["aarch64"]()
-    assert len(found) > 8
+    assert len(found) > 24
     for name, kernel in found.items():
         assert set(kernel["called"]) <= MEMORY, name
         assert kernel["x86"] == 0, name
-        assert name == "team" or kernel["fused"] > 100, name
-    for name in ("lstm_forward", "gru_before_backward", "team"):
+        # the loops around these call them by address
+        assert kernel["fused"] > 10 or not re.search("tile|step(?!_back)", name), name
+    for name in ("forward", "backward", "gru_before_step", "team"):
         assert found[name]["hints"], name
         assert found[name]["acquires"], name
 

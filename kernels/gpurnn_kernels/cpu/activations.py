@@ -52,7 +52,5 @@ def _tanh_parts(t: Number) -> tuple[Number, Number]:
 
 # from 88.7 on e**x is infinite by 2**n alone, and 1 / inf = 0
 ACTIVATIONS = make_activations(_quotient, {32: 88.7, 64: 709.7})
-SCALED = as_quotients(_quotient, _sigmoid_denominator, _tanh_parts)._replace(
-    argument=lambda x: x * x.of.constant(TANH_SCALE)
-)
+SCALED = as_quotients(_quotient, _sigmoid_denominator, _tanh_parts)._replace(argument=lambda x: x * x.of.constant(TANH_SCALE))
 CLIP = Clip(lambda a, limit: a.of.clamp(a, limit), lambda gradient, a, limit: a.of.inside(gradient, a, limit))

@@ -44,7 +44,9 @@ def product(job, panel_0, panel_1, columns, rows, a, a_row, w, depth, init, init
     if whole < panel_1:
         w += whole * depth * size
         init += whole * init_step
-        multiply(job, columns - whole * BACK, rows, a, a_row, 1, w, 0, depth, init, init_row, 0, out + whole * size, out_row, 0)
+        multiply(
+            job, columns - whole * BACK, rows, a, a_row, 1, w, 0, depth, init, init_row, 0, out + whole * size, out_row, 0
+        )
 
 
 @called

@@ -6,16 +6,16 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
+from .inline import intrinsic
 from .vector import INT64, Bundles, Vectors
 
 BUNDLE = 4  # vectors that a bundle holds
 
 
 def pointwise(emit: Callable[..., None]) -> Any:
-    """Makes `emit(v, *words)` an intrinsic `name(zero, (word, ...))`. `name(zero, at)` is for BUNDLE vectors at once: the words
-    and their steps from vector to vector stand at an address, where the words of the next bundle are left.
+    """Makes `emit(v, *words)` an intrinsic `name(zero, (word, ...))`. `name(zero, at)` is for BUNDLE vectors at once: the
+    words and their steps from vector to vector stand at an address, where the words of the next bundle are left.
 
     In memory, because the compiler would else compute the addresses of all vectors before a loop, and keep them on the stack.
     """

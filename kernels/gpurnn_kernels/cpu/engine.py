@@ -17,7 +17,7 @@ from .target import target
 from .team import TEAMS, get_num_threads
 from .weights import Weights
 
-PROGRAM_BYTES = 64 << 20  # of programs that stay
+PROGRAM_BYTES = 16 << 20  # of programs that stay
 
 
 class Programs:

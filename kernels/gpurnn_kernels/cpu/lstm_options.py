@@ -6,7 +6,7 @@ m = o * tanh(c): one product and one meeting of threads more in each step. Panel
 
 from .backward import BACK, blocks, product
 from .barrier import meet
-from .forward import V1, V3, V4, first_block, last_block, outputs_in, saved_row, units_in
+from .forward import V1, V3, V4, outputs_in, saved_row, units_in
 from .inline import called, inlined
 from .memory import load_word, record
 from .pointwise import clear_vector, copy_vector, store_units

@@ -9,9 +9,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from . import arch
+from .inline import intrinsic
 
 INT64 = ir.IntType(64)
 Emit = Callable[..., ir.Value | None]

@@ -1,7 +1,7 @@
 """Weights in the order in which the tiles stream them.
 
-A matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side; `width` of them to
-a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H are zeros.
+A matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side; `width` of them
+to a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H are zeros.
 
 The units that are left over after whole vectors (4 of 100) would waste most of their lanes. Where that takes fewer vectors,
 their gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..spec import Array
 from .repack import backward_panels, forward_panels
-from .shelf import borrowed, borrowed_zeros
+from .shelf import aligned, aligned_zeros
 
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
 
@@ -25,7 +25,7 @@ def _places(gates: tuple[int, ...]) -> Array:
 
 
 def _room(count: int, dtype: np.dtype[np.generic], padded: bool) -> Array:
-    return borrowed_zeros(count, dtype) if padded else borrowed(count, dtype)
+    return aligned_zeros(count, dtype) if padded else aligned(count, dtype)
 
 
 def pack_gates(
@@ -76,7 +76,7 @@ def pack_narrow(
     depth = matrix.shape[1]
     whole = hidden_size // lanes * lanes
     at = whole * len(gates) * depth
-    out = borrowed_zeros(at + vectors * lanes * depth, matrix.dtype)
+    out = aligned_zeros(at + vectors * lanes * depth, matrix.dtype)
     _fill_panels(out, matrix, gates, hidden_size, whole, lanes, width, factors)
     by_gate = matrix.reshape(-1, hidden_size, depth)[:, whole:]
     if factors is not None:
@@ -99,7 +99,7 @@ def pack_bias(
 ) -> Array:
     """b (all gates * H,) in the order of `pack_gates`, zeros when there is none."""
     if bias is None:
-        return borrowed_zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype)
+        return aligned_zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype)
     return pack_gates(bias[:, None], gates, hidden_size, lanes, 1, factors)
 
 

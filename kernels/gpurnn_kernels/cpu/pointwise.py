@@ -17,7 +17,7 @@ from llvmlite import ir
 from ..cells import make_cells
 from .activations import SCALED, TANH_SCALE
 from .emission import pointwise
-from .vector import INT64, Vector, Vectors
+from .vector import INT64, Vectors
 
 CELLS = make_cells(SCALED)
 sigmoid, tanh = SCALED.sigmoid, SCALED.tanh
@@ -87,9 +87,7 @@ def gru_after_spread(v: Vectors, slot: ir.Value, count: ir.Value) -> None:
 
 
 @pointwise
-def lstm_unit(
-    v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, row: ir.Value, unit: ir.Value, left: ir.Value
-) -> None:
+def lstm_unit(v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, row: ir.Value, unit: ir.Value, left: ir.Value) -> None:
     h, c_new = CELLS.lstm_cell(*(v.load(slot, gate) for gate in range(4)), v.load(c))
     v.store(c, c_new)
     v.store(h_out, h)
@@ -126,9 +124,7 @@ def gru_reset_unit(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value) -> Non
 
 
 @pointwise
-def gru_reset_unit_keep(
-    v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value, row: ir.Value, gates: ir.Value
-) -> None:
+def gru_reset_unit_keep(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value, row: ir.Value, gates: ir.Value) -> None:
     """`gru_reset_unit`, and r for `gru_reset_unit_grad`."""
     r = v.load(slot, 1)
     v.store(rh, CELLS.gru_reset(r, v.load(h)))

@@ -1,7 +1,7 @@
 """The pointwise part of a step of the layers with peepholes, clip or a projection; as in pointwise.py.
 
-`limit` is a vector of the clip, infinite without one; pre-activations are as they are, not scaled. For the backward pass they save pre-activated gates, not activated
-ones: the clip's gradient depends on what was clamped. saved: f_ i_ o_ g_ | z_ r_ n_ | z_ r_ n_ q
+`limit` is a vector of the clip, infinite without one. Pre-activations are as they are, not scaled, and are what the backward
+pass reads, not activated gates: the clip's gradient depends on what was clamped. saved: f_ i_ o_ g_ | z_ r_ n_ | z_ r_ n_ q
 """
 
 from llvmlite import ir

@@ -11,8 +11,8 @@ from .backward import BACK
 from .barrier import LINE, SPINS, YIELD_ADDRESS
 from .compile import kernel_address
 from .job import JOB_WORD, VECTOR_BYTES, WORK, job_dtype
-from .shelf import aligned, aligned_zeros
 from .schedule import Share, cut
+from .shelf import aligned, aligned_zeros
 from .team import TEAMS, run_alone
 from .tiles import table
 
@@ -20,7 +20,7 @@ _WORDS = 32  # of a bundle: those of one vector, and their steps
 ROWS_BYTES = 1 << 20  # that one step of a block of rows may take in a kernel's scratch memory
 ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6 and of 8
 
-_any_from = c_char.from_buffer
+_byte_at: Any = c_char.from_buffer  # its stub knows of no arrays
 
 
 def address(array: Array | None) -> int:
@@ -28,7 +28,7 @@ def address(array: Array | None) -> int:
     if array is None:
         return 0
     try:
-        return addressof(_any_from(array))  # a quarter of what array.ctypes.data takes
+        return addressof(_byte_at(array))  # a quarter of what array.ctypes.data takes
     except (TypeError, ValueError):  # read-only, with gaps, or empty
         return array.ctypes.data
 

@@ -26,8 +26,8 @@ def _scaled(v: Vectors, a: Vector, factor: Vector) -> Vector:
 def transpose_square(
     v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Value, source_row: ir.Value, factor: ir.Value
 ) -> None:
-    """Rows of one vector each, as many as it has lanes, times a factor, into columns. Two rows half the square apart are merged lane by lane;
-    after log2(lanes) rounds every lane is in place."""
+    """Rows of one vector each, as many as it has lanes, times a factor, into columns. Two rows half the square apart are
+    merged lane by lane; after log2(lanes) rounds every lane is in place."""
     b, half = v.builder, v.lanes // 2
     rows = [v.load(b.add(source, b.mul(source_row, INT64(row)))).value for row in range(v.lanes)]
     merged = [
@@ -50,8 +50,8 @@ def scale_element(v: Vectors, to: ir.Value, source: ir.Value, factor: ir.Value) 
 
 
 def _forward_panels(zero, item, out, matrix, gates, factors, hidden_size, units, lanes, width, depth):  # type: ignore[no-untyped-def]
-    """Of the first `units` units, out[panel][k][vector][lane] = factors[gate] * matrix[gate * H + unit, k], vectors by block of
-    units, then by gate. zero: of the element type, `item` bytes each; out, matrix, factors: addresses."""
+    """Of the first `units` units, out[panel][k][vector][lane] = factors[gate] * matrix[gate * H + unit, k], vectors by block
+    of units, then by gate. zero: of the element type, `item` bytes each; out, matrix, factors: addresses."""
     vectors = -(-units // lanes) * len(gates)
     for vector in range(vectors):
         block, index = vector // len(gates), vector % len(gates)
@@ -78,8 +78,8 @@ def forward_panels(dtype: np.dtype[Any]) -> Any:
 
 
 def _backward_panels(zero, item, out, matrix, gates, hidden_size, lanes, width, columns):  # type: ignore[no-untyped-def]
-    """out[panel][block of units, gate, lane][vector][lane] = matrix[gate * H + unit], vectors and lanes of it over its columns,
-    `width` vectors to a panel. Nothing is written for units past H and columns past the last one. As `_forward_panels`."""
+    """out[panel][block of units, gate, lane][vector][lane] = matrix[gate * H + unit], vectors and lanes of it over its
+    columns, `width` vectors to a panel. Nothing is written for units past H and columns past the last one."""
     vectors = -(-columns // lanes)
     blocks = -(-hidden_size // lanes)
     depth = blocks * len(gates) * lanes

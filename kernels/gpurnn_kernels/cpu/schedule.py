@@ -23,7 +23,9 @@ _BARRIER = {32: 900.0, 16: 2000.0}  # a meeting of threads
 _UNIT = {32: 70.0, 16: 100.0}  # the cell equations of one vector of units of one row
 _READ = 2.3  # a vector of weights, from the second cache: so much a tile takes at least
 _SECOND_CACHE = 1 << 19  # bytes
-_HELPED = 0.95  # what units may cost more than rows: threads that share rows help each other where one has not its CPU to itself
+_HELPED = (
+    0.95  # what units may cost more than rows: threads that share rows help each other where one has not its CPU to itself
+)
 _SHARED = 1.06  # times as long take two threads that both read weights which their own caches do not hold
 
 

@@ -62,7 +62,7 @@ class Shelf(Generic[T]):
         self._bytes = kept
 
 
-# packed weights that nothing runs on any more; of training calls what the forward pass keeps, and the gates' gradients
+# of training calls: what the forward pass keeps and the gates' gradients, as large as x, y and more
 ARRAYS: Shelf[Array] = Shelf(256 << 20, lambda array: array.nbytes)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .backward import blocks, recurrent_product
+from .backward import recurrent_product
 from .barrier import meet
 from .emission import advanced
 from .forward import V1, V2, V3, V4, batch_row, first_block, last_block, saved_row, time_of

@@ -159,5 +159,8 @@ gru_before_step_keep = _make_step(
     "gru_before_step_keep", (gru_reset_unit_keep, reset_place_kept), (gru_before_unit_keep, update_place_kept)
 )
 gru_before_clip_step = _make_step(
-    "gru_before_clip_step", (gru_clip_reset_unit, reset_place_clipped), (gru_before_clip_unit, update_place_clipped), clipped=True
+    "gru_before_clip_step",
+    (gru_clip_reset_unit, reset_place_clipped),
+    (gru_before_clip_unit, update_place_clipped),
+    clipped=True,
 )

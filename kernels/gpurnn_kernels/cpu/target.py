@@ -8,7 +8,6 @@ from functools import cache
 
 from numba.core.registry import cpu_target
 
-
 _FIRST_CACHE = 1 << 15  # bytes
 _SUMS = 8  # that are under way while one multiply-add is: two a cycle, each of four cycles
 

@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from ..spec import Array
 from .barrier import LINE
 from .compile import kernel_address
-from .inline import inlined, named
+from .inline import inlined, intrinsic, named
 from .memory import call_typed, load_word
 from .target import target
 from .vector import INT32, INT64, Vector, Vectors
@@ -72,9 +71,7 @@ def _kernel(width: int, transposed: bool, far: bool) -> Any:
     def tile(  # type: ignore[no-untyped-def]
         zero, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
     ):
-        emitted(
-            zero, (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
-        )
+        emitted(zero, (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel))
 
     return named(f"tile{'_transposed' if transposed else ''}{'_far' if far else ''}_{width}", tile)
 

@@ -198,8 +198,8 @@ def once(function: Callable[[Vector], Any]) -> Callable[[Vector], Any]:
 
 
 class Bundles(Vectors):
-    """Several vectors as one: each address, count or table is a sequence, one a part. What is emitted for one part stands beside what
-    is emitted for the others, so that the latencies of long chains of operations overlap."""
+    """Several vectors as one: each address, count or table is a sequence, one a part. What is emitted for one part stands
+    beside what is emitted for the others, so that the latencies of long chains of operations overlap."""
 
     def __init__(self, builder: ir.IRBuilder, element: types.Float, parts: int, machine: Target | None = None) -> None:
         """parts: a power of two."""

@@ -1,6 +1,5 @@
 """The parameters of one direction of one layer, packed for the tiles. Packed once, shared by every call."""
 
-import sys
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +8,7 @@ from ..spec import Array, Parameters, Spec
 from .activations import SIGMOID_SCALE, TANH_SCALE
 from .backward import BACK
 from .packing import narrow_vectors, pack_bias, pack_gates, pack_narrow, pack_transposed
-from .shelf import borrowed, borrowed_zeros, returned
+from .shelf import aligned, aligned_zeros
 from .target import target
 
 
@@ -20,11 +19,6 @@ class Weights:
         self.spec = spec
         self.parameters = parameters
         self.lanes = target().lanes(spec.dtype.itemsize)
-
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
-            arrays = [array for name in ("forward", "backward", "_options") for array in self.__dict__.get(name, {}).values()]
-            returned(*{id(array): array for array in arrays}.values())
 
     @cached_property
     def narrow(self) -> int:
@@ -48,7 +42,9 @@ class Weights:
 
     def _gates(self, name: str, gates: tuple[int, ...], width: int) -> Array:
         if self.narrow:
-            return pack_narrow(self.parameters[name], gates, self.spec.hidden_size, self.lanes, width, self.narrow, self.factors)
+            return pack_narrow(
+                self.parameters[name], gates, self.spec.hidden_size, self.lanes, width, self.narrow, self.factors
+            )
         return pack_gates(self.parameters[name], gates, self.spec.hidden_size, self.lanes, width, self.factors)
 
     def _bias(self, name: str, gates: tuple[int, ...]) -> Array:
@@ -66,9 +62,9 @@ class Weights:
         """What the layers with options have besides, the same in both passes."""
         if self.spec.variant == self.spec.cell:
             return {}
-        limit = borrowed(self.lanes, self.spec.dtype)
+        limit = aligned(self.lanes, self.spec.dtype)
         limit[:] = np.inf if self.spec.clip is None else self.spec.clip
-        found = {"limit": limit, "zeros": borrowed_zeros(BACK * self.lanes, self.spec.dtype)}
+        found = {"limit": limit, "zeros": aligned_zeros(BACK * self.lanes, self.spec.dtype)}
         return found | ({"peephole": self._bias("peephole", (0, 1, 2))} if self.spec.peepholes else {})
 
     def _projection(self) -> dict[str, Array]:
@@ -125,7 +121,7 @@ class Weights:
 
     def _cell_back(self) -> dict[str, Array]:
         every = tuple(range(self.spec.gates))
-        zeros = {"b": borrowed_zeros(BACK * self.lanes, self.spec.dtype)}
+        zeros = {"b": aligned_zeros(BACK * self.lanes, self.spec.dtype)}
         if self.spec.cell == "gru_before":
             return zeros | {
                 "w_x": self._transposed("W_x", every),

@@ -15,7 +15,8 @@ from .variant import Variant
 @cache
 def gru_after_forward(variant: Variant) -> Kernel:
     """Reset after, a step: both products -> h. Rows past their length keep their state, and y is 0 there."""
-    H, lanes, cells, (sigmoid, tanh, _) = variant.units, variant.lanes, variant.cells, variant.activations
+    H, lanes, cells = variant.units, variant.lanes, variant.cells
+    sigmoid, tanh = variant.activations.sigmoid, variant.activations.tanh
 
     def gru_after_step(
         k: Code,
@@ -83,7 +84,8 @@ def gru_after_forward(variant: Variant) -> Kernel:
 @cache
 def gru_reset_forward(variant: Variant) -> Kernel:
     """Reset before, between the two products of a step: r * h, what W_hn multiplies; zeros for rows past their length."""
-    H, lanes, cells, (sigmoid, _, _) = variant.units, variant.lanes, variant.cells, variant.activations
+    H, lanes, cells = variant.units, variant.lanes, variant.cells
+    sigmoid = variant.activations.sigmoid
 
     def gru_reset_step(
         k: Code,
@@ -125,7 +127,8 @@ def gru_reset_forward(variant: Variant) -> Kernel:
 @cache
 def gru_before_forward(variant: Variant) -> Kernel:
     """Reset before, the end of a step: pre-activated z and n -> h. Rows past their length keep their state, and y is 0."""
-    H, lanes, cells, (sigmoid, tanh, _) = variant.units, variant.lanes, variant.cells, variant.activations
+    H, lanes, cells = variant.units, variant.lanes, variant.cells
+    sigmoid, tanh = variant.activations.sigmoid, variant.activations.tanh
 
     def gru_before_step(
         k: Code,
