@@ -3,7 +3,8 @@
 seconds = projection flops / FMA peak + max(recurrent flops / FMA peak, T * bytes of W_h / reading rate at that size)
 
 The projection W_x x is one large product, bound by arithmetic. The recurrence must take W_h through the cores once a
-step, whatever the batch, so with few rows it is bound by reading. Left out: the pointwise work, x and y themselves.
+step, whatever the batch, so with few rows it is bound by reading. Left out: x and y themselves, and the pointwise work, whose
+time beside a bound is what gpurnn's cell equations take alone.
 
 A single step has no other steps to share W_x with, so there both matrices are read:
 
@@ -24,11 +25,16 @@ class Bound:
 
     seconds: float
     by: str  # what the recurrence (for a step: the step) waits for: "fma" or "weights"
+    pointwise: float  # seconds for the cell equations, which are not in the bound
 
 
 def _check(case: Case, limits: Limits) -> None:
     if limits.threads != case.threads:
         raise ValueError(f"limits of {limits.threads} thread(s) do not bound a case on {case.threads}")
+
+
+def _pointwise(case: Case, steps: int, limits: Limits) -> float:
+    return steps * case.batch * case.hidden * limits.unit_ns[case.cell] * 1e-9 / case.threads
 
 
 def sequence_bound(case: Case, limits: Limits) -> Bound:
@@ -37,7 +43,8 @@ def sequence_bound(case: Case, limits: Limits) -> Bound:
     projection = case.projection_flops / limits.fma_flops
     arithmetic = case.recurrent_flops / limits.fma_flops
     reading = case.seq * case.recurrent_bytes / limits.bandwidth(case.recurrent_bytes)
-    return Bound(projection + max(arithmetic, reading), "fma" if arithmetic >= reading else "weights")
+    by = "fma" if arithmetic >= reading else "weights"
+    return Bound(projection + max(arithmetic, reading), by, _pointwise(case, case.seq, limits))
 
 
 def step_bound(case: Case, limits: Limits) -> Bound:
@@ -46,4 +53,5 @@ def step_bound(case: Case, limits: Limits) -> Bound:
     size = case.projection_bytes + case.recurrent_bytes
     arithmetic = case.flops / case.seq / limits.fma_flops
     reading = size / limits.bandwidth(size)
-    return Bound(max(arithmetic, reading), "fma" if arithmetic >= reading else "weights")
+    by = "fma" if arithmetic >= reading else "weights"
+    return Bound(max(arithmetic, reading), by, _pointwise(case, 1, limits))

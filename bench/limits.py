@@ -1,4 +1,4 @@
-"""The machine's limits for one thread count: FMA peak in registers, SGEMM, and the rate of reading weights.
+"""The machine's limits for one thread count: FMA peak in registers, SGEMM, the rate of reading weights; the cell equations.
 
 Run in a process of its own (bench/worker.py), never beside an implementation.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.machine_code import Loops
+from bench.pointwise import unit_ns
 
 READ_SIZES = tuple(2**k for k in range(14, 25))  # bytes, 16 KiB to 16 MiB, divided over the threads
 SGEMM_SIZE = 1024
@@ -32,6 +33,7 @@ class Limits:
     fma_flops: float  # flops a second in registers
     sgemm_flops: float  # flops a second, NumPy's BLAS, 1024^3
     read_bytes: dict[int, float]  # bytes a second by total size in bytes
+    unit_ns: dict[str, float]  # of one thread, for gpurnn's cell equations of a unit of a row of a step, by cell
     others: float = 0.0  # CPUs that the rest of the machine kept busy meanwhile
 
     def bandwidth(self, size: float) -> float:
@@ -115,12 +117,12 @@ def sgemm_flops() -> float:
 
 
 def measure(threads: int) -> Limits:
-    """All of them, in about 2 seconds."""
+    """All of them, in a few seconds."""
     loops = Loops()
     with ThreadPoolExecutor(threads) as pool:
         peak = fma_flops(loops, pool, threads)
         rates = {size: read_bytes(loops, pool, threads, size) for size in READ_SIZES}
-    return Limits(threads, loops.vectors.lanes, peak, sgemm_flops(), rates)
+    return Limits(threads, loops.vectors.lanes, peak, sgemm_flops(), rates, unit_ns())
 
 
 def best_of(a: Limits, b: Limits) -> Limits:
@@ -131,5 +133,6 @@ def best_of(a: Limits, b: Limits) -> Limits:
         max(a.fma_flops, b.fma_flops),
         max(a.sgemm_flops, b.sgemm_flops),
         {size: max(rate, b.read_bytes[size]) for size, rate in a.read_bytes.items()},
+        {cell: min(ns, b.unit_ns[cell]) for cell, ns in a.unit_ns.items()},
         min(a.others, b.others),
     )

@@ -57,7 +57,7 @@ def print_rows(console: Console, title: str, rows: Sequence[Row], *, micro: bool
         table.add_column(head, justify="left" if head == "cell" else "right", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", style="bold" if name == OURS else None, no_wrap=True)
-    for head in ("GFLOP/s", *(("of bound", "by", "rest ns") if bounded else ()), "best peer", "ratio", "rounds"):
+    for head in ("GFLOP/s", *(("of bound", "by", "cells", "rest ns") if bounded else ()), "best peer", "ratio", "rounds"):
         table.add_column(head, justify="right", no_wrap=True)
     for case, group in groupby(rows, key=lambda row: row.case):
         found = {row.implementation: row for row in group}
@@ -68,7 +68,8 @@ def print_rows(console: Console, title: str, rows: Sequence[Row], *, micro: bool
         line.append(f"{lead.gflops:.1f}")
         if bounded:
             rest = lead.rest_ns
-            line += [f"{lead.of_bound or 0:.0%}", lead.bound_by or "-", "-" if rest is None else f"{rest:.2f}"]
+            cells = "-" if lead.pointwise is None else f"{lead.pointwise:.0%}"
+            line += [f"{lead.of_bound or 0:.0%}", lead.bound_by or "-", cells, "-" if rest is None else f"{rest:.2f}"]
         line += [lead.best_peer or "-", _ratio(found[OURS].ratio if OURS in found else None)]
         low, high = lead.ratio_low, lead.ratio_high
         line.append(f"{low:.2f}..{high:.2f}" if OURS in found and low is not None and high is not None else "-")
@@ -109,6 +110,9 @@ def print_limits(console: Console, limits: Sequence[Limits]) -> None:
         name = f"{size // 1024} KiB" if size < 2**20 else f"{size // 2**20} MiB"
         rates = (f"{found.read_bytes[size] / 1e9:.0f}" for found in limits)
         table.add_row(f"reading {name} again and again, GB/s", *rates)
+    for cell in limits[0].unit_ns:
+        times = (f"{found.unit_ns[cell]:.2f}" for found in limits)
+        table.add_row(f"{cell}: cell equations of a unit, ns of one thread", *times)
     console.print(table)
     console.print("Sizes are totals, divided over the threads.")
     if any(disturbed(found.others, found.threads) for found in limits):

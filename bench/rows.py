@@ -31,6 +31,7 @@ class Row:
     bound_ms: float | None  # roofline of the case
     bound_by: str | None  # what the recurrence waits for at the roofline: "fma" or "weights"
     of_bound: float | None  # bound_ms / ms
+    pointwise: float | None  # the cell equations' part of ms, by what they take alone (gpurnn only)
     best_peer: str | None
     ratio: float | None  # best peer's ms / ms
     ratio_low: float | None  # the least of the rounds' own ratios
@@ -89,6 +90,7 @@ def rows_of(case: Case, rounds: dict[str, list[Sample]], flops: float, roof: Bou
                 bound_ms=roof.seconds * 1e3 if roof else None,
                 bound_by=roof.by if roof else None,
                 of_bound=roof.seconds / seconds if roof else None,
+                pointwise=roof.pointwise / seconds if roof and is_ours(name) else None,
                 best_peer=best,
                 ratio=medians[best] / seconds if best else None,
                 ratio_low=min(ratios, default=None),

@@ -1,6 +1,5 @@
 """What the tests of converters share."""
 
-import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -30,15 +29,13 @@ def near(got: Any, wanted: Any, dtype: str) -> None:
 
 
 def refused(call: Callable[[], Any], match: str, error: type[Exception] | tuple[type[Exception], ...] = ValueError) -> None:
-    """With a clear message, within a second of computing, and without a large allocation."""
+    """With a clear message, and without a large allocation."""
     tracemalloc.start()
-    begin = time.process_time()
     try:
         with pytest.raises(error, match=match) as raised:
             call()
-        seconds, (_, peak) = time.process_time() - begin, tracemalloc.get_traced_memory()
+        _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert len(str(raised.value)) < 600
-    assert seconds < 1
     assert peak < 32 << 20

@@ -146,7 +146,7 @@ def number_of_threads() -> None:
 
 
 def _share_always() -> None:
-    """Keeps to the team however crowded it is, and splits units, so that threads meet at every step."""
+    """Keeps to the team however crowded it is, and splits units, so that threads meet at every step and help each other."""
     from gpurnn_kernels.cpu import schedule
     from gpurnn_kernels.cpu.team import TEAMS
 
@@ -157,7 +157,7 @@ def _share_always() -> None:
 def pinned() -> None:
     """More threads than the one CPU that the process may use."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    p = Problem("gru", 30, 2, 13, 100)
+    p = Problem("gru", 30, 5, 13, 100)
     expected = digest((p.run(), p.layer(p.x), p.gradients()["x"]))
     assert gpurnn.get_num_threads() == 1
     for forced in (False, True):
@@ -165,7 +165,7 @@ def pinned() -> None:
             _share_always()
         for threads in (2, 3):
             gpurnn.set_num_threads(threads)
-            again = Problem("gru", 30, 2, 13, 100)
+            again = Problem("gru", 30, 5, 13, 100)
             for _ in range(3):
                 assert digest((again.run(), again.layer(again.x), again.gradients()["x"])) == expected
 
@@ -177,7 +177,7 @@ def beside_busy_processes() -> None:
     for process in busy:
         process.start()
     try:
-        p = Problem("gru", 30, 2, 13, 100)
+        p = Problem("gru", 30, 5, 13, 100)
         gpurnn.set_num_threads(1)
         expected = digest((p.run(), p.layer(p.x), p.gradients()["x"]))
         for forced in (False, True):
@@ -185,7 +185,7 @@ def beside_busy_processes() -> None:
                 _share_always()
             for threads in (2, len(everywhere) + 1):
                 gpurnn.set_num_threads(threads)
-                again = Problem("gru", 30, 2, 13, 100)
+                again = Problem("gru", 30, 5, 13, 100)
                 assert digest((again.run(), again.layer(again.x), again.gradients()["x"])) == expected
         assert os.sched_getaffinity(0) == everywhere
         if sys.platform == "linux":

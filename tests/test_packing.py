@@ -86,6 +86,33 @@ def test_units_left_over_share_vectors(hidden: int, lanes: int, panels: tuple[Se
         assert row.tolist() == shared + [0] * (vectors * lanes - len(shared))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hidden", [32, 36])
+def test_scaled_weights_are_finite_where_weights_are(hidden: int, dtype: str) -> None:
+    """By gate; the product is rounded once. In squares, element by element, and of units that share vectors."""
+    gates, lanes, most = (0, 1, 2, 3), 8, np.finfo(dtype).max
+    W = matrix(hidden, 9, dtype)
+    W[::7, ::3] = np.resize([most, -most, np.inf, -np.inf, np.nan, 0.9 * most, 0.1 * most, -0.0], W[::7, ::3].shape)
+    factors = np.array([-1.5, 2.5, 3.0, 0.5], dtype)
+    with np.errstate(over="ignore"):
+        scaled = W * np.repeat(factors, hidden)[:, None]
+    expected = np.where(np.isfinite(W), np.clip(scaled, -most, most), scaled)
+    assert np.isfinite(expected[np.isfinite(W)]).all()
+    for pack in (packing.pack_gates, lambda *args: packing.pack_narrow(*args[:5], 2, *args[5:])):
+        got, wanted = pack(W, gates, hidden, lanes, 4, factors), pack(expected, gates, hidden, lanes, 4)
+        np.testing.assert_array_equal(got, wanted)
+        assert np.array_equal(np.signbit(got), np.signbit(wanted))
+
+
+def test_a_shelf_counts_what_it_holds() -> None:
+    shelf: Shelf[Floats] = Shelf(100, lambda array: array.nbytes)
+    for turn in range(50):
+        shelf.give(turn % 3, np.zeros(5))
+        if turn % 4 == 0:
+            shelf.take(turn % 2)
+        assert sum(one.nbytes for things in shelf._free.values() for one in things) == shelf._bytes <= 100
+
+
 @pytest.mark.parametrize("kept", [2, 3])
 def test_a_shelf_keeps_what_was_given_last(kept: int) -> None:
     shelf: Shelf[Floats] = Shelf(kept * 8, lambda array: array.nbytes)

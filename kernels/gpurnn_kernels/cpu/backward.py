@@ -1,4 +1,4 @@
-"""Back-propagation through time over a sequence: rows x panels of one direction, run by one thread. `steps_back.py` has the
+"""Back-propagation through time over a sequence: rows x panels of one direction, run by one thread. `steps/back.py` has the
 cells.
 
 Backwards over the steps: the gates' gradients of a thread's own units, from what the forward pass kept, then dh_prev as the

@@ -1,4 +1,4 @@
-"""The forward pass over a sequence: rows x panels of one direction of one layer, run by one thread. The cells: `steps*.py`.
+"""The forward pass over a sequence: rows x panels of one direction of one layer, run by one thread. The cells: `steps/`.
 
 Per block of rows: a chunk of steps is projected (W_x x + b, through the same tiles as the recurrence, into slots that stay
 in cache), then each step adds W_h h to its slots and runs the cell equations over them. h alternates between two planes, so

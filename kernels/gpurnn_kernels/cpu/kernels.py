@@ -6,17 +6,17 @@ from typing import Any
 
 from .backward import backward
 from .forward import forward
-from .lstm_options import lstm_options_gradients, lstm_options_step, lstm_options_step_back
-from .steps_back import (
+from .steps.back import (
     gru_after_clip_step_back,
     gru_after_step_back,
     gru_before_clip_step_back,
     gru_before_step_back,
     lstm_step_back,
 )
-from .steps_gru_after import gru_after_clip_step, gru_after_project, gru_after_step, gru_after_step_keep
-from .steps_gru_before import gru_before_clip_step, gru_before_project, gru_before_step, gru_before_step_keep
-from .steps_lstm import lstm_project, lstm_step, lstm_step_keep
+from .steps.gru_after import gru_after_clip_step, gru_after_project, gru_after_step, gru_after_step_keep
+from .steps.gru_before import gru_before_clip_step, gru_before_project, gru_before_step, gru_before_step_keep
+from .steps.lstm import lstm_project, lstm_step, lstm_step_keep
+from .steps.lstm_options import lstm_options_gradients, lstm_options_step, lstm_options_step_back
 from .tiles import TILES, TILES_FAR, TILES_TRANSPOSED
 from .weight_gradients import all_weight_gradients, input_gradients
 

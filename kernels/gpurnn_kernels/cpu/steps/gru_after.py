@@ -5,12 +5,12 @@ W_x makes the first three of a slot, W_h the last three; q starts as b_hn.
 
 from typing import Any
 
-from .forward import V1, V3, V4
-from .inline import inlined, named
-from .memory import record
-from .pointwise import copy_vector, gru_after_part, gru_after_spread, gru_after_unit, gru_after_unit_keep
-from .pointwise_options import gru_after_clip_save, gru_after_clip_unit
-from .steps import add, cells, panels_at_once, row_at, slot_at, start, take, whole_panels
+from ..forward import V1, V3, V4
+from ..inline import inlined, named
+from ..memory import record
+from ..pointwise import copy_vector, gru_after_part, gru_after_spread, gru_after_unit, gru_after_unit_keep
+from ..pointwise_options import gru_after_clip_save, gru_after_clip_unit
+from .common import add, cells, panels_at_once, row_at, slot_at, start, take, whole_panels
 
 
 def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from .backward import recurrent_product
-from .barrier import meet
-from .emission import advanced
-from .forward import V1, V2, V3, V4, batch_row, first_block, last_block, saved_row, time_of
-from .inline import inlined, named
-from .memory import record
-from .pointwise import gru_after_unit_grad, gru_before_unit_grad, gru_reset_unit_grad, lstm_unit_grad
-from .pointwise_options import gru_after_clip_unit_grad, gru_before_clip_unit_grad, gru_clip_reset_unit_grad
-from .steps import each
+from ..backward import recurrent_product
+from ..barrier import meet
+from ..emission import advanced
+from ..forward import V1, V2, V3, V4, batch_row, first_block, last_block, saved_row, time_of
+from ..inline import inlined, named
+from ..memory import record
+from ..pointwise import gru_after_unit_grad, gru_before_unit_grad, gru_reset_unit_grad, lstm_unit_grad
+from ..pointwise_options import gru_after_clip_unit_grad, gru_before_clip_unit_grad, gru_clip_reset_unit_grad
+from .common import each
 
 
 @inlined

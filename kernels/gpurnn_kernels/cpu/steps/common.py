@@ -5,12 +5,12 @@ panel, and `slot_panel` bytes apart from panel to panel: the rows of one panel s
 panels of one row, so that one product makes them all. Works that share rows share slots, too, but for a few rows.
 """
 
-from .barrier import LINE
-from .emission import BUNDLE, advanced, put, taken
-from .forward import ROW_ENTRY, V1
-from .inline import called, inlined
-from .memory import exchange, load_acquire, load_word
-from .tiles import multiply
+from ..barrier import LINE
+from ..emission import BUNDLE, advanced, put, taken
+from ..forward import ROW_ENTRY, V1
+from ..inline import called, inlined
+from ..memory import exchange, load_acquire, load_word
+from ..tiles import multiply
 
 
 @inlined

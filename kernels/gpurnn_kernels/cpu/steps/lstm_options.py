@@ -4,13 +4,13 @@ The loops around them are those of forward.py, backward.py and weight_gradients.
 m = o * tanh(c): one product and one meeting of threads more in each step. Panels of that product are BACK vectors of h.
 """
 
-from .backward import BACK, blocks, product
-from .barrier import meet
-from .forward import V1, V3, V4, outputs_in, saved_row, units_in
-from .inline import called, inlined
-from .memory import load_word, record
-from .pointwise import clear_vector, copy_vector, store_units
-from .pointwise_options import (
+from ..backward import BACK, blocks, product
+from ..barrier import meet
+from ..forward import V1, V3, V4, outputs_in, saved_row, units_in
+from ..inline import called, inlined
+from ..memory import load_word, record
+from ..pointwise import clear_vector, copy_vector, store_units
+from ..pointwise_options import (
     add_product,
     copy_gates,
     lstm_options_unit,
@@ -18,10 +18,10 @@ from .pointwise_options import (
     lstm_peephole_unit,
     lstm_peephole_unit_grad,
 )
-from .steps import cells, panels_at_once, row_at, slot_at, take
-from .steps_back import blocks_of_row, lstm_place, lstm_plane
-from .steps_lstm import lstm_gates
-from .weight_gradients import M, add_products, weight_gradients
+from ..weight_gradients import M, add_products, weight_gradients
+from .back import blocks_of_row, lstm_place, lstm_plane
+from .common import cells, panels_at_once, row_at, slot_at, take
+from .lstm import lstm_gates
 
 
 @inlined

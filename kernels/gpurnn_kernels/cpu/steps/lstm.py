@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from .forward import V1, V4
-from .inline import inlined, named
-from .memory import record
-from .pointwise import lstm_spread, lstm_unit, lstm_unit_keep
-from .steps import add, cells, panels_at_once, row_at, slot_at, start, take, whole_panels
+from ..forward import V1, V4
+from ..inline import inlined, named
+from ..memory import record
+from ..pointwise import lstm_spread, lstm_unit, lstm_unit_keep
+from .common import add, cells, panels_at_once, row_at, slot_at, start, take, whole_panels
 
 
 def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]

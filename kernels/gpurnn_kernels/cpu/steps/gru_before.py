@@ -6,13 +6,13 @@ be known of all units before W_hn multiplies r * h.
 
 from typing import Any
 
-from .barrier import meet
-from .forward import V1, V2, V3, V4
-from .inline import inlined, named
-from .memory import record
-from .pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
-from .pointwise_options import gru_before_clip_save, gru_before_clip_unit, gru_clip_reset_unit
-from .steps import add, cells, panels_at_once, row_at, slot_at, start, take
+from ..barrier import meet
+from ..forward import V1, V2, V3, V4
+from ..inline import inlined, named
+from ..memory import record
+from ..pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
+from ..pointwise_options import gru_before_clip_save, gru_before_clip_unit, gru_clip_reset_unit
+from .common import add, cells, panels_at_once, row_at, slot_at, start, take
 
 
 @inlined

@@ -1,0 +1,1 @@
+"""One step of each cell, forward and back: kernels that the loops over a sequence call."""

@@ -1,0 +1,76 @@
+"""How works that share rows take panels: their own first, then each other's, every panel once."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+from gpurnn_kernels.cpu.barrier import LINE
+from gpurnn_kernels.cpu.job import WORK
+from gpurnn_kernels.cpu.shelf import aligned_zeros
+from gpurnn_kernels.cpu.steps.common import take
+
+COUNTS = (5, 3, 4)  # panels of each work
+OWN = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9, 10, 11]]
+
+
+@njit
+def taken(works, member, s, most):  # type: ignore[no-untyped-def]
+    """What a work takes in a step until it has `most` panels or there are none left; -1 then is the last one."""
+    found = []
+    while len(found) < most:
+        found.append(take(works[member], s))
+        if found[-1] < 0:
+            break
+    return found
+
+
+@pytest.fixture
+def shared() -> tuple[Any, Any]:
+    """-> works with claims on each other's panels, and what holds the claims."""
+    claims = aligned_zeros(len(COUNTS) * LINE // 8, np.dtype(np.int64))
+    works = np.zeros(len(COUNTS), WORK)
+    claims.reshape(-1, LINE // 8)[:, 1:3] = [(own[0], len(own)) for own in OWN]
+    for member, (work, own) in enumerate(zip(works, OWN, strict=True)):
+        work["claims"], work["members"], work["member"] = claims.ctypes.data, len(COUNTS), member
+        work["panel_0"], work["panel_1"] = own[0], own[-1] + 1
+    return works, claims
+
+
+def in_order(member: int, s: int) -> list[int]:
+    return [panel for turn in range(len(COUNTS)) for panel in OWN[(member + turn) % len(COUNTS)][:: -1 if s & 1 else 1]]
+
+
+@pytest.mark.parametrize("member", range(len(COUNTS)))
+def test_one_that_is_alone_takes_all(member: int, shared: tuple[Any, Any]) -> None:
+    works, _ = shared
+    for s in range(4):
+        assert taken(works, member, s, 99) == [*in_order(member, s), -1]
+        for other in set(range(len(COUNTS))) - {member}:  # they come too late
+            assert taken(works, other, s, 99) == [-1]
+
+
+def test_every_panel_is_taken_once(shared: tuple[Any, Any]) -> None:
+    works, _ = shared
+    rng = np.random.default_rng(0)
+    for s in range(40):
+        left = set(range(len(COUNTS)))
+        found: list[int] = []
+        while left:
+            member = int(rng.choice(sorted(left)))
+            some = taken(works, member, s, int(rng.integers(1, 4)))
+            if some[-1] < 0:
+                left.remove(member)
+            found += [panel for panel in some if panel >= 0]
+        assert sorted(found) == list(range(sum(COUNTS)))
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_one_that_shares_with_nobody(together: bool) -> None:
+    """All at once, of a few rows; else from both ends in turn."""
+    works = np.zeros(1, WORK)
+    works["panel_0"], works["panel_1"], works["together"] = 2, 6, together
+    for s in range(4):
+        expected = [2] if together else [5, 4, 3, 2] if s & 1 else [2, 3, 4, 5]
+        assert taken(works, 0, s, 99) == [*expected, -1]
