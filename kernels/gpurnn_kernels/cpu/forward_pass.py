@@ -23,6 +23,8 @@ MOST_SLOT_BYTES = 1 << 22  # that it may take where W_x, read once a chunk, woul
 FEW_ROWS = 3  # that have the products of a step made for all panels together
 
 FAR_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
+SHARED_BYTES = 1 << 21  # more stay in a cache that cores share: worth fetching ahead where many rows meet each panel
+MANY_ROWS = 16
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 
 
@@ -72,7 +74,7 @@ class ForwardProgram:
             work["kernel"] = records.address_of(forward)
             self._make_room(work, share, steps)
         self._variant = VARIANTS[spec.variant]
-        records.tiles(far=weights[0].forward["w_h"].nbytes > FAR_BYTES)
+        records.tiles(far=weights[0].forward["w_h"].nbytes > (SHARED_BYTES if rows >= MANY_ROWS else FAR_BYTES))
         self._calls(self._variant.step)
         self.use(weights)
 
