@@ -12,7 +12,7 @@ from helpers import LAYERS, OUTPUTS, Problem, assert_same_bits, leaves, row_of
 from reference import CELLS, packed
 
 import gpurnn
-from gpurnn_kernels.cpu import engine, forward_pass, schedule
+from gpurnn_kernels.cpu import engine, forward_pass, records, schedule
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", OUTPUTS)
@@ -48,8 +48,10 @@ def test_rows_alone_in_every_direction(cell: str, options: str) -> None:
 
 @every_cell
 @every_dtype
-def test_wide_rows_do_not_depend_on_the_batch(cell: str, dtype: str) -> None:
+def test_wide_rows_do_not_depend_on_the_batch(cell: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So wide that a batch is cut into blocks of rows."""
+    monkeypatch.setattr(records, "ROWS_BYTES", 1 << 19)
+    assert records.rows_at_once(130, 520 * 4 * np.dtype(dtype).itemsize) < 130
     p = Problem(cell, 3, 130, 24, 520, dtype=dtype)
     y, state = p.run()
     for n in (1, 2, 31):
