@@ -58,16 +58,16 @@ class Place:
         """As `empty`, for a call's own use: memory that an earlier one has given back, where there is some."""
         if self.device is not None:
             return self.empty(shape, dtype)  # from CuPy's pool
-        from gpurnn_kernels.cpu import borrowed
+        from gpurnn_kernels.cpu import ARRAYS
 
-        return borrowed(math.prod(shape), dtype).reshape(shape)
+        return ARRAYS.borrowed(math.prod(shape), dtype).reshape(shape)
 
     def give_back(self, arrays: Sequence[Array]) -> None:
         """What `lend` gave; nobody may use it any more."""
         if self.device is None:
-            from gpurnn_kernels.cpu import returned
+            from gpurnn_kernels.cpu import ARRAYS
 
-            returned(*arrays)
+            ARRAYS.returned(*arrays)
 
     def contiguous(self, array: Array) -> Array:
         """Itself, or a copy without gaps."""

@@ -48,10 +48,10 @@ def _poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
             array.fill(np.iinfo(array.dtype).max // 2)
         return array
 
-    from gpurnn_kernels.cpu.shelf import ARRAYS
+    from gpurnn_kernels.cpu.shelf import Arrays
 
-    take = ARRAYS.take
-    monkeypatch.setattr(ARRAYS, "take", lambda key: None if (found := take(key)) is None else poisoned(found))
+    take = Arrays.take
+    monkeypatch.setattr(Arrays, "take", lambda self, key: None if (found := take(self, key)) is None else poisoned(found))
     monkeypatch.setattr(np, "empty", lambda *args, **kwargs: poisoned(plain(*args, **kwargs)))
     monkeypatch.setattr(np, "empty_like", lambda *args, **kwargs: poisoned(plain_like(*args, **kwargs)))
 

@@ -11,7 +11,7 @@ from .job import VECTOR_BYTES
 from .kernels import VARIANTS
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, cut
-from .shelf import borrowed, borrowed_zeros, returned
+from .shelf import ARRAYS
 from .weight_gradients import DEPTH, VECTORS, input_gradients
 from .weights import Weights
 
@@ -23,7 +23,7 @@ class DirectionGradients:
 
     def __init__(self, records: Records, spec: Spec, steps: int, batch: int, ragged: bool) -> None:
         rows, lanes = steps * batch, records.lanes
-        make = borrowed_zeros if ragged else borrowed
+        make = ARRAYS.borrowed_zeros if ragged else ARRAYS.borrowed
         self.d_row = records.blocks * spec.gates * lanes + VECTOR_BYTES // records.item
         # rows past a sequence's end count as zeros
         self.d_gates = make(rows * self.d_row, spec.dtype)
@@ -69,7 +69,7 @@ class DirectionGradients:
 
     def done(self) -> None:
         """The products have run: what they read can serve another call."""
-        returned(self.d_gates, self.apart, self.dh)
+        ARRAYS.returned(self.d_gates, self.apart, self.dh)
 
     def parameters(self) -> dict[str, Array]:
         spec = self._spec

@@ -12,19 +12,22 @@ from .backward_pass import BackwardProgram, DirectionGradients
 from .forward_pass import ForwardProgram, Kept
 from .records import Records, address
 from .schedule import Schedule, schedule, vectors_per_panel
-from .shelf import Shelf
+from .shelf import Arrays, Shelf
 from .target import target
 from .team import TEAMS, get_num_threads
 from .weights import Weights
 
 PROGRAM_BYTES = 16 << 20  # of programs that stay
+WEIGHTS_BYTES = 256 << 20  # of packed weights that nothing runs on any more, for those that take their place
 
 
 class Programs:
-    """Those of one layer that have run, by T, B and threads: layers with other weights of the same shapes use them again."""
+    """Those of one layer that have run, by T, B and threads, and memory for its packed weights: layers with other weights of
+    the same shapes use them again."""
 
     def __init__(self) -> None:
         self.forward: Shelf[ForwardProgram] = Shelf(PROGRAM_BYTES, lambda program: program.bytes)
+        self.weights = Arrays(WEIGHTS_BYTES)
         self.backward: Shelf[BackwardProgram] = Shelf(PROGRAM_BYTES, lambda program: program.bytes)
 
 
@@ -38,8 +41,8 @@ class Layer:
 
 
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
-    weights = [Weights(spec, arrays) for spec, arrays in zip(specs, parameters, strict=True)]
-    return Layer(weights, Programs() if previous is None else previous.programs)
+    programs = Programs() if previous is None else previous.programs
+    return Layer([Weights(*one, programs.weights) for one in zip(specs, parameters, strict=True)], programs)
 
 
 @contextmanager

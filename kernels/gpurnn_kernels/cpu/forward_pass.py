@@ -15,7 +15,7 @@ from .job import VECTOR_BYTES
 from .kernels import VARIANTS, Kernel
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
-from .shelf import borrowed, returned
+from .shelf import ARRAYS
 from .weights import Weights
 
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
@@ -45,7 +45,7 @@ class Kept:
     m: Array | None  # the same
 
     def __del__(self) -> None:
-        returned(self.gates, self.c, self.m)
+        ARRAYS.returned(self.gates, self.c, self.m)
 
 
 class ForwardProgram:
@@ -126,9 +126,9 @@ class ForwardProgram:
         for d in range(self.directions):
             row = records.blocks * SAVED_GATES[spec.cell] * records.lanes + VECTOR_BYTES // records.item
             one = Kept(
-                borrowed(self.rows * row, spec.dtype),
-                borrowed(self.rows * records.row, spec.dtype) if spec.cell == "lstm" else None,
-                borrowed(self.rows * records.row, spec.dtype) if spec.proj_size else None,
+                ARRAYS.borrowed(self.rows * row, spec.dtype),
+                ARRAYS.borrowed(self.rows * records.row, spec.dtype) if spec.cell == "lstm" else None,
+                ARRAYS.borrowed(self.rows * records.row, spec.dtype) if spec.proj_size else None,
             )
             records.set(d, saved=address(one.gates), saved_row=row * records.item)
             records.set(d, saved_c=address(one.c), saved_m=address(one.m))

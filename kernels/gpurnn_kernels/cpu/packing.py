@@ -7,15 +7,17 @@ The units that are left over after whole vectors (4 of 100) would waste most of 
 their gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from ..spec import Array
 from .repack import backward_panels, forward_panels
-from .shelf import aligned, aligned_zeros
+from .shelf import aligned
 
+Room = Callable[[int, np.dtype[Any]], Array]  # gives memory for so many elements, aligned
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
 
 
@@ -24,17 +26,27 @@ def _places(gates: tuple[int, ...]) -> Array:
     return np.array(gates, np.int64)
 
 
-def _room(count: int, dtype: np.dtype[np.generic], padded: bool) -> Array:
-    return aligned_zeros(count, dtype) if padded else aligned(count, dtype)
+def _zeros(count: int, dtype: np.dtype[np.generic], room: Room) -> Array:
+    out = room(count, dtype)
+    out[:] = 0
+    return out
 
 
 def pack_gates(
-    matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int, factors: Array | None = None
+    matrix: Array,
+    gates: Sequence[int],
+    hidden_size: int,
+    lanes: int,
+    width: int,
+    factors: Array | None = None,
+    room: Room = aligned,
 ) -> Array:
     """W (all gates * H, K) for the forward product: columns are the units of the chosen gates. factors: of all gates' weights,
     1 each when there are none."""
     vectors = -(-hidden_size // lanes)
-    out = _room(vectors * len(gates) * lanes * matrix.shape[1], matrix.dtype, hidden_size % lanes != 0)
+    out = room(vectors * len(gates) * lanes * matrix.shape[1], matrix.dtype)
+    if hidden_size % lanes:
+        out[:] = 0
     _fill_panels(out, matrix, gates, hidden_size, hidden_size, lanes, width, factors)
     return out
 
@@ -71,12 +83,13 @@ def pack_narrow(
     width: int,
     vectors: int,
     factors: Array | None = None,
+    room: Room = aligned,
 ) -> Array:
     """As `pack_gates`, but the left-over units' gates share vectors, in the matrix's own order."""
     depth = matrix.shape[1]
     whole = hidden_size // lanes * lanes
     at = whole * len(gates) * depth
-    out = aligned_zeros(at + vectors * lanes * depth, matrix.dtype)
+    out = _zeros(at + vectors * lanes * depth, matrix.dtype, room)
     _fill_panels(out, matrix, gates, hidden_size, whole, lanes, width, factors)
     by_gate = matrix.reshape(-1, hidden_size, depth)[:, whole:]
     if factors is not None:
@@ -96,19 +109,23 @@ def pack_bias(
     lanes: int,
     dtype: np.dtype[np.generic],
     factors: Array | None = None,
+    room: Room = aligned,
 ) -> Array:
     """b (all gates * H,) in the order of `pack_gates`, zeros when there is none."""
     if bias is None:
-        return aligned_zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype)
-    return pack_gates(bias[:, None], gates, hidden_size, lanes, 1, factors)
+        return _zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype, room)
+    return pack_gates(bias[:, None], gates, hidden_size, lanes, 1, factors, room)
 
 
-def pack_transposed(matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int) -> Array:
+def pack_transposed(
+    matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int, room: Room = aligned
+) -> Array:
     """W (all gates * H, K) for the backward product: columns are W's K columns, depth its rows as [block][gate][lane]."""
     columns = matrix.shape[1]
     depth = -(-hidden_size // lanes) * len(gates) * lanes
-    padded = hidden_size % lanes != 0 or columns % lanes != 0
-    out = _room(depth * -(-columns // lanes) * lanes, matrix.dtype, padded)
+    out = room(depth * -(-columns // lanes) * lanes, matrix.dtype)
+    if hidden_size % lanes or columns % lanes:
+        out[:] = 0
     fill = backward_panels(matrix.dtype)
     source = np.ascontiguousarray(matrix)
     sizes = (hidden_size, lanes, width, columns)

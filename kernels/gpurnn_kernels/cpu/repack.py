@@ -85,11 +85,12 @@ def _backward_panels(zero, item, out, matrix, gates, hidden_size, lanes, width, 
     depth = blocks * len(gates) * lanes
     for block in range(blocks):
         for index in range(len(gates)):
-            for lane in range(min(lanes, hidden_size - block * lanes)):
-                source = matrix + (gates[index] * hidden_size + block * lanes + lane) * columns * item
-                k = (block * len(gates) + index) * lanes + lane
-                for first in range(0, vectors, width):
-                    row = min(width, vectors - first)
+            # panel by panel: rows of many panels at once would fall on the same lines of the cache
+            for first in range(0, vectors, width):
+                row = min(width, vectors - first)
+                for lane in range(min(lanes, hidden_size - block * lanes)):
+                    source = matrix + (gates[index] * hidden_size + block * lanes + lane) * columns * item
+                    k = (block * len(gates) + index) * lanes + lane
                     to = out + (first * depth + k * row) * lanes * item
                     for vector in range(first, first + row):
                         at = vector * lanes

@@ -62,26 +62,30 @@ class Shelf(Generic[T]):
         self._bytes = kept
 
 
+class Arrays(Shelf[Array]):
+    """Arrays by their bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit, lambda array: array.nbytes)
+
+    def borrowed(self, count: int, dtype: np.dtype[Any]) -> Array:
+        """As `aligned`, from the shelf where it has one; `returned` gives it back."""
+        if count * dtype.itemsize < _LEAST:
+            return aligned(count, dtype)
+        found = self.take(count * dtype.itemsize)
+        return aligned(count, dtype) if found is None else found.view(dtype)
+
+    def borrowed_zeros(self, count: int, dtype: np.dtype[Any]) -> Array:
+        array = self.borrowed(count, dtype)
+        array[:] = 0
+        return array
+
+    def returned(self, *arrays: Array | None) -> None:
+        """Nobody may use the arrays, of any shape but contiguous, any more."""
+        for array in arrays:
+            if array is not None and array.nbytes >= _LEAST:
+                self.give(array.nbytes, array.reshape(-1))
+
+
 # of training calls: what the forward pass keeps and the gates' gradients, as large as x, y and more
-ARRAYS: Shelf[Array] = Shelf(256 << 20, lambda array: array.nbytes)
-
-
-def borrowed(count: int, dtype: np.dtype[Any]) -> Array:
-    """As `aligned`, from the shelf where it has one; `returned` gives it back."""
-    if count * dtype.itemsize < _LEAST:
-        return aligned(count, dtype)
-    found = ARRAYS.take(count * dtype.itemsize)
-    return aligned(count, dtype) if found is None else found.view(dtype)
-
-
-def borrowed_zeros(count: int, dtype: np.dtype[Any]) -> Array:
-    array = borrowed(count, dtype)
-    array[:] = 0
-    return array
-
-
-def returned(*arrays: Array | None) -> None:
-    """Nobody may use the arrays, of any shape but contiguous, any more."""
-    for array in arrays:
-        if array is not None and array.nbytes >= _LEAST:
-            ARRAYS.give(array.nbytes, array.reshape(-1))
+ARRAYS = Arrays(256 << 20)

@@ -1,5 +1,6 @@
 """The parameters of one direction of one layer, packed for the tiles. Packed once, shared by every call."""
 
+import sys
 from functools import cached_property
 
 import numpy as np
@@ -8,17 +9,25 @@ from ..spec import Array, Parameters, Spec
 from .activations import SIGMOID_SCALE, TANH_SCALE
 from .backward import BACK
 from .packing import narrow_vectors, pack_bias, pack_gates, pack_narrow, pack_transposed
-from .shelf import aligned, aligned_zeros
+from .shelf import Arrays
 from .target import target
 
 
 class Weights:
     """Packed weights. `forward` and `backward` name them as a job's fields do; the backward ones are made at first use."""
 
-    def __init__(self, spec: Spec, parameters: Parameters) -> None:
+    def __init__(self, spec: Spec, parameters: Parameters, arrays: Arrays) -> None:
+        """arrays: where the packed ones come from, and go back to."""
         self.spec = spec
         self.parameters = parameters
         self.lanes = target().lanes(spec.dtype.itemsize)
+        self._arrays = arrays
+        self._room = arrays.borrowed
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            packed = [array for name in ("forward", "backward", "_options") for array in self.__dict__.get(name, {}).values()]
+            self._arrays.returned(*{id(array): array for array in packed}.values())
 
     @cached_property
     def narrow(self) -> int:
@@ -41,41 +50,40 @@ class Weights:
         return np.array([SIGMOID_SCALE] * (spec.gates - 1) + [TANH_SCALE], spec.dtype)
 
     def _gates(self, name: str, gates: tuple[int, ...], width: int) -> Array:
+        given = self.parameters[name], gates, self.spec.hidden_size, self.lanes, width
         if self.narrow:
-            return pack_narrow(
-                self.parameters[name], gates, self.spec.hidden_size, self.lanes, width, self.narrow, self.factors
-            )
-        return pack_gates(self.parameters[name], gates, self.spec.hidden_size, self.lanes, width, self.factors)
+            return pack_narrow(*given, self.narrow, self.factors, self._room)
+        return pack_gates(*given, self.factors, self._room)
 
     def _bias(self, name: str, gates: tuple[int, ...]) -> Array:
         spec, bias = self.spec, self.parameters.get(name)
         if self.narrow and bias is not None and len(gates) == spec.gates:
-            return pack_narrow(bias[:, None], gates, spec.hidden_size, self.lanes, 1, self.narrow, self.factors)
+            return pack_narrow(bias[:, None], gates, spec.hidden_size, self.lanes, 1, self.narrow, self.factors, self._room)
         factors = self.factors[-1:] if name == "b_hn" and self.factors is not None else self.factors
-        return pack_bias(bias, gates, spec.hidden_size, self.lanes, spec.dtype, factors)
+        return pack_bias(bias, gates, spec.hidden_size, self.lanes, spec.dtype, factors, self._room)
 
     def _transposed(self, name: str, gates: tuple[int, ...]) -> Array:
-        return pack_transposed(self.parameters[name], gates, self.spec.hidden_size, self.lanes, BACK)
+        return pack_transposed(self.parameters[name], gates, self.spec.hidden_size, self.lanes, BACK, self._room)
 
     @cached_property
     def _options(self) -> dict[str, Array]:
         """What the layers with options have besides, the same in both passes."""
         if self.spec.variant == self.spec.cell:
             return {}
-        limit = aligned(self.lanes, self.spec.dtype)
+        limit = self._room(self.lanes, self.spec.dtype)
         limit[:] = np.inf if self.spec.clip is None else self.spec.clip
-        found = {"limit": limit, "zeros": aligned_zeros(BACK * self.lanes, self.spec.dtype)}
+        found = {"limit": limit, "zeros": self._arrays.borrowed_zeros(BACK * self.lanes, self.spec.dtype)}
         return found | ({"peephole": self._bias("peephole", (0, 1, 2))} if self.spec.peepholes else {})
 
     def _projection(self) -> dict[str, Array]:
         if not self.spec.proj_size:
             return {}
-        return {"w_p": pack_gates(self.parameters["W_p"], (0,), self.spec.proj_size, self.lanes, BACK)}
+        return {"w_p": pack_gates(self.parameters["W_p"], (0,), self.spec.proj_size, self.lanes, BACK, room=self._room)}
 
     def _projection_back(self) -> dict[str, Array]:
         if not self.spec.proj_size:
             return {}
-        return {"w_p": pack_transposed(self.parameters["W_p"], (0,), self.spec.proj_size, self.lanes, BACK)}
+        return {"w_p": pack_transposed(self.parameters["W_p"], (0,), self.spec.proj_size, self.lanes, BACK, room=self._room)}
 
     @cached_property
     def forward(self) -> dict[str, Array]:
@@ -121,7 +129,7 @@ class Weights:
 
     def _cell_back(self) -> dict[str, Array]:
         every = tuple(range(self.spec.gates))
-        zeros = {"b": aligned_zeros(BACK * self.lanes, self.spec.dtype)}
+        zeros = {"b": self._arrays.borrowed_zeros(BACK * self.lanes, self.spec.dtype)}
         if self.spec.cell == "gru_before":
             return zeros | {
                 "w_x": self._transposed("W_x", every),
