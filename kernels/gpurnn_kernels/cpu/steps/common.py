@@ -5,11 +5,13 @@ panel, and `slot_panel` bytes apart from panel to panel: the rows of one panel s
 panels of one row, so that one product makes them all. Works that share rows share slots, too, but for a few rows.
 """
 
+from typing import Any
+
 from ..barrier import LINE
 from ..emission import BUNDLE, advanced, put, taken
 from ..forward import ROW_ENTRY, V1
-from ..inline import called, inlined
-from ..memory import exchange, load_acquire, load_word
+from ..inline import called, inlined, named
+from ..memory import exchange, load_acquire, load_word, record
 from ..tiles import multiply
 
 
@@ -108,3 +110,24 @@ def cells(unit, place, job, work, first, rows, s, slot, block, count):  # type: 
         words = place(job, work, first, s, slot, vector, m)
         steps = advanced(place(job, work, first, s, slot, next_vector, next_m), words, -1)
         each(unit, job, work, words, steps, count if together else rows)
+
+
+def make_step(name: str, gates: Any, unit: Any, place: Any, save: tuple[Any, Any] | None = None) -> Any:
+    """The kernel of a step with one product. gates: adds it to the slots; unit, place: the cell equations, and what they take;
+    save: the same of what the backward pass reads, where `unit` does not leave it."""
+    saves = save is not None
+    save_unit, save_place = save or (unit, place)
+
+    def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+        job, work = record(job), record(work)
+        h = job.h + (s & 1) * job.h_plane + first * job.row
+        count = panels_at_once(work)
+        panel = take(work, s)
+        while panel >= 0:
+            gates(job, work, rows, h, s, slot, panel, count)
+            cells(unit, place, job, work, first, rows, s, slot, panel, count)
+            if saves and job.saved:
+                cells(save_unit, save_place, job, work, first, rows, s, slot, panel, count)
+            panel = take(work, s)
+
+    return named(name, step)

@@ -3,14 +3,12 @@
 W_x makes the first three of a slot, W_h the last three; q starts as b_hn.
 """
 
-from typing import Any
-
 from ..forward import V1, V3, V4
-from ..inline import inlined, named
+from ..inline import inlined
 from ..memory import record
 from ..pointwise import copy_vector, gru_after_part, gru_after_spread, gru_after_unit, gru_after_unit_keep
 from ..pointwise_options import gru_after_clip_save, gru_after_clip_unit
-from .common import add, cells, panels_at_once, row_at, slot_at, start, take, whole_panels
+from .common import add, make_step, panels_at_once, row_at, slot_at, start, take, whole_panels
 
 
 def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
@@ -75,24 +73,12 @@ def gru_after_place_saved(job, work, first, s, slot, block, m):  # type: ignore[
     return slot_at(work, block, slot + m), row_at(work, m), block * V4
 
 
-def _make_step(name: str, unit: Any, place: Any, clipped: bool = False) -> Any:
-    """`clipped`: what the backward pass reads is saved by a unit of its own."""
-
-    def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
-        job, work = record(job), record(work)
-        h = job.h + (s & 1) * job.h_plane + first * job.row
-        count = panels_at_once(work)
-        panel = take(work, s)
-        while panel >= 0:
-            gru_after_gates(job, work, rows, h, s, slot, panel, count)
-            cells(unit, place, job, work, first, rows, s, slot, panel, count)
-            if clipped and job.saved:
-                cells(gru_after_clip_save, gru_after_place_saved, job, work, first, rows, s, slot, panel, count)
-            panel = take(work, s)
-
-    return named(name, step)
-
-
-gru_after_step = _make_step("gru_after_step", gru_after_unit, gru_after_place)
-gru_after_step_keep = _make_step("gru_after_step_keep", gru_after_unit_keep, gru_after_place_kept)
-gru_after_clip_step = _make_step("gru_after_clip_step", gru_after_clip_unit, gru_after_place_clipped, clipped=True)
+gru_after_step = make_step("gru_after_step", gru_after_gates, gru_after_unit, gru_after_place)
+gru_after_step_keep = make_step("gru_after_step_keep", gru_after_gates, gru_after_unit_keep, gru_after_place_kept)
+gru_after_clip_step = make_step(
+    "gru_after_clip_step",
+    gru_after_gates,
+    gru_after_clip_unit,
+    gru_after_place_clipped,
+    save=(gru_after_clip_save, gru_after_place_saved),
+)

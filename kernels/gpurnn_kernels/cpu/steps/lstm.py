@@ -1,12 +1,10 @@
 """The LSTM's forward pass: a chunk of steps projected, and one step. slot: f i o g."""
 
-from typing import Any
-
 from ..forward import V1, V4
-from ..inline import inlined, named
+from ..inline import inlined
 from ..memory import record
 from ..pointwise import lstm_spread, lstm_unit, lstm_unit_keep
-from .common import add, cells, panels_at_once, row_at, slot_at, start, take, whole_panels
+from .common import add, make_step, panels_at_once, row_at, slot_at, start, take, whole_panels
 
 
 def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
@@ -53,19 +51,5 @@ def lstm_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-unt
     return *lstm_place(job, work, first, s, slot, block, m), block * V4
 
 
-def _make_step(name: str, unit: Any, place: Any) -> Any:
-    def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
-        job, work = record(job), record(work)
-        h = job.h + (s & 1) * job.h_plane + first * job.row
-        count = panels_at_once(work)
-        panel = take(work, s)
-        while panel >= 0:
-            lstm_gates(job, work, rows, h, s, slot, panel, count)
-            cells(unit, place, job, work, first, rows, s, slot, panel, count)
-            panel = take(work, s)
-
-    return named(name, step)
-
-
-lstm_step = _make_step("lstm_step", lstm_unit, lstm_place)
-lstm_step_keep = _make_step("lstm_step_keep", lstm_unit_keep, lstm_place_kept)
+lstm_step = make_step("lstm_step", lstm_gates, lstm_unit, lstm_place)
+lstm_step_keep = make_step("lstm_step_keep", lstm_gates, lstm_unit_keep, lstm_place_kept)
