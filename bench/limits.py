@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.machine_code import Loops
-from bench.pointwise import unit_ns
 
 READ_SIZES = tuple(2**k for k in range(14, 25))  # bytes, 16 KiB to 16 MiB, divided over the threads
 SGEMM_SIZE = 1024
@@ -118,6 +117,9 @@ def sgemm_flops() -> float:
 
 def measure(threads: int) -> Limits:
     """All of them, in a few seconds."""
+    # gpurnn itself: not for the processes of its peers, which import this module too
+    from bench.pointwise import unit_ns
+
     loops = Loops()
     with ThreadPoolExecutor(threads) as pool:
         peak = fma_flops(loops, pool, threads)

@@ -21,7 +21,6 @@ from .weights import Weights
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
 MOST_SLOT_BYTES = 1 << 22  # that it may take where W_x, read once a chunk, would be read too often
 FEW_ROWS = 3  # that have the products of a step made for all panels together
-
 FAR_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
 SHARED_BYTES = 1 << 21  # more stay in a cache that cores share: worth fetching ahead where many rows meet each panel
 MANY_ROWS = 16

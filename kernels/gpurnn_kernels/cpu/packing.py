@@ -7,29 +7,21 @@ The units that are left over after whole vectors (4 of 100) would waste most of 
 their gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from ..spec import Array
 from .repack import backward_panels, forward_panels
-from .shelf import aligned
+from .shelf import FRESH, Arrays
 
-Room = Callable[[int, np.dtype[Any]], Array]  # gives memory for so many elements, aligned
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
 
 
 @cache
 def _places(gates: tuple[int, ...]) -> Array:
     return np.array(gates, np.int64)
-
-
-def _zeros(count: int, dtype: np.dtype[np.generic], room: Room) -> Array:
-    out = room(count, dtype)
-    out[:] = 0
-    return out
 
 
 def pack_gates(
@@ -39,12 +31,12 @@ def pack_gates(
     lanes: int,
     width: int,
     factors: Array | None = None,
-    room: Room = aligned,
+    arrays: Arrays = FRESH,
 ) -> Array:
     """W (all gates * H, K) for the forward product: columns are the units of the chosen gates. factors: of all gates' weights,
     1 each when there are none."""
     vectors = -(-hidden_size // lanes)
-    out = room(vectors * len(gates) * lanes * matrix.shape[1], matrix.dtype)
+    out = arrays.borrowed(vectors * len(gates) * lanes * matrix.shape[1], matrix.dtype)
     if hidden_size % lanes:
         out[:] = 0
     _fill_panels(out, matrix, gates, hidden_size, hidden_size, lanes, width, factors)
@@ -83,13 +75,13 @@ def pack_narrow(
     width: int,
     vectors: int,
     factors: Array | None = None,
-    room: Room = aligned,
+    arrays: Arrays = FRESH,
 ) -> Array:
     """As `pack_gates`, but the left-over units' gates share vectors, in the matrix's own order."""
     depth = matrix.shape[1]
     whole = hidden_size // lanes * lanes
     at = whole * len(gates) * depth
-    out = _zeros(at + vectors * lanes * depth, matrix.dtype, room)
+    out = arrays.borrowed_zeros(at + vectors * lanes * depth, matrix.dtype)
     _fill_panels(out, matrix, gates, hidden_size, whole, lanes, width, factors)
     by_gate = matrix.reshape(-1, hidden_size, depth)[:, whole:]
     if factors is not None:
@@ -109,21 +101,21 @@ def pack_bias(
     lanes: int,
     dtype: np.dtype[np.generic],
     factors: Array | None = None,
-    room: Room = aligned,
+    arrays: Arrays = FRESH,
 ) -> Array:
     """b (all gates * H,) in the order of `pack_gates`, zeros when there is none."""
     if bias is None:
-        return _zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype, room)
-    return pack_gates(bias[:, None], gates, hidden_size, lanes, 1, factors, room)
+        return arrays.borrowed_zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype)
+    return pack_gates(bias[:, None], gates, hidden_size, lanes, 1, factors, arrays)
 
 
 def pack_transposed(
-    matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int, room: Room = aligned
+    matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int, arrays: Arrays = FRESH
 ) -> Array:
     """W (all gates * H, K) for the backward product: columns are W's K columns, depth its rows as [block][gate][lane]."""
     columns = matrix.shape[1]
     depth = -(-hidden_size // lanes) * len(gates) * lanes
-    out = room(depth * -(-columns // lanes) * lanes, matrix.dtype)
+    out = arrays.borrowed(depth * -(-columns // lanes) * lanes, matrix.dtype)
     if hidden_size % lanes or columns % lanes:
         out[:] = 0
     fill = backward_panels(matrix.dtype)

@@ -89,3 +89,4 @@ class Arrays(Shelf[Array]):
 
 # of training calls: what the forward pass keeps and the gates' gradients, as large as x, y and more
 ARRAYS = Arrays(256 << 20)
+FRESH = Arrays(0)  # holds nothing: all memory from it is new

@@ -22,7 +22,6 @@ class Weights:
         self.parameters = parameters
         self.lanes = target().lanes(spec.dtype.itemsize)
         self._arrays = arrays
-        self._room = arrays.borrowed
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
@@ -52,25 +51,25 @@ class Weights:
     def _gates(self, name: str, gates: tuple[int, ...], width: int) -> Array:
         given = self.parameters[name], gates, self.spec.hidden_size, self.lanes, width
         if self.narrow:
-            return pack_narrow(*given, self.narrow, self.factors, self._room)
-        return pack_gates(*given, self.factors, self._room)
+            return pack_narrow(*given, self.narrow, self.factors, self._arrays)
+        return pack_gates(*given, self.factors, self._arrays)
 
     def _bias(self, name: str, gates: tuple[int, ...]) -> Array:
         spec, bias = self.spec, self.parameters.get(name)
         if self.narrow and bias is not None and len(gates) == spec.gates:
-            return pack_narrow(bias[:, None], gates, spec.hidden_size, self.lanes, 1, self.narrow, self.factors, self._room)
+            return pack_narrow(bias[:, None], gates, spec.hidden_size, self.lanes, 1, self.narrow, self.factors, self._arrays)
         factors = self.factors[-1:] if name == "b_hn" and self.factors is not None else self.factors
-        return pack_bias(bias, gates, spec.hidden_size, self.lanes, spec.dtype, factors, self._room)
+        return pack_bias(bias, gates, spec.hidden_size, self.lanes, spec.dtype, factors, self._arrays)
 
     def _transposed(self, name: str, gates: tuple[int, ...]) -> Array:
-        return pack_transposed(self.parameters[name], gates, self.spec.hidden_size, self.lanes, BACK, self._room)
+        return pack_transposed(self.parameters[name], gates, self.spec.hidden_size, self.lanes, BACK, self._arrays)
 
     @cached_property
     def _options(self) -> dict[str, Array]:
         """What the layers with options have besides, the same in both passes."""
         if self.spec.variant == self.spec.cell:
             return {}
-        limit = self._room(self.lanes, self.spec.dtype)
+        limit = self._arrays.borrowed(self.lanes, self.spec.dtype)
         limit[:] = np.inf if self.spec.clip is None else self.spec.clip
         found = {"limit": limit, "zeros": self._arrays.borrowed_zeros(BACK * self.lanes, self.spec.dtype)}
         return found | ({"peephole": self._bias("peephole", (0, 1, 2))} if self.spec.peepholes else {})
@@ -78,12 +77,13 @@ class Weights:
     def _projection(self) -> dict[str, Array]:
         if not self.spec.proj_size:
             return {}
-        return {"w_p": pack_gates(self.parameters["W_p"], (0,), self.spec.proj_size, self.lanes, BACK, room=self._room)}
+        return {"w_p": pack_gates(self.parameters["W_p"], (0,), self.spec.proj_size, self.lanes, BACK, arrays=self._arrays)}
 
     def _projection_back(self) -> dict[str, Array]:
         if not self.spec.proj_size:
             return {}
-        return {"w_p": pack_transposed(self.parameters["W_p"], (0,), self.spec.proj_size, self.lanes, BACK, room=self._room)}
+        W_p = self.parameters["W_p"]
+        return {"w_p": pack_transposed(W_p, (0,), self.spec.proj_size, self.lanes, BACK, self._arrays)}
 
     @cached_property
     def forward(self) -> dict[str, Array]:
