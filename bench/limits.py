@@ -44,7 +44,8 @@ class Limits:
 
 def _aligned(size: int) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint8]], int]:
     """Zeros, and the address of their first aligned byte."""
-    memory = np.zeros(size + ALIGN, np.uint8)
+    # written: pages of np.zeros that are only read are all one page, which the first cache holds
+    memory = np.full(size + ALIGN, 0, np.uint8)
     address = int(memory.ctypes.data)
     return memory, -(-address // ALIGN) * ALIGN
 

@@ -25,18 +25,22 @@ def on_a_line(array: Floats) -> Floats:
     return out.reshape(array.shape)
 
 
+def run_kernel(form: str, columns: int, dtype: np.dtype[Any], *words: int) -> None:
+    """Of panels of so many columns."""
+    width = columns // target().lanes(dtype.itemsize)
+    number = ctypes.c_float if dtype.itemsize == 4 else ctypes.c_double
+    kernel = ctypes.CFUNCTYPE(None, number, ctypes.c_int64)(kernel_address(FORMS[form][width], dtype.name))
+    kernel(0.0, np.array(words, np.int64).ctypes.data)
+
+
 def product(form: str, a: Floats, w: Floats, init: Floats) -> Floats:
     """init (R, P, V) + a (R, K) @ w (P, K, V), by the kernel."""
-    element, transposed = a.dtype.name, form == "transposed"
-    lanes = target().lanes(a.itemsize)
     panels, depth, columns = w.shape
-    given = on_a_line(a.T if transposed else a)
+    given = on_a_line(a.T if form == "transposed" else a)
     weights, start, out = on_a_line(w), on_a_line(init), on_a_line(np.full_like(init, np.nan))
-    number = ctypes.c_float if element == "float32" else ctypes.c_double
-    call = ctypes.CFUNCTYPE(None, number, *[ctypes.c_int64] * 13)(kernel_address(FORMS[form][columns // lanes], element))
     strides = (start.strides[0], start.strides[1])
-    call(
-        *(0.0, len(a), given.ctypes.data, given.strides[0]),
+    run_kernel(
+        *(form, columns, a.dtype, len(a), given.ctypes.data, given.strides[0]),
         *(panels, weights.ctypes.data, weights.strides[0], depth),
         *(start.ctypes.data, *strides, out.ctypes.data, *strides),
     )
@@ -96,20 +100,17 @@ def test_all_forms_give_the_same_bits(width: int, dtype: str) -> None:
 def test_a_panel_may_be_added_to_in_place_and_from_the_last_one_on(width: int) -> None:
     """As a step does: strides may be negative, all rows may start from one, out may be init."""
     a, w, init = list(problems("near", width, "float32"))[-1]
-    lanes = target().lanes(4)
-    address = kernel_address(TILES[width], "float32")
-    call = ctypes.CFUNCTYPE(None, ctypes.c_float, *[ctypes.c_int64] * 13)(address)
     a, w, out = on_a_line(a), on_a_line(w), on_a_line(init)
+    kernel = "near", w.shape[2], a.dtype
+    rows = ROWS, a.ctypes.data, a.strides[0]
     last = PANELS - 1
     w_at, out_at = w.ctypes.data + last * w.strides[0], out.ctypes.data + last * out.strides[1]
     place = out_at, out.strides[0], -out.strides[1]
-    call(0.0, ROWS, a.ctypes.data, a.strides[0], PANELS, w_at, -w.strides[0], w.shape[1], *place, *place)
+    run_kernel(*kernel, *rows, PANELS, w_at, -w.strides[0], w.shape[1], *place, *place)
     assert np.array_equal(out, product("near", a, w, init))
     bias = np.broadcast_to(init[:1], init.shape)
     expected = product("near", a, w, bias)
     start = on_a_line(init[0])
-    call(
-        *(0.0, ROWS, a.ctypes.data, a.strides[0], PANELS, w.ctypes.data, w.strides[0], w.shape[1]),
-        *(start.ctypes.data, 0, width * lanes * 4, out.ctypes.data, out.strides[0], out.strides[1]),
-    )
+    place = out.ctypes.data, out.strides[0], out.strides[1]
+    run_kernel(*kernel, *rows, PANELS, w.ctypes.data, w.strides[0], w.shape[1], start.ctypes.data, 0, start.strides[0], *place)
     assert np.array_equal(out, expected)

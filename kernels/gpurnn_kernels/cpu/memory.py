@@ -119,20 +119,33 @@ def call_io(builder: ir.IRBuilder, function: ir.Value, descriptor: ir.Value, buf
 @intrinsic
 def call_words(context: Any, function: Any, words: Any) -> Any:
     """call_words(function, words): calls the C function `void f(int64, ...)` at an address."""
-    return types.void(types.int64, types.UniTuple(types.int64, len(words))), _call
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+        _call(builder, values[0], cgutils.unpack_tuple(builder, values[1]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.UniTuple(types.int64, len(words))), code
 
 
 @intrinsic
-def call_typed(context: Any, function: Any, zero: Any, words: Any) -> Any:
-    """call_typed(function, zero, words): the same, with a number of the element type as its first argument."""
-    return types.void(types.int64, zero, types.UniTuple(types.int64, len(words))), _call
+def call_with(context: Any, function: Any, zero: Any, words: Any) -> Any:
+    """call_with(function, zero, words): calls the C function `void f(element, int64)` at an address; the latter is where the
+    words stand, on the stack. For many words: as arguments they would be copied there and once more, by Numba's wrapper."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+        given = cgutils.unpack_tuple(builder, values[2])
+        room = cgutils.alloca_once(builder, ir.ArrayType(INT64, len(given)))
+        for index, word in enumerate(given):
+            builder.store(word, cgutils.gep_inbounds(builder, room, 0, index))
+        _call(builder, values[0], [values[1], builder.ptrtoint(room, INT64)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, zero, types.UniTuple(types.int64, len(words))), code
 
 
-def _call(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
-    arguments = [*values[1:-1], *cgutils.unpack_tuple(builder, values[-1])]
+def _call(builder: ir.IRBuilder, function: ir.Value, arguments: list[ir.Value]) -> None:
     kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    builder.call(builder.inttoptr(values[0], kind.as_pointer()), arguments)
-    return context.get_dummy_value()
+    builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
 
 
 @intrinsic

@@ -75,7 +75,7 @@ def _tile_cost(rows: int, wide: int, machine: Target) -> float:
 def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
     """Rough cost of one step: `rows` rows x `vectors` vectors of units. The input is projected many steps at a time."""
     depth = spec.gates * spec.output_size + spec.proj_size
-    tiles = _tile_cost(rows, machine.wide(spec.output_size, spec.dtype.itemsize), machine) if rows else 0.0
+    tiles = _tile_cost(rows, machine.wide(spec.output_size), machine) if rows else 0.0
     return vectors * (depth * tiles + (spec.gates * spec.input_size + _UNIT[machine.registers]) * rows)
 
 

@@ -8,8 +8,9 @@ from functools import cache
 
 from numba.core.registry import cpu_target
 
-_FIRST_CACHE = 1 << 15  # bytes
-_SUMS = 8  # that are under way while one multiply-add is: two a cycle, each of four cycles
+# by vector registers
+_OF_FIRST_CACHE = {32: 1 << 15, 16: 1 << 14}  # bytes of a panel that is read again and again: of 32 KiB and more
+_SUMS = {32: (12, 24), 16: (8, 12)}  # that keep two multiply-adds a cycle busy, each of four cycles; that registers hold
 
 
 @dataclass(frozen=True)
@@ -23,29 +24,24 @@ class Target:
     def lanes(self, itemsize: int) -> int:
         return self.vector_bytes // itemsize
 
-    def wide(self, depth: int, itemsize: int) -> int:
-        """Vectors of a wide panel, `depth` elements deep. Of 16 registers, 6 x 2 sums read weights half as often as 3 x 4, but
-        take more instructions: the former are for panels that do not stay in the first cache."""
-        panel = 4 * depth * self.lanes(itemsize) * itemsize
-        return 4 if self.registers == 32 or panel <= _FIRST_CACHE // 2 else 2
-
-    @property
-    def unroll(self) -> int:
-        """Steps of k in one turn of a tile's loop: half as many registers mean twice as many turns."""
-        return 1 if self.registers == 32 else 4
+    def wide(self, depth: int) -> int:
+        """Vectors of a wide panel, `depth` elements deep: four, or two where the first cache would not hold four for one tile
+        after the other. Tiles of 12 x 2 sums (6 x 2 of 16 registers) read weights half as often as 6 x 4 (3 x 4)."""
+        return 4 if 4 * depth * self.vector_bytes <= _OF_FIRST_CACHE[self.registers] else 2
 
     def tile_rows(self, vectors: int) -> int:
         """Rows of the largest register tile on a panel of `vectors` vectors: rows x vectors sums stay in registers."""
         if self.registers == 32:
-            return {4: 6, 3: 8, 2: 8, 1: 8}[vectors]
+            return {4: 6, 3: 8, 2: 12, 1: 8}[vectors]
         return {4: 3, 3: 4, 2: 6, 1: 6}[vectors]
 
     def tile_groups(self, vectors: int) -> dict[int, int]:
-        """Of how many rows one panel has too few sums to hide a multiply-add's latency -> panels that a tile takes then."""
-        most = 24 if self.registers == 32 else 12
+        """Of how many rows one panel has too few sums to hide a multiply-add's latency -> panels that a tile takes then, if
+        there are so many."""
+        enough, most = _SUMS[self.registers]
         found = {}
-        for rows in range(1, _SUMS):
-            panels = min(-(-_SUMS // (rows * vectors)), most // (rows * vectors))
+        for rows in range(1, enough):
+            panels = min(-(-enough // (rows * vectors)), most // (rows * vectors))
             if vectors > 1 and panels > 1:
                 found[rows] = panels
         return found

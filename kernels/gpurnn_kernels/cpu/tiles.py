@@ -24,7 +24,7 @@ from ..spec import Array
 from .barrier import LINE
 from .compile import kernel_address
 from .inline import inlined, intrinsic, named
-from .memory import call_typed, load_word
+from .memory import call_with, load_word
 from .target import target
 from .vector import INT32, INT64, Vector, Vectors
 
@@ -43,7 +43,7 @@ def multiply(  # type: ignore[no-untyped-def]
 ):
     """The product, of panels of 1 to 4 vectors. Addresses and strides in bytes; `a`'s columns lie side by side."""
     words = (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
-    call_typed(load_word(job.tiles + 8 * vectors), job.zero, words)
+    call_with(load_word(job.tiles + 8 * vectors), job.zero, words)
 
 
 @inlined
@@ -52,7 +52,7 @@ def multiply_transposed(  # type: ignore[no-untyped-def]
 ):
     """The same with a's rows side by side and its columns (k) a_row bytes apart."""
     words = (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
-    call_typed(load_word(job.tiles_transposed + 8 * vectors), job.zero, words)
+    call_with(load_word(job.tiles_transposed + 8 * vectors), job.zero, words)
 
 
 def _kernel(width: int, transposed: bool, far: bool) -> Any:
@@ -62,16 +62,15 @@ def _kernel(width: int, transposed: bool, far: bool) -> Any:
     @intrinsic
     def emitted(context: Any, zero: Any, words: Any) -> Any:
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
-            given = dict(zip(_ARGUMENTS, cgutils.unpack_tuple(builder, values[1]), strict=True))
+            pointer = builder.inttoptr(values[1], INT64.as_pointer())
+            given = {name: builder.load(builder.gep(pointer, [INT64(k)])) for k, name in enumerate(_ARGUMENTS)}
             _emit_panels_loop(builder, signature.args[0], _Form(width, transposed, far), given)
             return context.get_dummy_value()
 
-        return types.void(zero, types.UniTuple(types.int64, len(_ARGUMENTS))), code
+        return types.void(zero, words), code
 
-    def tile(  # type: ignore[no-untyped-def]
-        zero, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
-    ):
-        emitted(zero, (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel))
+    def tile(zero, words):  # type: ignore[no-untyped-def]
+        emitted(zero, words)
 
     return named(f"tile{'_transposed' if transposed else ''}{'_far' if far else ''}_{width}", tile)
 
@@ -103,7 +102,7 @@ class _Form:
 
 
 def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value]) -> None:
-    """Panel after panel; or, of a few rows, group after group of panels, and what is left over panel by panel."""
+    """Panel after panel; or, of a few rows, group after group of panels, and what is left over."""
     together = INT64(1)
     for rows, panels in target().tile_groups(form.width).items():
         together = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), together)
@@ -118,8 +117,7 @@ def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, 
     builder.cbranch(builder.icmp_signed(">", moving["panels"], INT64(0)), body, done)
 
     builder.position_at_end(body)
-    enough = builder.icmp_signed(">=", moving["panels"], together)
-    count = builder.select(enough, together, INT64(1))
+    count = builder.select(builder.icmp_signed("<", moving["panels"], together), moving["panels"], together)
     _emit_rows_loop(builder, element, form, given | moving, count)
     moving["panels"].add_incoming(builder.sub(moving["panels"], count), builder.block)
     steps = {name: builder.mul(count, given[f"{name}_panel"]) for name in ("w", "init", "out")}
@@ -149,13 +147,14 @@ def _emit_rows_loop(
     builder.position_at_end(pick)
     tiles = builder.udiv(builder.add(left, INT64(limit - 1)), INT64(limit))
     height = builder.udiv(builder.sub(builder.add(left, tiles), INT64(1)), tiles)
-    shapes = [*((rows, 1) for rows in range(1, limit + 1)), *groups.items()]
-    tile = builder.add(height, builder.select(builder.icmp_signed(">", count, INT64(1)), INT64(limit), INT64(0)))
-    # by row of `shapes`, those that fetch ahead after the others
-    cases = {rows if panels == 1 else limit + rows: _Tile(rows, panels, form) for rows, panels in shapes}
+    most = max(groups.values(), default=1)
+    shapes = [(rows, panels) for rows in range(1, limit + 1) for panels in range(1, groups.get(rows, 1) + 1)]
+    cases = {(panels - 1) * limit + rows: _Tile(rows, panels, form) for rows, panels in shapes}
+    tile = builder.add(builder.mul(builder.sub(count, INT64(1)), INT64(limit)), height)
     if form.far:
-        cases |= {key + 2 * limit: replace(case, fetches=True) for key, case in cases.items()}
-        tile = builder.select(builder.icmp_signed("==", left, given["rows"]), builder.add(tile, INT64(2 * limit)), tile)
+        fetching = most * limit
+        cases |= {key + fetching: replace(case, fetches=True) for key, case in cases.items()}
+        tile = builder.select(builder.icmp_signed("==", left, given["rows"]), builder.add(tile, INT64(fetching)), tile)
     blocks = {key: builder.append_basic_block("tile") for key in cases}
     switch = builder.switch(tile, blocks[limit])
     for key, block in blocks.items():
@@ -195,7 +194,7 @@ class _Tile:
 
         sums = {(m, p, u): v.load(at("init", m, p), u) for m, p, u in cells}
         a_row = INT64(v.itemsize) if transposed else given["a_row"]
-        a_rows = [builder.mul(a_row, INT64(m)) for m in range(self.rows)]
+        a_rows = _multiples(builder, a_row, self.rows)
         w_panels = [builder.mul(given["w_panel"], INT64(p)) for p in range(self.panels)]
         ahead = INT64(_AHEAD) if self.panels > 1 else given["w_panel"]
 
@@ -208,7 +207,8 @@ class _Tile:
 
         a, w, depth = given["a"], given["w"], given["depth"]
         a_step = given["a_row"] if transposed else INT64(v.itemsize)
-        unroll = v.machine.unroll
+        # of few sums, a turn of the loop would have about as much to do for the loop itself
+        unroll = 4 if len(cells) <= 16 else 1
         several = builder.and_(depth, INT64(-unroll))
         for count, turn in ((several, unroll), (builder.sub(depth, several), 1)) if unroll > 1 else ((depth, 1),):
             a, w, sums = self._loop(v, count, turn, step, a, a_step, w, sums)
@@ -271,6 +271,18 @@ class _Tile:
         builder.branch(loop)
         builder.position_at_end(after)
         return a_k, w_k, carried
+
+
+def _multiples(builder: ir.IRBuilder, step: ir.Value, count: int) -> list[ir.Value]:
+    """0 to count - 1 times `step`: odd multiples in registers, from which an address mode makes the even ones, twice to eight
+    times as large. The compiler is not told what they are: it would add step after step up in each turn of a loop."""
+    opaque = ir.FunctionType(INT64, [INT64])
+    odd = {m: builder.asm(opaque, "", "=r,0", [builder.mul(step, INT64(m))], False) for m in range(1, count, 2)}
+    found = [INT64(0)]
+    for m in range(1, count):
+        twos = min((m & -m).bit_length() - 1, 3)
+        found.append(builder.shl(odd[m >> twos], INT64(twos)) if twos else odd[m])
+    return found
 
 
 def _emit_fetch(v: Vectors, address: ir.Value, size: int) -> None:

@@ -38,7 +38,7 @@ class Weights:
     @cached_property
     def wide(self) -> int:
         """Vectors of a wide panel."""
-        return target().wide(self.spec.output_size, self.spec.dtype.itemsize)
+        return target().wide(self.spec.output_size)
 
     @cached_property
     def factors(self) -> Array | None:

@@ -26,28 +26,34 @@ def panels_at_once(work):  # type: ignore[no-untyped-def]
     return work.panel_1 - work.panel_0 if work.together else 1
 
 
-@called
+@inlined
 def take(work, s):  # type: ignore[no-untyped-def]
     """-> the first of the next `panels_at_once` panels, -1 after the last ones. One step goes forth, the next one back, from
-    the panels whose weights are still in cache. A work that shares rows then takes the panels of the others: one that has
-    its CPU to itself helps one that has not."""
-    if not work.claims:
-        index, count = work.taken, work.panel_1 - work.panel_0
-        if index >= count:
-            work.taken = 0
-            return -1
-        work.taken = index + panels_at_once(work)
-        return work.panel_1 - 1 - index if s & 1 and not work.together else work.panel_0 + index
+    the panels whose weights are still in cache."""
+    if work.claims:
+        return claim(work, s)
+    index, count = work.taken, work.panel_1 - work.panel_0
+    if index >= count:
+        work.taken = 0
+        return -1
+    work.taken = index + panels_at_once(work)
+    return work.panel_1 - 1 - index if s & 1 and not work.together else work.panel_0 + index
+
+
+@called
+def claim(work, s):  # type: ignore[no-untyped-def]
+    """-> the next panel, -1 after the last one, for a work that shares rows: its own panels, then those of the others. One that
+    has its CPU to itself helps one that has not."""
     for other in range(work.members):
-        claim = work.claims + LINE * ((work.member + other) % work.members)
-        first, count = load_word(claim + 8), load_word(claim + 16)
+        at = work.claims + LINE * ((work.member + other) % work.members)
+        first, count = load_word(at + 8), load_word(at + 16)
         before = work.phase * count
-        claimed = load_acquire(claim)
+        claimed = load_acquire(at)
         while claimed < before + count:
-            if exchange(claim, claimed, claimed + 1):
+            if exchange(at, claimed, claimed + 1):
                 index = claimed - before
                 return first + count - 1 - index if s & 1 else first + index
-            claimed = load_acquire(claim)
+            claimed = load_acquire(at)
     work.phase += 1
     return -1
 
