@@ -36,7 +36,7 @@ class Limits:
     others: float = 0.0  # CPUs that the rest of the machine kept busy meanwhile
 
     def bandwidth(self, size: float) -> float:
-        """Bytes a second when `size` bytes are read again and again; between measured sizes by their logarithm."""
+        """Bytes a second when `size` bytes are read back and forth; between measured sizes by their logarithm."""
         sizes = sorted(self.read_bytes)
         rates = [self.read_bytes[s] for s in sizes]
         return float(np.interp(math.log(size), [math.log(s) for s in sizes], rates))

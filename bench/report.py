@@ -109,7 +109,7 @@ def print_limits(console: Console, limits: Sequence[Limits]) -> None:
     for size in sorted(limits[0].read_bytes):
         name = f"{size // 1024} KiB" if size < 2**20 else f"{size // 2**20} MiB"
         rates = (f"{found.read_bytes[size] / 1e9:.0f}" for found in limits)
-        table.add_row(f"reading {name} again and again, GB/s", *rates)
+        table.add_row(f"reading {name} back and forth, GB/s", *rates)
     for cell in limits[0].unit_ns:
         times = (f"{found.unit_ns[cell]:.2f}" for found in limits)
         table.add_row(f"{cell}: cell equations of a unit, ns of one thread", *times)

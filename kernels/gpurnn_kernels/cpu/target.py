@@ -10,7 +10,9 @@ from numba.core.registry import cpu_target
 
 # by vector registers
 _OF_FIRST_CACHE = {32: 1 << 15, 16: 1 << 14}  # bytes of a panel that is read again and again: of 32 KiB and more
-_SUMS = {32: (12, 24), 16: (8, 12)}  # that keep two multiply-adds a cycle busy, each of four cycles; that registers hold
+# sums that keep multiply-adds busy, of one row and of more; that registers hold. One row waits for weights, which come faster
+# from few places: steps of 32 registers' vectors leave time for that
+_SUMS = {32: (4, 12, 24), 16: (8, 8, 12)}
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,11 @@ class Target:
     def tile_groups(self, vectors: int) -> dict[int, int]:
         """Of how many rows one panel has too few sums to hide a multiply-add's latency -> panels that a tile takes then, if
         there are so many."""
-        enough, most = _SUMS[self.registers]
+        alone, enough, most = _SUMS[self.registers]
         found = {}
         for rows in range(1, enough):
-            panels = min(-(-enough // (rows * vectors)), most // (rows * vectors))
+            wanted = -(-(alone if rows == 1 else enough) // (rows * vectors))
+            panels = min(wanted, most // (rows * vectors))
             if vectors > 1 and panels > 1:
                 found[rows] = panels
         return found
