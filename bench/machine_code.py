@@ -90,8 +90,8 @@ def _fma_ir(v: Vectors) -> str:
 
 
 def _read_ir(v: Vectors) -> str:
-    """void read(ptr at, ptr from, i64 bytes, i64 rounds): sums READ_STREAMS vectors a round; to the end, back to the start, and
-    so on: what was read last is met first, while caches that do not hold all of it still hold that."""
+    """void read(ptr at, ptr from, i64 bytes, i64 rounds): sums READ_STREAMS vectors a round; to the end, back to the start,
+    and so on: what was read last is met first, while caches that do not hold all of it still hold that."""
     vector, size = f"<{v.lanes} x float>", v.lanes * FLOAT_BYTES
     lines = [
         "  %row = getelementptr i8, ptr %from, i64 %offset",

@@ -14,19 +14,23 @@ from typing import Literal
 import numpy as np
 
 from ..spec import Array, Spec
+from .barrier import LINE
 from .target import Target
 
 Split = Literal["one", "rows", "units"]
 
-# costs in multiply-adds of a vector: one a cycle with 32 registers, two of half the length with 16
-_BARRIER = {32: 900.0, 16: 2000.0}  # a meeting of threads
+# Costs by vector registers, in multiply-adds of a vector: one or two a cycle with 32 registers, two of half the length with
+# 16. Fitted to forced splits on a Xeon with AVX-512 and on a Zen 3.
+_BARRIER = {32: 1500.0, 16: 2000.0}  # a meeting of threads
+_HANDED = {32: 180.0, 16: 0.0}  # a cache line that another thread has written: far on a mesh of cores, near within a cluster
 _UNIT = {32: 70.0, 16: 100.0}  # the cell equations of one vector of units of one row
 _READ = 2.3  # a vector of weights, from the second cache: so much a tile takes at least
-_SECOND_CACHE = 1 << 19  # bytes
+_READ_FAR = {32: 11.0, 16: 2.3}  # one that the second cache does not hold
+_NEAR_BYTES = {32: 1 << 20, 16: 1 << 19}  # of weights that it may not hold, beside all else
+_SHARED = {32: 1.0, 16: 1.06}  # times as long take two threads that both read such weights
 _HELPED = (
     0.95  # what units may cost more than rows: threads that share rows help each other where one has not its CPU to itself
 )
-_SHARED = 1.06  # times as long take two threads that both read weights which their own caches do not hold
 
 
 @dataclass(frozen=True)
@@ -64,19 +68,27 @@ def cut(count: int, parts: int) -> list[int]:
     return [count * part // parts for part in range(parts + 1)]
 
 
-def _tile_cost(rows: int, wide: int, machine: Target) -> float:
-    """Of one vector of weights for all rows, in tiles of wide panels."""
+def _tile_cost(rows: int, wide: int, far: bool, machine: Target) -> float:
+    """Of one vector of weights for all rows, in tiles of wide panels. `far`: the second cache does not hold the weights."""
     tiles = -(-rows // machine.tile_rows(wide))
     heights = [rows // tiles + (tile < rows % tiles) for tile in range(tiles)]
     # with eight sums, no multiply-add may be late
-    return sum(max(_READ, height * (1.1 if height * wide <= 8 else 1.0)) for height in heights)
+    near = sum(max(_READ, height * (1.1 if height * wide <= 8 else 1.0)) for height in heights)
+    return max(near, _READ_FAR[machine.registers]) if far else near
 
 
 def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
     """Rough cost of one step: `rows` rows x `vectors` vectors of units. The input is projected many steps at a time."""
     depth = spec.gates * spec.output_size + spec.proj_size
-    tiles = _tile_cost(rows, machine.wide(spec.output_size), machine) if rows else 0.0
+    far = depth * vectors * machine.vector_bytes >= _NEAR_BYTES[machine.registers]
+    tiles = _tile_cost(rows, machine.wide(spec.output_size), far, machine) if rows else 0.0
     return vectors * (depth * tiles + (spec.gates * spec.input_size + _UNIT[machine.registers]) * rows)
+
+
+def _meeting_cost(spec: Spec, rows: int, crew: int, machine: Target) -> float:
+    """Of threads that share `rows` rows: a barrier, and the part of h that others have made."""
+    lines = -(-spec.output_size * spec.dtype.itemsize // LINE) * (crew - 1) / crew
+    return _BARRIER[machine.registers] + _HANDED[machine.registers] * rows * lines
 
 
 def schedule(
@@ -119,11 +131,12 @@ def _choose(spec: Spec, batch: int, panels: int, vectors: int, crew: int, machin
     meetings = 2 if spec.cell == "gru_before" or spec.proj_size else 1
     costs: dict[Split, float] = {"one": step_cost(spec, batch, panels * vectors, machine)}
     if batch > 1:
-        alone = spec.gates * spec.hidden_size * spec.output_size * spec.dtype.itemsize <= _SECOND_CACHE
-        costs["rows"] = step_cost(spec, -(-batch // crew), panels * vectors, machine) * (1.0 if alone else _SHARED)
+        near = spec.gates * spec.hidden_size * spec.output_size * spec.dtype.itemsize <= _NEAR_BYTES[machine.registers]
+        rows = step_cost(spec, -(-batch // crew), panels * vectors, machine)
+        costs["rows"] = rows * (1.0 if near else _SHARED[machine.registers])
     if panels > 1:
         most = -(-panels // crew) * vectors
-        costs["units"] = step_cost(spec, batch, most, machine) + meetings * _BARRIER[machine.registers]
+        costs["units"] = step_cost(spec, batch, most, machine) + meetings * _meeting_cost(spec, batch, crew, machine)
     best = min(costs, key=lambda split: costs[split] * (_HELPED if split == "units" else 1.0))
     figures = ", ".join(f"{split} {cost / 1000:.1f}" for split, cost in costs.items())
     words = {

@@ -42,8 +42,8 @@ def take(work, s):  # type: ignore[no-untyped-def]
 
 @called
 def claim(work, s):  # type: ignore[no-untyped-def]
-    """-> the next panel, -1 after the last one, for a work that shares rows: its own panels, then those of the others. One that
-    has its CPU to itself helps one that has not."""
+    """-> the next panel, -1 after the last one, for a work that shares rows: its own panels, then those of the others. One
+    that has its CPU to itself helps one that has not."""
     for other in range(work.members):
         at = work.claims + LINE * ((work.member + other) % work.members)
         first, count = load_word(at + 8), load_word(at + 16)
