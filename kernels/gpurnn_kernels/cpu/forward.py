@@ -113,17 +113,19 @@ def store_state(job, work, first, rows):  # type: ignore[no-untyped-def]
 @called
 def gather(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
     """x of the rows at step s, side by side, from slot on."""
-    item = V1 // job.lanes
+    # the compiler must take it that a copy may have changed the job
+    lanes, inputs, x_i, zero = job.lanes, job.I, job.x_i, job.zero
+    item = V1 // lanes
     for m in range(rows):
         row = first + m
         to = work.gathered + (slot + m) * work.gathered_row
         source = job.x + time_of(job, row, s) * job.x_t + batch_row(job, row) * job.x_b
-        if job.x_i == item:
-            for i in range(0, job.I, job.lanes):
-                copy_units(job.zero, (to + i * item, source + i * item, min(job.lanes, job.I - i)))
+        if x_i == item:
+            for i in range(0, inputs, lanes):
+                copy_units(zero, (to + i * item, source + i * item, min(lanes, inputs - i)))
         else:
-            for i in range(job.I):
-                copy_element(job.zero, (to + i * item, source + i * job.x_i))
+            for i in range(inputs):
+                copy_element(zero, (to + i * item, source + i * x_i))
 
 
 def forward(job, work):  # type: ignore[no-untyped-def]

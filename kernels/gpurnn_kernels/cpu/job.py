@@ -75,7 +75,14 @@ def job_dtype(element: str) -> np.dtype[np.void]:
     return np.dtype([*fields, ("zero", element)], align=True)
 
 
-WORK = np.dtype([(name, "int64") for name in _WORK])
+_APART = 128  # bytes: a thread writes to its work at every panel, and processors fetch lines of 64 bytes in pairs
+WORK = np.dtype(
+    {
+        "names": _WORK,
+        "formats": ["int64"] * len(_WORK),
+        "itemsize": -(-8 * len(_WORK) // _APART) * _APART,
+    }
+)
 
 
 def job_pointer(element: str) -> types.CPointer:

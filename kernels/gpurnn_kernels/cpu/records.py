@@ -56,7 +56,7 @@ class Records:
         self.jobs = np.zeros(directions, job_dtype(self.element))
         # the same memory as words: writing a field by name through NumPy takes four times as long
         self._words: list[Any] = [job.data for job in self.jobs.view(np.int64).reshape(directions, -1)]
-        self.works = np.zeros(len(shares), WORK)
+        self.works = aligned_zeros(len(shares) * WORK.itemsize, np.dtype(np.uint8)).view(WORK)
         self.starts = np.searchsorted([share.thread for share in shares], np.arange(threads + 1)).astype(np.int64)
         self._memory: list[Any] = []
         self.bytes = 0  # that are held
