@@ -11,13 +11,14 @@ from .backward import BACK, blocks, product
 from .forward import V1, units_in
 from .inline import called, inlined
 from .memory import load_word, record
-from .pointwise import add_vector, clear_vector, copy_units, store_units
+from .pointwise import add_vector, clear_vector, copy_units, copy_vector, store_units
 from .target import target
 from .tiles import multiply_transposed
 
 DEPTH = 256  # rows of a packed source panel
 WIDTH = 4 if target().registers == 32 else 3  # vectors in a panel: as many sums as there are registers, of rows of units
 VECTORS = 8 * WIDTH  # that are packed at once, and stay in cache: the gates' gradients, strided, are read once for all of them
+ROOM = (VECTORS + 1) * DEPTH  # vectors of scratch memory: those, and a column of the gates' gradients
 
 X, H_PREV, FED, M = 0, 1, 2, 3  # sources
 
@@ -62,6 +63,7 @@ def add_products(  # type: ignore[no-untyped-def]
     """Adds to the rows of dW (all gates * size, columns) that belong to `gates` gates of some blocks of units. d: their
     gradients in block 0, first gate; d_block: bytes from block to block."""
     vectors = -(-columns // job.lanes)
+    column = work.slots + VECTORS * DEPTH * V1
     item = V1 // job.lanes
     for start in range(0, job.T * job.B, DEPTH):
         depth = min(DEPTH, job.T * job.B - start)
@@ -72,21 +74,33 @@ def add_products(  # type: ignore[no-untyped-def]
             for block in range(block_0, block_1):
                 units = min(job.lanes, size - block * job.lanes)
                 for gate in range(gates):
-                    a = d + start * d_row + block * d_block + gate * V1
+                    a, a_row = d + start * d_row + block * d_block + gate * V1, d_row
+                    if count >= 2 * WIDTH:
+                        pack_column(job, column, a, a_row, depth)
+                        a, a_row = column, V1
                     out = dw + ((first_gate + gate) * size + block * job.lanes) * dw_row + vector * job.lanes * item
-                    add_product(job, count, units, a, d_row, work.slots, depth, out, dw_row)
+                    add_product(job, count, units, a, a_row, work.slots, depth, out, dw_row)
+
+
+@called
+def pack_column(job, packed, source, stride, depth):  # type: ignore[no-untyped-def]
+    """`depth` vectors that lie `stride` bytes apart, side by side, for products of several panels, which take them again and
+    again: in an array of many rows each is on a page of its own."""
+    zero = job.zero
+    for k in range(depth):
+        copy_vector(zero, (packed + k * V1, source + k * stride))
 
 
 @inlined
-def add_product(job, count, units, a, d_row, w, depth, out, dw_row):  # type: ignore[no-untyped-def]
+def add_product(job, count, units, a, a_row, w, depth, out, dw_row):  # type: ignore[no-untyped-def]
     """out += a^T w, of `count` vectors, packed WIDTH to a panel."""
     whole, left = count // WIDTH, count % WIDTH
     size = WIDTH * V1
     w_panel = DEPTH * size
-    multiply_transposed(job, WIDTH, units, a, d_row, whole, w, w_panel, depth, out, dw_row, size, out, dw_row, size)
+    multiply_transposed(job, WIDTH, units, a, a_row, whole, w, w_panel, depth, out, dw_row, size, out, dw_row, size)
     if left:
         out += whole * size
-        multiply_transposed(job, left, units, a, d_row, 1, w + whole * w_panel, 0, depth, out, dw_row, 0, out, dw_row, 0)
+        multiply_transposed(job, left, units, a, a_row, 1, w + whole * w_panel, 0, depth, out, dw_row, 0, out, dw_row, 0)
 
 
 @called
