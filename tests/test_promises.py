@@ -134,6 +134,23 @@ def test_every_way_to_share_the_work(cell: str, split: str, B: int, monkeypatch:
 
 
 @every_cell
+@pytest.mark.parametrize("split", ["one", "rows", "units"])
+def test_steps_that_project_their_own_x(cell: str, split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "_choose", lambda *_: (split, "forced"))
+    gpurnn.set_num_threads(2)
+    for options in ("forward", "reverse", "both"):
+        for lengths in (None, [5, 0, 4, 4, 1, 2, 5, 3, 3, 0, 1, 5, 5]):
+            expected = everything(Problem(cell, 5, 13, 6, 70, lengths=lengths, **LAYERS[options]))
+            with monkeypatch.context() as small:
+                small.setattr(forward_pass, "SLOT_BYTES", 1)
+                small.setattr(forward_pass, "MOST_SLOT_BYTES", 1)
+                made = programs(small)
+                assert_same_bits(everything(Problem(cell, 5, 13, 6, 70, lengths=lengths, **LAYERS[options])), expected)
+            alone = {bool(work["fused"]) for program in made for work in program.records.works}
+            assert alone == {cell != "gru"}
+
+
+@every_cell
 @every_dtype
 @pytest.mark.parametrize("options", ["forward", "stacked", "no-bias"])
 @pytest.mark.parametrize("B", [1, 5, 26])
@@ -194,32 +211,33 @@ def test_ragged_rows_are_shared_out_evenly(threads: int) -> None:
             assert len(set(steps)) == 1
 
 
-def schedules(monkeypatch: pytest.MonkeyPatch) -> list[schedule.Schedule]:
-    """Those that forward passes run, filled as they are made."""
-    used: list[schedule.Schedule] = []
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[forward_pass.ForwardProgram]:
+    """Those of forward passes, filled as they are made."""
+    made: list[forward_pass.ForwardProgram] = []
     plain: Callable[..., None] = forward_pass.ForwardProgram.__init__
 
-    def spy(self: Any, weights: Any, steps: int, batch: int, shared: schedule.Schedule) -> None:
-        used.append(shared)
-        plain(self, weights, steps, batch, shared)
+    def spy(self: Any, *args: Any) -> None:
+        plain(self, *args)
+        made.append(self)
 
     monkeypatch.setattr(engine.ForwardProgram, "__init__", spy)
-    return used
+    return made
 
 
 @every_cell
 @pytest.mark.parametrize("options", ["forward", "both", "stacked"])
 @pytest.mark.parametrize(("B", "H"), [(1, 9), (1, 600), (2, 40), (64, 40), (130, 300)])
 def test_a_plan_tells_what_runs(cell: str, options: str, B: int, H: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    used = schedules(monkeypatch)
+    made = programs(monkeypatch)
     gpurnn.set_num_threads(2)
     for lengths in (None, [2] + [1] * (B - 1)):
         p = Problem(cell, 2, B, 10, H, lengths=lengths, **LAYERS[options])
         plan = p.layer.plan(p.x, lengths)
-        used.clear()
+        made.clear()
         p.run()
-        assert len(plan.layers) == len(used) == p.layer.num_layers
-        for line, ran in zip(plan.layers, used, strict=True):
+        assert len(plan.layers) == len(made) == p.layer.num_layers
+        for line, program in zip(plan.layers, made, strict=True):
+            ran = program.schedule
             assert line.endswith(str(ran))
             assert f"{p.layer.cell}_forward, float32" in line
             assert line in str(plan)

@@ -137,16 +137,16 @@ def forward(job, work):  # type: ignore[no-untyped-def]
         rows = min(work.row_cap, work.row_1 - first)
         load_state(job, work, first, rows, job.h_0, job.c_0)
         meet(work)
-        # rows of x that lie evenly spaced in the order of the slots are projected where they are
+        # rows of x that lie evenly spaced in the order of the slots, or of the one step in them, are projected where they are
         lone = rows == 1 and job.x_i == item
-        even = job.x_t == rows * job.x_b and not job.lengths and not job.reverse and job.x_i == item
+        even = job.x_i == item and not job.lengths and (work.fused or (job.x_t == rows * job.x_b and not job.reverse))
         active = running(job, first, rows, 0)
         s = 0
         while active > 0:
             begin = s
             slot = 0
             left = active
-            while left > 0 and slot + left <= work.capacity:
+            while left > 0 and slot + left <= work.capacity and (slot == 0 or not work.fused):
                 if not (lone or even):
                     gather(job, work, first, left, s, slot)
                 slot += left
@@ -157,11 +157,14 @@ def forward(job, work):  # type: ignore[no-untyped-def]
                 x_row = job.x_b
                 if lone:
                     x_row = -job.x_t if job.reverse else job.x_t
-                call_words(job.project_kernel, (*addresses, x, x_row, slot))
             else:
-                call_words(job.project_kernel, (*addresses, work.gathered, work.gathered_row, slot))
-            if work.claims:
-                meet(work)
+                x, x_row = work.gathered, work.gathered_row
+            if work.fused:
+                work.x, work.x_row = x, x_row
+            else:
+                call_words(job.project_kernel, (*addresses, x, x_row, slot))
+                if work.claims:
+                    meet(work)
             slot = 0
             for now in range(begin, s):
                 for m in range(active):

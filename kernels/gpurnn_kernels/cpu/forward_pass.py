@@ -24,6 +24,7 @@ FEW_ROWS = 3  # that have the products of a step made for all panels together
 FAR_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
 SHARED_BYTES = 1 << 21  # more stay in a cache that cores share: worth fetching ahead where many rows meet each panel
 MANY_ROWS = 16
+FUSED = ("lstm", "gru_after", "gru_after_clip")  # whose steps can project their own x
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 
 
@@ -104,11 +105,18 @@ class ForwardProgram:
         slot = max(mine * vectors_per_panel(spec) * four, inputs)
         cap = rows_at_once(rows, slot)
         capacity = max(cap, min(rows * steps, slots_at_once(slot, spec.input_size) // cap * cap))
+        work["together"] = together = rows <= FEW_ROWS
+        # rows enough to read W_x for those of one step, whose slots would not stay in cache until the step comes to them
+        work["fused"] = fused = (
+            spec.variant in FUSED and not together and SLOT_BYTES // slot < 2 * cap and 2 * cap >= spec.input_size
+        )
+        if fused:
+            panels, capacity = 1, cap
         work["row_cap"], work["capacity"] = cap, capacity
         records.panels(work, share, vectors_per_panel(spec))
-        work["together"] = together = rows <= FEW_ROWS
-        work["slot_row"], work["slot_panel"] = (panels * four + 2 * LINE, four) if together else (four, capacity * four)
-        if not work["claims"] or share.direction not in self._slots:
+        work["slot_row"] = panels * four + 2 * LINE if together else four
+        work["slot_panel"] = four if together else 0 if fused else capacity * four
+        if fused or not work["claims"] or share.direction not in self._slots:
             room = capacity * (panels * four + 2 * LINE) // records.item
             self._slots[share.direction] = records.room(room), records.room(room // 2) if spec.cell == "gru_before" else 0
         work["slots"], work["slots_n"] = self._slots[share.direction]

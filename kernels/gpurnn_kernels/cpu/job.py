@@ -59,6 +59,8 @@ _WORK = (
     # room for the pre-activated gates of `capacity` (step, row) pairs, and for as many gathered rows of x
     *("slots", "slots_n", "slot_0", "slot_row", "slot_panel", "together", "gathered", "gathered_row", "capacity"),
     *("row_table", "panel"),
+    # whether a step projects its own x, where that lies, and its rows' stride
+    *("fused", "x", "x_row"),
     # room for what a bundle of vectors takes
     *("words",),
     # panels of this phase that the work has taken; where works that share rows take them from each other, or 0; phases so far

@@ -2,7 +2,8 @@
 
 A *slot* holds the pre-activated gates of one row at one step, in one panel. A work's slots lie `slot_row` bytes apart within a
 panel, and `slot_panel` bytes apart from panel to panel: the rows of one panel side by side or, of a few rows (`together`), the
-panels of one row, so that one product makes them all. Works that share rows share slots, too, but for a few rows.
+panels of one row, so that one product makes them all. Works that share rows share slots, too, but for a few rows. A work whose
+chunks are single steps (`fused`) has slots for one panel: all panels take them in turn, and they stay in the first caches.
 """
 
 from typing import Any
@@ -118,9 +119,24 @@ def cells(unit, place, job, work, first, rows, s, slot, block, count):  # type: 
         each(unit, job, work, words, steps, count if together else rows)
 
 
-def make_step(name: str, gates: Any, unit: Any, place: Any, save: tuple[Any, Any] | None = None) -> Any:
-    """The kernel of a step with one product. gates: adds it to the slots; unit, place: the cell equations, and what they take;
-    save: the same of what the backward pass reads, where `unit` does not leave it."""
+def make_project(name: str, begin: Any) -> Any:
+    """The kernel that projects a chunk of steps. begin: fills the slots of some panels with W_x x + b."""
+
+    def project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
+        job, work = record(job), record(work)
+        count = panels_at_once(work)
+        panel = take(work, 0)
+        while panel >= 0:
+            begin(job, work, x, x_row, slots, panel, count)
+            panel = take(work, 0)
+
+    return named(name, project)
+
+
+def make_step(name: str, begin: Any, gates: Any, unit: Any, place: Any, save: tuple[Any, Any] | None = None) -> Any:
+    """The kernel of a step with one product. begin: as of `make_project`, for steps that are a chunk of their own; gates: adds
+    the product to the slots; unit, place: the cell equations, and what they take; save: the same of what the backward pass
+    reads, where `unit` does not leave it."""
     saves = save is not None
     save_unit, save_place = save or (unit, place)
 
@@ -130,6 +146,8 @@ def make_step(name: str, gates: Any, unit: Any, place: Any, save: tuple[Any, Any
         count = panels_at_once(work)
         panel = take(work, s)
         while panel >= 0:
+            if work.fused:
+                begin(job, work, work.x, work.x_row, rows, panel, count)
             gates(job, work, rows, h, s, slot, panel, count)
             cells(unit, place, job, work, first, rows, s, slot, panel, count)
             if saves and job.saved:

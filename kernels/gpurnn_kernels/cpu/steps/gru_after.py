@@ -5,31 +5,27 @@ W_x makes the first three of a slot, W_h the last three; q starts as b_hn.
 
 from ..forward import V1, V3, V4
 from ..inline import inlined
-from ..memory import record
 from ..pointwise import copy_vector, gru_after_part, gru_after_spread, gru_after_unit, gru_after_unit_keep
 from ..pointwise_options import gru_after_clip_save, gru_after_clip_unit
-from .common import add, make_step, panels_at_once, row_at, slot_at, start, take, whole_panels
+from .common import add, make_project, make_step, row_at, slot_at, start, whole_panels
 
 
-def gru_after_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
-    job, work = record(job), record(work)
-    count = panels_at_once(work)
-    panel = take(work, 0)
-    while panel >= 0:
-        whole = whole_panels(job, panel, count)
-        w, b, out = job.w_x + panel * job.I * V3, job.b + panel * V3, slot_at(work, panel, 0)
-        start(job, 3, slots, x, x_row, whole, w, job.I, b, out, work.slot_row, V4)
+@inlined
+def gru_after_begin(job, work, x, x_row, slots, panel, count):  # type: ignore[no-untyped-def]
+    """W_x x + b and b_hn, into slots from the first one on."""
+    whole = whole_panels(job, panel, count)
+    w, b, out = job.w_x + panel * job.I * V3, job.b + panel * V3, slot_at(work, panel, 0)
+    start(job, 3, slots, x, x_row, whole, w, job.I, b, out, work.slot_row, V4)
+    for slot in range(slots):
+        for p in range(whole):
+            copy_vector(job.zero, (out + slot * work.slot_row + p * V4 + V3, job.b_n + (panel + p) * V1))
+    if whole < count:
+        w += whole * job.I * V3
+        out += whole * V4
+        start(job, job.narrow, slots, x, x_row, 1, w, job.I, b + whole * V3, out, work.slot_row, 0)
         for slot in range(slots):
-            for p in range(whole):
-                copy_vector(job.zero, (out + slot * work.slot_row + p * V4 + V3, job.b_n + (panel + p) * V1))
-        if whole < count:
-            w += whole * job.I * V3
-            out += whole * V4
-            start(job, job.narrow, slots, x, x_row, 1, w, job.I, b + whole * V3, out, work.slot_row, 0)
-            for slot in range(slots):
-                at = out + slot * work.slot_row
-                gru_after_part(job.zero, (at, job.b_n + (panel + whole) * V1, job.H % job.lanes))
-        panel = take(work, 0)
+            at = out + slot * work.slot_row
+            gru_after_part(job.zero, (at, job.b_n + (panel + whole) * V1, job.H % job.lanes))
 
 
 @inlined
@@ -73,10 +69,14 @@ def gru_after_place_saved(job, work, first, s, slot, block, m):  # type: ignore[
     return slot_at(work, block, slot + m), row_at(work, m), block * V4
 
 
-gru_after_step = make_step("gru_after_step", gru_after_gates, gru_after_unit, gru_after_place)
-gru_after_step_keep = make_step("gru_after_step_keep", gru_after_gates, gru_after_unit_keep, gru_after_place_kept)
+gru_after_project = make_project("gru_after_project", gru_after_begin)
+gru_after_step = make_step("gru_after_step", gru_after_begin, gru_after_gates, gru_after_unit, gru_after_place)
+gru_after_step_keep = make_step(
+    "gru_after_step_keep", gru_after_begin, gru_after_gates, gru_after_unit_keep, gru_after_place_kept
+)
 gru_after_clip_step = make_step(
     "gru_after_clip_step",
+    gru_after_begin,
     gru_after_gates,
     gru_after_clip_unit,
     gru_after_place_clipped,

@@ -12,7 +12,7 @@ from ..inline import inlined, named
 from ..memory import record
 from ..pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
 from ..pointwise_options import gru_before_clip_save, gru_before_clip_unit, gru_clip_reset_unit
-from .common import add, cells, panels_at_once, row_at, slot_at, start, take
+from .common import add, cells, make_project, panels_at_once, row_at, slot_at, start, take
 
 
 @inlined
@@ -27,23 +27,23 @@ def blocks_in(job, panel, count):  # type: ignore[no-untyped-def]
     return min(2 * count, -(-job.H // job.lanes) - 2 * panel)
 
 
-def gru_before_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
-    job, work = record(job), record(work)
-    count = panels_at_once(work)
-    panel = take(work, 0)
-    while panel >= 0:
-        blocks = blocks_in(job, panel, count)
-        pairs = blocks // 2
-        w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
-        start(job, job.wide, slots, x, x_row, 4 * pairs // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1)
-        w_n, b_n, out_n = job.w_x_n + panel * job.I * V2, job.b_n + panel * V2, slot_n_at(work, panel, 0)
-        start(job, 2, slots, x, x_row, pairs, w_n, job.I, b_n, out_n, work.slot_row // 2, V2)
-        if blocks & 1:
-            w += pairs * job.I * V4
-            start(job, 2, slots, x, x_row, 1, w, job.I, b + pairs * V4, out + pairs * V4, work.slot_row, 0)
-            w_n += pairs * job.I * V2
-            start(job, 1, slots, x, x_row, 1, w_n, job.I, b_n + pairs * V2, out_n + pairs * V2, work.slot_row // 2, 0)
-        panel = take(work, 0)
+@inlined
+def gru_before_begin(job, work, x, x_row, slots, panel, count):  # type: ignore[no-untyped-def]
+    """W_x x + b, into slots from the first one on."""
+    blocks = blocks_in(job, panel, count)
+    pairs = blocks // 2
+    w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
+    start(job, job.wide, slots, x, x_row, 4 * pairs // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1)
+    w_n, b_n, out_n = job.w_x_n + panel * job.I * V2, job.b_n + panel * V2, slot_n_at(work, panel, 0)
+    start(job, 2, slots, x, x_row, pairs, w_n, job.I, b_n, out_n, work.slot_row // 2, V2)
+    if blocks & 1:
+        w += pairs * job.I * V4
+        start(job, 2, slots, x, x_row, 1, w, job.I, b + pairs * V4, out + pairs * V4, work.slot_row, 0)
+        w_n += pairs * job.I * V2
+        start(job, 1, slots, x, x_row, 1, w_n, job.I, b_n + pairs * V2, out_n + pairs * V2, work.slot_row // 2, 0)
+
+
+gru_before_project = make_project("gru_before_project", gru_before_begin)
 
 
 @inlined

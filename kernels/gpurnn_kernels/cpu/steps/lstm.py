@@ -2,24 +2,20 @@
 
 from ..forward import V1, V4
 from ..inline import inlined
-from ..memory import record
 from ..pointwise import lstm_spread, lstm_unit, lstm_unit_keep
-from .common import add, make_step, panels_at_once, row_at, slot_at, start, take, whole_panels
+from .common import add, make_project, make_step, row_at, slot_at, start, whole_panels
 
 
-def lstm_project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
-    job, work = record(job), record(work)
-    count = panels_at_once(work)
-    panel = take(work, 0)
-    while panel >= 0:
-        whole = whole_panels(job, panel, count)
-        w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
-        start(job, job.wide, slots, x, x_row, 4 * whole // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1)
-        if whole < count:
-            w += whole * job.I * V4
-            b += whole * V4
-            start(job, job.narrow, slots, x, x_row, 1, w, job.I, b, out + whole * V4, work.slot_row, 0)
-        panel = take(work, 0)
+@inlined
+def lstm_begin(job, work, x, x_row, slots, panel, count):  # type: ignore[no-untyped-def]
+    """W_x x + b, into slots from the first one on."""
+    whole = whole_panels(job, panel, count)
+    w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
+    start(job, job.wide, slots, x, x_row, 4 * whole // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1)
+    if whole < count:
+        w += whole * job.I * V4
+        b += whole * V4
+        start(job, job.narrow, slots, x, x_row, 1, w, job.I, b, out + whole * V4, work.slot_row, 0)
 
 
 @inlined
@@ -51,5 +47,6 @@ def lstm_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-unt
     return *lstm_place(job, work, first, s, slot, block, m), block * V4
 
 
-lstm_step = make_step("lstm_step", lstm_gates, lstm_unit, lstm_place)
-lstm_step_keep = make_step("lstm_step_keep", lstm_gates, lstm_unit_keep, lstm_place_kept)
+lstm_project = make_project("lstm_project", lstm_begin)
+lstm_step = make_step("lstm_step", lstm_begin, lstm_gates, lstm_unit, lstm_place)
+lstm_step_keep = make_step("lstm_step_keep", lstm_begin, lstm_gates, lstm_unit_keep, lstm_place_kept)
