@@ -158,3 +158,19 @@ def test_two_processes_compile_at_once(install: Install) -> None:
     assert told(again, "loaded")
     assert not any(map(warnings, (*found, again)))
     assert not list(install.cache.rglob("*.tmp"))
+
+
+def test_symbols_tell_the_types_apart_in_every_process() -> None:
+    """Numba numbers records as a process meets them: helper functions of two element types, compiled by two processes, would
+    share a symbol, and one would run in the place of the other when a third process loads both from the cache."""
+    program = """
+import json
+from numba.core import types
+from numba.core.itanium_mangler import mangle
+others = [types.Opaque(f"met before {k}") for k in range(%d)]
+from gpurnn_kernels.cpu.job import WORK_POINTER, job_pointer
+print(json.dumps([mangle("helper", [job_pointer(one).dtype, WORK_POINTER.dtype]) for one in ("float32", "float64")]))
+"""
+    names = json.loads(python(program % 0))
+    assert len(set(names)) == 2
+    assert json.loads(python(program % 7)) == names

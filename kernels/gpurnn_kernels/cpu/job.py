@@ -10,10 +10,13 @@ product makes: one vector of units with all its gates (LSTM, GRU reset after), t
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numba import from_dtype
 from numba.core import types
+from numba.core.datamodel.models import RecordModel
+from numba.core.datamodel.registry import register_default
 
 from .target import target
 
@@ -87,8 +90,26 @@ WORK = np.dtype(
 )
 
 
+class _Named(types.Record):
+    """A record that symbols name. Numba numbers records as a process meets them: of two kernels in the cache, compiled by two
+    processes for the two element types, a helper function of one would take the place of the other's, with the same symbol."""
+
+    def __init__(self, symbol: str, dtype: np.dtype[np.void]) -> None:
+        plain: Any = from_dtype(dtype)
+        super().__init__([(name, field._asdict()) for name, field in plain.fields.items()], plain.size, plain.aligned)
+        self.symbol = symbol
+
+    @property
+    def mangling_args(self) -> tuple[str, tuple[()]]:
+        return self.symbol, ()
+
+
+register_default(_Named)(RecordModel)
+
+
+@cache
 def job_pointer(element: str) -> types.CPointer:
-    return types.CPointer(from_dtype(job_dtype(element)))
+    return types.CPointer(_Named(f"job_{element}", job_dtype(element)))
 
 
-WORK_POINTER = types.CPointer(from_dtype(WORK))
+WORK_POINTER = types.CPointer(_Named("work", WORK))
