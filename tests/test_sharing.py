@@ -1,13 +1,15 @@
 """How works that share rows take panels: their own first, then each other's, every panel once."""
 
+import ctypes
 from typing import Any
 
 import numpy as np
 import pytest
-from numba import njit
 
 from gpurnn_kernels.cpu.barrier import LINE
+from gpurnn_kernels.cpu.compile import kernel_address
 from gpurnn_kernels.cpu.job import WORK
+from gpurnn_kernels.cpu.memory import record, store_word
 from gpurnn_kernels.cpu.shelf import aligned_zeros
 from gpurnn_kernels.cpu.steps.common import take
 
@@ -15,15 +17,22 @@ COUNTS = (5, 3, 4)  # panels of each work
 OWN = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9, 10, 11]]
 
 
-@njit
-def taken(works, member, s, most):  # type: ignore[no-untyped-def]
-    """What a work takes in a step until it has `most` panels or there are none left; -1 then is the last one."""
-    found = []
-    while len(found) < most:
-        found.append(take(works[member], s))
-        if found[-1] < 0:
-            break
-    return found
+def take_some(work, s, most, found):  # type: ignore[no-untyped-def]
+    """A kernel: what a work takes in a step until it has `most` panels or there are none left; -1 then is the last one."""
+    work = record(work)
+    panel = 0
+    while most > 0 and panel >= 0:
+        panel = take(work, s)
+        store_word(found, panel)
+        found += 8
+        most -= 1
+
+
+def taken(works: Any, member: int, s: int, most: int) -> list[int]:
+    found = np.full(most, -2, np.int64)
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(kernel_address(take_some, "float32"))
+    kernel(works.ctypes.data + member * WORK.itemsize, s, most, found.ctypes.data)
+    return [int(panel) for panel in found if panel > -2]
 
 
 @pytest.fixture
