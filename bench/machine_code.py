@@ -36,11 +36,10 @@ def host_vectors() -> Vectors:
     return Vectors(4, arm, 20 if arm else 12)
 
 
-def _loop(lanes: int, accumulators: int, step: int, entry: str, body: str) -> str:
+def _loop(lanes: int, accumulators: int, entry: str, body: str) -> str:
     """A loop of %rounds over accumulators %a0.. that start from the vector at %at and are summed into it at the end.
 
-    `body` computes %b0.. from %a0.., %next, the next round's %offset, and %turned, its %step (at first `step`); `entry` stands
-    before the loop.
+    `body` computes %b0.. from %a0.., and %next, the next round's %offset; `entry` stands before the loop.
     """
     vector = f"<{lanes} x float>"
     phis = "\n".join(f"  %a{k} = phi {vector} [ %start, %entry ], [ %b{k}, %loop ]" for k in range(accumulators))
@@ -56,7 +55,6 @@ entry:
 loop:
   %k = phi i64 [ 0, %entry ], [ %k1, %loop ]
   %offset = phi i64 [ 0, %entry ], [ %next, %loop ]
-  %step = phi i64 [ {step}, %entry ], [ %turned, %loop ]
 {phis}
 {body}
   %k1 = add i64 %k, 1
@@ -83,8 +81,7 @@ def _fma_ir(v: Vectors) -> str:
         ]
     else:
         lines = [f"  %m{k} = fmul {vector} %x, %a{k}\n  %b{k} = fadd {vector} %y, %m{k}" for k in range(v.chains)]
-    lines += ["  %next = add i64 %offset, %step", "  %turned = add i64 %step, 0"]
-    code = _loop(v.lanes, v.chains, 0, entry, "\n".join(lines))
+    code = _loop(v.lanes, v.chains, entry, "\n".join([*lines, "  %next = add i64 %offset, 0"]))
     declare = f"declare {vector} @llvm.fma.v{v.lanes}f32({vector}, {vector}, {vector})"
     return f"{declare}\ndefine void @fma(ptr %at, i64 %rounds) {{{code}\n}}\n"
 
@@ -94,6 +91,7 @@ def _read_ir(v: Vectors) -> str:
     and so on: what was read last is met first, while caches that do not hold all of it still hold that."""
     vector, size = f"<{v.lanes} x float>", v.lanes * FLOAT_BYTES
     lines = [
+        f"  %step = phi i64 [ {READ_STREAMS * size}, %entry ], [ %turned, %loop ]",
         "  %row = getelementptr i8, ptr %from, i64 %offset",
         "  %after = add i64 %offset, %step",
         # past the end or, as an unsigned number, before the start
@@ -108,7 +106,7 @@ def _read_ir(v: Vectors) -> str:
             f"  %v{k} = load {vector}, ptr %p{k}, align 4",
             f"  %b{k} = fadd {vector} %a{k}, %v{k}",
         ]
-    code = _loop(v.lanes, READ_STREAMS, READ_STREAMS * size, "", "\n".join(lines))
+    code = _loop(v.lanes, READ_STREAMS, "", "\n".join(lines))
     return f"define void @read(ptr %at, ptr %from, i64 %bytes, i64 %rounds) {{{code}\n}}\n"
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba import cfunc, types
 
 from gpurnn_kernels.cpu.barrier import LINE
-from gpurnn_kernels.cpu.compile import kernel_address
-from gpurnn_kernels.cpu.job import WORK
+from gpurnn_kernels.cpu.job import WORK, WORK_POINTER
 from gpurnn_kernels.cpu.memory import record, store_word
 from gpurnn_kernels.cpu.shelf import aligned_zeros
 from gpurnn_kernels.cpu.steps.common import take
@@ -17,8 +17,9 @@ COUNTS = (5, 3, 4)  # panels of each work
 OWN = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9, 10, 11]]
 
 
+@cfunc(types.void(WORK_POINTER, types.int64, types.int64, types.int64))
 def take_some(work, s, most, found):  # type: ignore[no-untyped-def]
-    """A kernel: what a work takes in a step until it has `most` panels or there are none left; -1 then is the last one."""
+    """Stores at `found` what a work takes in a step: `most` panels or, where fewer are left, those and -1."""
     work = record(work)
     panel = 0
     while most > 0 and panel >= 0:
@@ -30,7 +31,7 @@ def take_some(work, s, most, found):  # type: ignore[no-untyped-def]
 
 def taken(works: Any, member: int, s: int, most: int) -> list[int]:
     found = np.full(most, -2, np.int64)
-    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(kernel_address(take_some, "float32"))
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(take_some.address)
     kernel(works.ctypes.data + member * WORK.itemsize, s, most, found.ctypes.data)
     return [int(panel) for panel in found if panel > -2]
 

@@ -30,7 +30,8 @@ def run_kernel(form: str, columns: int, dtype: np.dtype[Any], *words: int) -> No
     width = columns // target().lanes(dtype.itemsize)
     number = ctypes.c_float if dtype.itemsize == 4 else ctypes.c_double
     kernel = ctypes.CFUNCTYPE(None, number, ctypes.c_int64)(kernel_address(FORMS[form][width], dtype.name))
-    kernel(0.0, np.array(words, np.int64).ctypes.data)
+    given = np.array(words, np.int64)
+    kernel(0.0, given.ctypes.data)
 
 
 def product(form: str, a: Floats, w: Floats, init: Floats) -> Floats:

@@ -18,6 +18,7 @@ from numba.core import types
 from numba.core.datamodel.models import RecordModel
 from numba.core.datamodel.registry import register_default
 
+from .shelf import ALIGNMENT
 from .target import target
 
 VECTOR_BYTES = target().vector_bytes
@@ -80,14 +81,9 @@ def job_dtype(element: str) -> np.dtype[np.void]:
     return np.dtype([*fields, ("zero", element)], align=True)
 
 
-_APART = 128  # bytes: a thread writes to its work at every panel, and processors fetch lines of 64 bytes in pairs
-WORK = np.dtype(
-    {
-        "names": _WORK,
-        "formats": ["int64"] * len(_WORK),
-        "itemsize": -(-8 * len(_WORK) // _APART) * _APART,
-    }
-)
+# apart from the next one, to which another thread writes at every panel
+_WORK_BYTES = -(-8 * len(_WORK) // ALIGNMENT) * ALIGNMENT
+WORK = np.dtype({"names": _WORK, "formats": ["int64"] * len(_WORK), "itemsize": _WORK_BYTES})
 
 
 class _Named(types.Record):

@@ -18,7 +18,7 @@ from .tiles import table
 
 _WORDS = 32  # of a bundle: those of one vector, and their steps
 ROWS_BYTES = 1 << 22  # that one step of a block of rows may take in a kernel's scratch memory: each block reads all weights
-ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6 and of 8
+ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6, 8 and 12
 
 _byte_at: Any = c_char.from_buffer  # its stub knows of no arrays
 
