@@ -171,6 +171,26 @@ def test_a_stream_gives_what_a_call_gives(cell: str, dtype: str, options: str, B
 
 
 @every_cell
+@pytest.mark.parametrize("far", [False, True])
+@pytest.mark.parametrize("B", [1, 13])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_streams_share_units(cell: str, far: bool, B: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step's two products panel by panel, forth and back; or, of weights too large for that, one after the other."""
+    p = Problem(cell, 5, B, 13, 150)
+    y, state = p.run()
+    monkeypatch.setattr(schedule, "_choose", lambda *_: ("units", "forced"))
+    if far:
+        monkeypatch.setattr(forward_pass, "FAR_BYTES", 0)
+    gpurnn.set_num_threads(threads)
+    made = programs(monkeypatch)
+    stream = p.layer.stream(B, p.state)
+    for x_t, y_t in zip(p.x, y, strict=True):
+        assert_same_bits(stream.step(x_t), y_t)
+    assert_same_bits(stream.state, state)
+    assert {bool(work["fused"]) for program in made for work in program.records.works} == {not far}
+
+
+@every_cell
 def test_a_sequence_in_pieces(cell: str) -> None:
     p = Problem(cell, 23, 6, 13, 70, num_layers=2)
     y, state = p.run()

@@ -18,12 +18,12 @@ OWN = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9, 10, 11]]
 
 
 @cfunc(types.void(WORK_POINTER, types.int64, types.int64, types.int64))
-def take_some(work, s, most, found):  # type: ignore[no-untyped-def]
+def take_some(work, back, most, found):  # type: ignore[no-untyped-def]
     """Stores at `found` what a work takes in a step: `most` panels or, where fewer are left, those and -1."""
     work = record(work)
     panel = 0
     while most > 0 and panel >= 0:
-        panel = take(work, s)
+        panel = take(work, back)
         store_word(found, panel)
         found += 8
         most -= 1
@@ -32,7 +32,7 @@ def take_some(work, s, most, found):  # type: ignore[no-untyped-def]
 def taken(works: Any, member: int, s: int, most: int) -> list[int]:
     found = np.full(most, -2, np.int64)
     kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(take_some.address)
-    kernel(works.ctypes.data + member * WORK.itemsize, s, most, found.ctypes.data)
+    kernel(works.ctypes.data + member * WORK.itemsize, s & 1, most, found.ctypes.data)
     return [int(panel) for panel in found if panel > -2]
 
 
@@ -76,11 +76,11 @@ def test_every_panel_is_taken_once(shared: tuple[Any, Any]) -> None:
         assert sorted(found) == list(range(sum(COUNTS)))
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_one_that_shares_with_nobody(together: bool) -> None:
-    """All at once, of a few rows; else from both ends in turn."""
+@pytest.mark.parametrize("at_once", [1, 3, 7])
+def test_one_that_shares_with_nobody(at_once: int) -> None:
+    """Groups of panels from both ends in turn, the same ones."""
     works = np.zeros(1, WORK)
-    works["panel_0"], works["panel_1"], works["together"] = 2, 6, together
+    starts = list(range(2, 9, at_once))
+    works["panel_0"], works["panel_1"], works["at_once"], works["groups"] = 2, 9, at_once, len(starts)
     for s in range(4):
-        expected = [2] if together else [5, 4, 3, 2] if s & 1 else [2, 3, 4, 5]
-        assert taken(works, 0, s, 99) == [*expected, -1]
+        assert taken(works, 0, s, 99) == [*starts[:: -1 if s & 1 else 1], -1]

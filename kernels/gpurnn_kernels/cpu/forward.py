@@ -180,3 +180,4 @@ def forward(job, work):  # type: ignore[no-untyped-def]
                 slot += active
                 active = running(job, first, active, now + 1)
         store_state(job, work, first, rows)
+        work.turn += s

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..spec import Array
 from .barrier import LINE
+from .emission import BUNDLE
 from .forward import ROW_ENTRY, forward
 from .job import VECTOR_BYTES
 from .kernels import VARIANTS, Kernel
@@ -24,7 +25,6 @@ FEW_ROWS = 3  # that have the products of a step made for all panels together
 FAR_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
 SHARED_BYTES = 1 << 21  # more stay in a cache that cores share: worth fetching ahead where many rows meet each panel
 MANY_ROWS = 16
-FUSED = ("lstm", "gru_after", "gru_after_clip")  # whose steps can project their own x
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 
 
@@ -106,17 +106,20 @@ class ForwardProgram:
         cap = rows_at_once(rows, slot)
         capacity = max(cap, min(rows * steps, slots_at_once(slot, spec.input_size) // cap * cap))
         work["together"] = together = rows <= FEW_ROWS
-        # rows enough to read W_x for those of one step, whose slots would not stay in cache until the step comes to them
-        work["fused"] = fused = (
-            spec.variant in FUSED and not together and SLOT_BYTES // slot < 2 * cap and 2 * cap >= spec.input_size
-        )
+        work["fused"] = fused = self._projects_its_own(steps, cap, slot, together)
         if fused:
-            panels, capacity = 1, cap
+            capacity = cap
+        work["at_once"] = at_once = 1 if not together else BUNDLE // vectors_per_panel(spec) if fused else max(1, panels)
+        work["groups"] = -(-panels // at_once)
+        # a step of two phases leaves its slots from the first one for the second
+        one = fused and not together and spec.cell != "gru_before"
+        if one:
+            panels = 1
         work["row_cap"], work["capacity"] = cap, capacity
         records.panels(work, share, vectors_per_panel(spec))
         work["slot_row"] = panels * four + 2 * LINE if together else four
-        work["slot_panel"] = four if together else 0 if fused else capacity * four
-        if fused or not work["claims"] or share.direction not in self._slots:
+        work["slot_panel"] = four if together else 0 if one else capacity * four
+        if one or not work["claims"] or share.direction not in self._slots:
             room = capacity * (panels * four + 2 * LINE) // records.item
             self._slots[share.direction] = records.room(room), records.room(room // 2) if spec.cell == "gru_before" else 0
         work["slots"], work["slots_n"] = self._slots[share.direction]
@@ -124,6 +127,14 @@ class ForwardProgram:
         work["gathered_row"] = inputs
         work["gathered"] = records.room(capacity * inputs // records.item)
         work["row_table"] = records.room(cap * ROW_ENTRY // records.item)
+
+    def _projects_its_own(self, steps: int, rows: int, slot: int, together: bool) -> bool:
+        """Whether a step projects its own x: of a stream, to begin with those of both weights that are still in cache; of a
+        sequence, where there are rows enough to read W_x for them, and their slots would leave the cache before the step."""
+        spec = self.records.spec
+        if steps == 1 and spec.gates * spec.hidden_size * spec.output_size * self.records.item <= FAR_BYTES:
+            return True
+        return spec.cell != "gru_before" and not together and SLOT_BYTES // slot < 2 * rows and 2 * rows >= spec.input_size
 
     def keep(self) -> list[Kept]:
         """Makes the next run leave what the backward pass reads."""

@@ -65,9 +65,11 @@ _WORK = (
     *("row_table", "panel"),
     # whether a step projects its own x, where that lies, and its rows' stride
     *("fused", "x", "x_row"),
+    # panels that a step takes at once, how many groups of them there are; steps of the calls before
+    *("at_once", "groups", "turn"),
     # room for what a bundle of vectors takes
     *("words",),
-    # panels of this phase that the work has taken; where works that share rows take them from each other, or 0; phases so far
+    # groups of this phase that the work has taken; where works that share rows take them from each other, or 0; phases so far
     *("taken", "claims", "phase"),
     # the barrier of the works that share rows: its flags, how many they are, which this is, meetings so far
     *("flags", "members", "member", "meetings", "yield_address"),

@@ -2,8 +2,8 @@
 
 A *slot* holds the pre-activated gates of one row at one step, in one panel. A work's slots lie `slot_row` bytes apart within a
 panel, and `slot_panel` bytes apart from panel to panel: the rows of one panel side by side or, of a few rows (`together`), the
-panels of one row, so that one product makes them all. Works that share rows share slots, too, but for a few rows. A work whose
-chunks are single steps (`fused`) has slots for one panel: all panels take them in turn, and they stay in the first caches.
+panels of one row, so that one product makes several. Works that share rows share slots, too, but for a few rows. Steps that
+project their own x (`fused`) may have slots for one panel: all panels take them in turn, and they stay in the first caches.
 """
 
 from typing import Any
@@ -22,27 +22,35 @@ def slot_at(work, panel, slot):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def panels_at_once(work):  # type: ignore[no-untyped-def]
-    """Panels whose products are made before the cell equations run over them."""
-    return work.panel_1 - work.panel_0 if work.together else 1
+def goes_back(work, s):  # type: ignore[no-untyped-def]
+    """Whether step s starts with the last panels: one step goes forth, the next one back, from the panels whose weights are
+    still in cache; the first step of a call, too."""
+    return (work.turn + s) & 1
 
 
 @inlined
-def take(work, s):  # type: ignore[no-untyped-def]
-    """-> the first of the next `panels_at_once` panels, -1 after the last ones. One step goes forth, the next one back, from
-    the panels whose weights are still in cache."""
+def take(work, back):  # type: ignore[no-untyped-def]
+    """-> the first of the next panels to work on, `taken_from` it, -1 after the last ones."""
     if work.claims:
-        return claim(work, s)
-    index, count = work.taken, work.panel_1 - work.panel_0
-    if index >= count:
+        return claim(work, back)
+    group = work.taken
+    if group >= work.groups:
         work.taken = 0
         return -1
-    work.taken = index + panels_at_once(work)
-    return work.panel_1 - 1 - index if s & 1 and not work.together else work.panel_0 + index
+    work.taken = group + 1
+    if back:
+        group = work.groups - 1 - group
+    return work.panel_0 + group * work.at_once
+
+
+@inlined
+def taken_from(work, panel):  # type: ignore[no-untyped-def]
+    """How many panels from this one on have their products made before the cell equations run over them."""
+    return 1 if work.claims else min(work.at_once, work.panel_1 - panel)
 
 
 @called
-def claim(work, s):  # type: ignore[no-untyped-def]
+def claim(work, back):  # type: ignore[no-untyped-def]
     """-> the next panel, -1 after the last one, for a work that shares rows: its own panels, then those of the others. One
     that has its CPU to itself helps one that has not."""
     for other in range(work.members):
@@ -53,7 +61,7 @@ def claim(work, s):  # type: ignore[no-untyped-def]
         while claimed < before + count:
             if exchange(at, claimed, claimed + 1):
                 index = claimed - before
-                return first + count - 1 - index if s & 1 else first + index
+                return first + count - 1 - index if back else first + index
             claimed = load_acquire(at)
     work.phase += 1
     return -1
@@ -66,22 +74,31 @@ def whole_panels(job, panel, count):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def start(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row, out_panel):  # type: ignore[no-untyped-def]
+def start(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row, out_panel, back):  # type: ignore[no-untyped-def]
     """out = init + a w, of `count` panels that lie side by side in `init`, where all rows have the same."""
-    step = vectors * V1
-    multiply(job, vectors, rows, a, a_row, count, w, depth * step, depth, init, 0, step, out, out_row, out_panel)
+    products(job, vectors, rows, a, a_row, count, w, depth, init, 0, vectors * V1, out, out_row, out_panel, back)
 
 
 @inlined
 def add(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, back):  # type: ignore[no-untyped-def]
-    """out += a w, of `count` panels, the first one first or, going `back`, last."""
+    """out += a w, of `count` panels."""
+    products(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, out, out_row, out_panel, back)
+
+
+@inlined
+def products(  # type: ignore[no-untyped-def]
+    job, vectors, rows, a, a_row, count, w, depth, init, init_row, init_panel, out, out_row, out_panel, back
+):
+    """out = init + a w, of `count` panels, the first one first or, going `back`, last."""
     w_panel = depth * vectors * V1
     if back:
         w += (count - 1) * w_panel
+        init += (count - 1) * init_panel
         out += (count - 1) * out_panel
         w_panel = -w_panel
+        init_panel = -init_panel
         out_panel = -out_panel
-    multiply(job, vectors, rows, a, a_row, count, w, w_panel, depth, out, out_row, out_panel, out, out_row, out_panel)
+    multiply(job, vectors, rows, a, a_row, count, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
 
 
 @inlined
@@ -124,17 +141,16 @@ def make_project(name: str, begin: Any) -> Any:
 
     def project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
         job, work = record(job), record(work)
-        count = panels_at_once(work)
         panel = take(work, 0)
         while panel >= 0:
-            begin(job, work, x, x_row, slots, panel, count)
+            begin(job, work, x, x_row, slots, panel, taken_from(work, panel), 0)
             panel = take(work, 0)
 
     return named(name, project)
 
 
 def make_step(name: str, begin: Any, gates: Any, unit: Any, place: Any, save: tuple[Any, Any] | None = None) -> Any:
-    """The kernel of a step with one product. begin: as of `make_project`, for steps that are a chunk of their own; gates: adds
+    """The kernel of a step with one product. begin: as of `make_project`, for steps that project their own x; gates: adds
     the product to the slots; unit, place: the cell equations, and what they take; save: the same of what the backward pass
     reads, where `unit` does not leave it."""
     saves = save is not None
@@ -143,15 +159,16 @@ def make_step(name: str, begin: Any, gates: Any, unit: Any, place: Any, save: tu
     def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
         job, work = record(job), record(work)
         h = job.h + (s & 1) * job.h_plane + first * job.row
-        count = panels_at_once(work)
-        panel = take(work, s)
+        back = goes_back(work, s)
+        panel = take(work, back)
         while panel >= 0:
+            count = taken_from(work, panel)
             if work.fused:
-                begin(job, work, work.x, work.x_row, rows, panel, count)
-            gates(job, work, rows, h, s, slot, panel, count)
+                begin(job, work, work.x, work.x_row, rows, panel, count, back)
+            gates(job, work, rows, h, back, slot, panel, count)
             cells(unit, place, job, work, first, rows, s, slot, panel, count)
             if saves and job.saved:
                 cells(save_unit, save_place, job, work, first, rows, s, slot, panel, count)
-            panel = take(work, s)
+            panel = take(work, back)
 
     return named(name, step)

@@ -11,29 +11,29 @@ from .common import add, make_project, make_step, row_at, slot_at, start, whole_
 
 
 @inlined
-def gru_after_begin(job, work, x, x_row, slots, panel, count):  # type: ignore[no-untyped-def]
+def gru_after_begin(job, work, x, x_row, slots, panel, count, back):  # type: ignore[no-untyped-def]
     """W_x x + b and b_hn, into slots from the first one on."""
     whole = whole_panels(job, panel, count)
     w, b, out = job.w_x + panel * job.I * V3, job.b + panel * V3, slot_at(work, panel, 0)
-    start(job, 3, slots, x, x_row, whole, w, job.I, b, out, work.slot_row, V4)
+    start(job, 3, slots, x, x_row, whole, w, job.I, b, out, work.slot_row, V4, back)
     for slot in range(slots):
         for p in range(whole):
             copy_vector(job.zero, (out + slot * work.slot_row + p * V4 + V3, job.b_n + (panel + p) * V1))
     if whole < count:
         w += whole * job.I * V3
         out += whole * V4
-        start(job, job.narrow, slots, x, x_row, 1, w, job.I, b + whole * V3, out, work.slot_row, 0)
+        start(job, job.narrow, slots, x, x_row, 1, w, job.I, b + whole * V3, out, work.slot_row, 0, 0)
         for slot in range(slots):
             at = out + slot * work.slot_row
             gru_after_part(job.zero, (at, job.b_n + (panel + whole) * V1, job.H % job.lanes))
 
 
 @inlined
-def gru_after_gates(job, work, rows, h, s, slot, panel, count):  # type: ignore[no-untyped-def]
+def gru_after_gates(job, work, rows, h, back, slot, panel, count):  # type: ignore[no-untyped-def]
     """Adds W_h h to the slots of one step."""
     whole = whole_panels(job, panel, count)
     w, at = job.w_h + panel * job.H * V3, slot_at(work, panel, slot)
-    add(job, 3, rows, h, job.row, whole, w, job.H, at + V1, work.slot_row, V4, s & 1)
+    add(job, 3, rows, h, job.row, whole, w, job.H, at + V1, work.slot_row, V4, back)
     if whole < count:
         w += whole * job.H * V3
         at += whole * V4

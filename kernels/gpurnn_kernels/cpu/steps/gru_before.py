@@ -12,7 +12,7 @@ from ..inline import inlined, named
 from ..memory import record
 from ..pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
 from ..pointwise_options import gru_before_clip_save, gru_before_clip_unit, gru_clip_reset_unit
-from .common import add, cells, make_project, panels_at_once, row_at, slot_at, start, take
+from .common import add, cells, goes_back, make_project, row_at, slot_at, start, take, taken_from
 
 
 @inlined
@@ -28,41 +28,41 @@ def blocks_in(job, panel, count):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def gru_before_begin(job, work, x, x_row, slots, panel, count):  # type: ignore[no-untyped-def]
+def gru_before_begin(job, work, x, x_row, slots, panel, count, back):  # type: ignore[no-untyped-def]
     """W_x x + b, into slots from the first one on."""
     blocks = blocks_in(job, panel, count)
     pairs = blocks // 2
     w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
-    start(job, job.wide, slots, x, x_row, 4 * pairs // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1)
+    start(job, job.wide, slots, x, x_row, 4 * pairs // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1, back)
     w_n, b_n, out_n = job.w_x_n + panel * job.I * V2, job.b_n + panel * V2, slot_n_at(work, panel, 0)
-    start(job, 2, slots, x, x_row, pairs, w_n, job.I, b_n, out_n, work.slot_row // 2, V2)
+    start(job, 2, slots, x, x_row, pairs, w_n, job.I, b_n, out_n, work.slot_row // 2, V2, back)
     if blocks & 1:
         w += pairs * job.I * V4
-        start(job, 2, slots, x, x_row, 1, w, job.I, b + pairs * V4, out + pairs * V4, work.slot_row, 0)
+        start(job, 2, slots, x, x_row, 1, w, job.I, b + pairs * V4, out + pairs * V4, work.slot_row, 0, 0)
         w_n += pairs * job.I * V2
-        start(job, 1, slots, x, x_row, 1, w_n, job.I, b_n + pairs * V2, out_n + pairs * V2, work.slot_row // 2, 0)
+        start(job, 1, slots, x, x_row, 1, w_n, job.I, b_n + pairs * V2, out_n + pairs * V2, work.slot_row // 2, 0, 0)
 
 
 gru_before_project = make_project("gru_before_project", gru_before_begin)
 
 
 @inlined
-def gru_before_gates(job, work, rows, h, s, slot, panel, blocks):  # type: ignore[no-untyped-def]
+def gru_before_gates(job, work, rows, h, back, slot, panel, blocks):  # type: ignore[no-untyped-def]
     """Adds W_hz h and W_hr h to the slots of one step."""
     pairs = blocks // 2
     w, at = job.w_h + panel * job.H * V4, slot_at(work, panel, slot)
-    add(job, job.wide, rows, h, job.row, 4 * pairs // job.wide, w, job.H, at, work.slot_row, job.wide * V1, s & 1)
+    add(job, job.wide, rows, h, job.row, 4 * pairs // job.wide, w, job.H, at, work.slot_row, job.wide * V1, back)
     if blocks & 1:
         w += pairs * job.H * V4
         add(job, 2, rows, h, job.row, 1, w, job.H, at + pairs * V4, work.slot_row, 0, 0)
 
 
 @inlined
-def gru_before_candidate(job, work, rows, rh, s, slot, panel, blocks):  # type: ignore[no-untyped-def]
+def gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks):  # type: ignore[no-untyped-def]
     """Adds W_hn (r * h) to the slots of one step."""
     pairs = blocks // 2
     w, at = job.w_h_n + panel * job.H * V2, slot_n_at(work, panel, slot)
-    add(job, 2, rows, rh, job.row, pairs, w, job.H, at, work.slot_row // 2, V2, s & 1)
+    add(job, 2, rows, rh, job.row, pairs, w, job.H, at, work.slot_row // 2, V2, back)
     if blocks & 1:
         w += pairs * job.H * V2
         add(job, 1, rows, rh, job.row, 1, w, job.H, at + pairs * V2, work.slot_row // 2, 0, 0)
@@ -134,22 +134,25 @@ def _make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clipp
         job, work = record(job), record(work)
         h = job.h + (s & 1) * job.h_plane + first * job.row
         rh = job.rh + first * job.row
-        count = panels_at_once(work)
-        panel = take(work, s)
+        back = goes_back(work, s)
+        panel = take(work, back)
         while panel >= 0:
+            count = taken_from(work, panel)
             blocks = blocks_in(job, panel, count)
-            gru_before_gates(job, work, rows, h, s, slot, panel, blocks)
+            if work.fused:
+                gru_before_begin(job, work, work.x, work.x_row, rows, panel, count, back)
+            gru_before_gates(job, work, rows, h, back, slot, panel, blocks)
             cells(reset_unit, reset_places, job, work, first, rows, s, slot, 2 * panel, blocks)
-            panel = take(work, s)
+            panel = take(work, back)
         meet(work)
-        panel = take(work, s)
+        panel = take(work, back)
         while panel >= 0:
-            blocks = blocks_in(job, panel, count)
-            gru_before_candidate(job, work, rows, rh, s, slot, panel, blocks)
+            blocks = blocks_in(job, panel, taken_from(work, panel))
+            gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks)
             cells(update_unit, update_places, job, work, first, rows, s, slot, 2 * panel, blocks)
             if clipped and job.saved:
                 cells(gru_before_clip_save, update_place_saved, job, work, first, rows, s, slot, 2 * panel, blocks)
-            panel = take(work, s)
+            panel = take(work, back)
 
     return named(name, step)
 

@@ -7,23 +7,23 @@ from .common import add, make_project, make_step, row_at, slot_at, start, whole_
 
 
 @inlined
-def lstm_begin(job, work, x, x_row, slots, panel, count):  # type: ignore[no-untyped-def]
+def lstm_begin(job, work, x, x_row, slots, panel, count, back):  # type: ignore[no-untyped-def]
     """W_x x + b, into slots from the first one on."""
     whole = whole_panels(job, panel, count)
     w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
-    start(job, job.wide, slots, x, x_row, 4 * whole // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1)
+    start(job, job.wide, slots, x, x_row, 4 * whole // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1, back)
     if whole < count:
         w += whole * job.I * V4
         b += whole * V4
-        start(job, job.narrow, slots, x, x_row, 1, w, job.I, b, out + whole * V4, work.slot_row, 0)
+        start(job, job.narrow, slots, x, x_row, 1, w, job.I, b, out + whole * V4, work.slot_row, 0, 0)
 
 
 @inlined
-def lstm_gates(job, work, rows, h, s, slot, panel, count):  # type: ignore[no-untyped-def]
+def lstm_gates(job, work, rows, h, back, slot, panel, count):  # type: ignore[no-untyped-def]
     """Adds W_h h to the slots of one step."""
     whole = whole_panels(job, panel, count)
     w, at = job.w_h + panel * job.P * V4, slot_at(work, panel, slot)
-    add(job, job.wide, rows, h, job.row, 4 * whole // job.wide, w, job.P, at, work.slot_row, job.wide * V1, s & 1)
+    add(job, job.wide, rows, h, job.row, 4 * whole // job.wide, w, job.P, at, work.slot_row, job.wide * V1, back)
     if whole < count:
         w += whole * job.P * V4
         at += whole * V4

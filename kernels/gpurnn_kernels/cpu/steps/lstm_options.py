@@ -20,8 +20,8 @@ from ..pointwise_options import (
 )
 from ..weight_gradients import M, add_products, weight_gradients
 from .back import blocks_of_row, lstm_place, lstm_plane
-from .common import cells, panels_at_once, row_at, slot_at, take
-from .lstm import lstm_gates
+from .common import cells, goes_back, row_at, slot_at, take, taken_from
+from .lstm import lstm_begin, lstm_gates
 
 
 @inlined
@@ -74,10 +74,13 @@ def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyp
     job, work = record(job), record(work)
     h = job.h + (s & 1) * job.h_plane + first * job.row
     h_out = job.h + (~s & 1) * job.h_plane + first * job.row
-    count = panels_at_once(work)
-    panel = take(work, s)
+    back = goes_back(work, s)
+    panel = take(work, back)
     while panel >= 0:
-        lstm_gates(job, work, rows, h, s, slot, panel, count)
+        count = taken_from(work, panel)
+        if work.fused:
+            lstm_begin(job, work, work.x, work.x_row, rows, panel, count, back)
+        lstm_gates(job, work, rows, h, back, slot, panel, count)
         if job.peephole:
             cells(lstm_peephole_unit, peephole_place, job, work, first, rows, s, slot, panel, count)
         else:
@@ -86,7 +89,7 @@ def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyp
             for block in range(panel, panel + count):
                 for m in range(rows):
                     save_unit(job, work, first, s, slot, block, m)
-        panel = take(work, s)
+        panel = take(work, back)
     if job.w_p:
         meet(work)
         project_m(job, work, rows, job.m + first * job.row, h_out)
