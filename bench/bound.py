@@ -26,6 +26,7 @@ class Bound:
     seconds: float
     by: str  # what the recurrence (for a step: the step) waits for: "fma" or "weights"
     pointwise: float  # seconds for the cell equations, which are not in the bound
+    thread_flops: float  # the FMA peak of one thread, that the bound takes
 
 
 def _check(case: Case, limits: Limits) -> None:
@@ -44,7 +45,9 @@ def sequence_bound(case: Case, limits: Limits) -> Bound:
     arithmetic = case.recurrent_flops / limits.fma_flops
     reading = case.seq * case.recurrent_bytes / limits.bandwidth(case.recurrent_bytes)
     by = "fma" if arithmetic >= reading else "weights"
-    return Bound(projection + max(arithmetic, reading), by, _pointwise(case, case.seq, limits))
+    return Bound(
+        projection + max(arithmetic, reading), by, _pointwise(case, case.seq, limits), limits.fma_flops / limits.threads
+    )
 
 
 def step_bound(case: Case, limits: Limits) -> Bound:
@@ -54,4 +57,4 @@ def step_bound(case: Case, limits: Limits) -> Bound:
     arithmetic = case.flops / case.seq / limits.fma_flops
     reading = size / limits.bandwidth(size)
     by = "fma" if arithmetic >= reading else "weights"
-    return Bound(max(arithmetic, reading), by, _pointwise(case, 1, limits))
+    return Bound(max(arithmetic, reading), by, _pointwise(case, 1, limits), limits.fma_flops / limits.threads)

@@ -42,7 +42,7 @@ class Limits:
         return float(np.interp(math.log(size), [math.log(s) for s in sizes], rates))
 
 
-def _aligned(size: int) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint8]], int]:
+def aligned(size: int) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint8]], int]:
     """Zeros, and the address of their first aligned byte."""
     # written: pages of np.zeros that are only read are all one page, which the first cache holds
     memory = np.full(size + ALIGN, 0, np.uint8)
@@ -81,7 +81,7 @@ def _rounds_for(seconds: float, run: Callable[[int], None]) -> int:
 
 def fma_flops(loops: Loops, pool: ThreadPoolExecutor, threads: int) -> float:
     """Flops a second of all threads, operands and sums in registers."""
-    buffers = [_aligned(ALIGN) for _ in range(threads)]
+    buffers = [aligned(ALIGN) for _ in range(threads)]
     rounds = _rounds_for(RUN_S, lambda n: loops.fma(buffers[0][1], n))
     seconds = _best_seconds(pool, threads, lambda thread: loops.fma(buffers[thread][1], rounds))
     return threads * rounds * loops.round_flops / seconds
@@ -90,8 +90,8 @@ def fma_flops(loops: Loops, pool: ThreadPoolExecutor, threads: int) -> float:
 def read_bytes(loops: Loops, pool: ThreadPoolExecutor, threads: int, size: int) -> float:
     """Bytes a second of all threads, each reading its own 1/threads of `size` bytes over and over."""
     part = size // threads // loops.round_bytes * loops.round_bytes
-    buffers = [_aligned(part) for _ in range(threads)]
-    sums = [_aligned(ALIGN) for _ in range(threads)]
+    buffers = [aligned(part) for _ in range(threads)]
+    sums = [aligned(ALIGN) for _ in range(threads)]
 
     def read(thread: int, rounds: int) -> None:
         loops.read(sums[thread][1], buffers[thread][1], part, rounds)

@@ -25,6 +25,10 @@ def _ratio(value: float | None) -> str:
     return f"[{colour}]{value:.2f}[/{colour}]"
 
 
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
 def _digits(value: float) -> str:
     """Three digits that count."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -57,7 +61,13 @@ def print_rows(console: Console, title: str, rows: Sequence[Row], *, micro: bool
         table.add_column(head, justify="left" if head == "cell" else "right", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", style="bold" if name == OURS else None, no_wrap=True)
-    for head in ("GFLOP/s", *(("of bound", "by", "cells", "rest ns") if bounded else ()), "best peer", "ratio", "rounds"):
+    for head in (
+        "GFLOP/s",
+        *(("of bound", "by", "clock", "cells", "rest ns") if bounded else ()),
+        "best peer",
+        "ratio",
+        "rounds",
+    ):
         table.add_column(head, justify="right", no_wrap=True)
     for case, group in groupby(rows, key=lambda row: row.case):
         found = {row.implementation: row for row in group}
@@ -68,8 +78,8 @@ def print_rows(console: Console, title: str, rows: Sequence[Row], *, micro: bool
         line.append(f"{lead.gflops:.1f}")
         if bounded:
             rest = lead.rest_ns
-            cells = "-" if lead.pointwise is None else f"{lead.pointwise:.0%}"
-            line += [f"{lead.of_bound or 0:.0%}", lead.bound_by or "-", cells, "-" if rest is None else f"{rest:.2f}"]
+            line += [_share(lead.of_bound), lead.bound_by or "-", _share(lead.clock), _share(lead.pointwise)]
+            line.append("-" if rest is None else f"{rest:.2f}")
         line += [lead.best_peer or "-", _ratio(found[OURS].ratio if OURS in found else None)]
         low, high = lead.ratio_low, lead.ratio_high
         line.append(f"{low:.2f}..{high:.2f}" if OURS in found and low is not None and high is not None else "-")

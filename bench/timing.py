@@ -25,6 +25,7 @@ class Sample:
     repeats: int
     cpus: float  # CPUs that the process kept busy meanwhile, spinning threads included
     others: float = 0.0  # CPUs that everything else on the machine kept busy meanwhile, warm-up and rest included
+    clock: float | None = None  # flops a second of one thread's multiply-adds in registers right after calls (gpurnn only)
 
 
 def time_calls(call: Callable[[], object], budget: float) -> Sample:

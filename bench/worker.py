@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from bench import data, timing
-from bench.cases import Case
+from bench.cases import OURS, Case
 from bench.errors import Missing, Unsupported
 from bench.peers import Peer, load
 
@@ -33,6 +33,11 @@ class Server:
         self._case: Case | None = None
         self._weights: data.Arrays = {}
         self._calls: dict[str, Callable[[], object]] = {}
+        self._clock = None
+        if name == OURS:
+            from bench.clock import Clock
+
+            self._clock = Clock()
 
     def version(self) -> str:
         """Of the package."""
@@ -68,6 +73,8 @@ class Server:
         """
         cpu = time.process_time()
         result = timing.time_calls(self._calls[kind], budget)
+        if self._clock:
+            result = replace(result, clock=self._clock.flops(self._calls[kind]))
         timing.rest_until_quiet()
         return result, time.process_time() - cpu
 
