@@ -33,14 +33,19 @@ def blocks(job):  # type: ignore[no-untyped-def]
 
 
 @called
-def product(job, panel_0, panel_1, columns, rows, a, a_row, w, depth, init, init_row, init_step, out, out_row):  # type: ignore[no-untyped-def]
+def product(  # type: ignore[no-untyped-def]
+    job, panel_0, panel_1, columns, rows, a, a_row, w, depth, init, init_row, init_step, out, out_row, back
+):
     """Panels [panel_0, panel_1) of a product whose `columns` vectors are packed BACK to a panel, the last one narrower. `w`,
-    `init`, `out`: of panel 0; init_step: bytes from one panel's `init` to the next one's, 0 where all start from the same."""
+    `init`, `out`: of panel 0; init_step: bytes from one panel's `init` to the next one's, 0 where all start from the same;
+    `back`: from the last whole panel to the first one."""
     whole = min(panel_1, columns // BACK)
     size = BACK * V1
-    w_0, init_0, out_0 = w + panel_0 * depth * size, init + panel_0 * init_step, out + panel_0 * size
+    start, step = (whole - 1, -1) if back else (panel_0, 1)
+    w_0, init_0, out_0 = w + start * depth * size, init + start * init_step, out + start * size
+    w_step, init_by, out_step = step * depth * size, step * init_step, step * size
     count = whole - panel_0
-    multiply(job, BACK, rows, a, a_row, count, w_0, depth * size, depth, init_0, init_row, init_step, out_0, out_row, size)
+    multiply(job, BACK, rows, a, a_row, count, w_0, w_step, depth, init_0, init_row, init_by, out_0, out_row, out_step)
     if whole < panel_1:
         w += whole * depth * size
         init += whole * init_step
@@ -50,10 +55,10 @@ def product(job, panel_0, panel_1, columns, rows, a, a_row, w, depth, init, init
 
 
 @called
-def recurrent_product(job, work, rows, a, a_row, gates, w, out):  # type: ignore[no-untyped-def]
-    """out += a W, for the units of this work."""
-    depth = gates * blocks(job) * job.lanes
-    product(job, work.panel_0, work.panel_1, blocks(job), rows, a, a_row, w, depth, out, job.row, BACK * V1, out, job.row)
+def recurrent_product(job, work, rows, s, a, a_row, gates, w, out):  # type: ignore[no-untyped-def]
+    """out += a W, for the units of this work: in one step forth, in the next one back, from what is still in cache."""
+    depth, step = gates * blocks(job) * job.lanes, BACK * V1
+    product(job, work.panel_0, work.panel_1, blocks(job), rows, a, a_row, w, depth, out, job.row, step, out, job.row, s & 1)
 
 
 def backward(job, work):  # type: ignore[no-untyped-def]

@@ -41,7 +41,7 @@ class DirectionGradients:
         self.x = np.empty((steps, batch, spec.input_size), spec.dtype)
 
     def _padded(self, rows: int, columns: int, lanes: int) -> Array:
-        return np.zeros((rows, -(-columns // lanes) * lanes), self._spec.dtype)
+        return np.empty((rows, -(-columns // lanes) * lanes), self._spec.dtype)
 
     def bind(self, records: Records, direction: int) -> None:
         item = records.item

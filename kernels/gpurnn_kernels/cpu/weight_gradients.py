@@ -60,8 +60,8 @@ def pack_source(job, packed, source, columns, start, depth, vector, width):  # t
 def add_products(  # type: ignore[no-untyped-def]
     job, work, source, columns, d, d_row, d_block, first_gate, gates, dw, dw_row, size, block_0, block_1
 ):
-    """Adds to the rows of dW (all gates * size, columns) that belong to `gates` gates of some blocks of units. d: their
-    gradients in block 0, first gate; d_block: bytes from block to block."""
+    """The rows of dW (all gates * size, columns) that belong to `gates` gates of some blocks of units. d: their gradients in
+    block 0, first gate; d_block: bytes from block to block."""
     vectors = -(-columns // job.lanes)
     column = work.slots + VECTORS * DEPTH * V1
     item = V1 // job.lanes
@@ -79,7 +79,7 @@ def add_products(  # type: ignore[no-untyped-def]
                         pack_column(job, column, a, a_row, depth)
                         a, a_row = column, V1
                     out = dw + ((first_gate + gate) * size + block * job.lanes) * dw_row + vector * job.lanes * item
-                    add_product(job, count, units, a, a_row, work.slots, depth, out, dw_row)
+                    add_product(job, count, units, a, a_row, work.slots, depth, start > 0, out, dw_row)
 
 
 @called
@@ -92,15 +92,16 @@ def pack_column(job, packed, source, stride, depth):  # type: ignore[no-untyped-
 
 
 @inlined
-def add_product(job, count, units, a, a_row, w, depth, out, dw_row):  # type: ignore[no-untyped-def]
-    """out += a^T w, of `count` vectors, packed WIDTH to a panel."""
+def add_product(job, count, units, a, a_row, w, depth, more, out, dw_row):  # type: ignore[no-untyped-def]
+    """out = a^T w, of `count` vectors, packed WIDTH to a panel; with `more`, added to what is there."""
     whole, left = count // WIDTH, count % WIDTH
     size = WIDTH * V1
     w_panel = DEPTH * size
-    multiply_transposed(job, WIDTH, units, a, a_row, whole, w, w_panel, depth, out, dw_row, size, out, dw_row, size)
+    init, row, step = (out, dw_row, size) if more else (job.b, 0, 0)
+    multiply_transposed(job, WIDTH, units, a, a_row, whole, w, w_panel, depth, init, row, step, out, dw_row, size)
     if left:
-        out += whole * size
-        multiply_transposed(job, left, units, a, a_row, 1, w + whole * w_panel, 0, depth, out, dw_row, 0, out, dw_row, 0)
+        init, out = init + whole * step, out + whole * size
+        multiply_transposed(job, left, units, a, a_row, 1, w + whole * w_panel, 0, depth, init, row, 0, out, dw_row, 0)
 
 
 @called
@@ -163,11 +164,11 @@ def input_gradients(job, work):  # type: ignore[no-untyped-def]
         rows = min(work.row_cap, work.row_1 - first)
         a = job.d_gates + first * job.d_row
         dx, dx_row = job.dx + first * job.I * item, job.I * item
-        product(job, 0, whole, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, dx, dx_row)
+        product(job, 0, whole, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, dx, dx_row, 0)
         if whole * BACK < columns:
             # a panel that ends past a row of dx goes through scratch memory
             out = work.slots - whole * BACK * V1
-            product(job, whole, whole + 1, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, out, BACK * V1)
+            product(job, whole, whole + 1, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, out, BACK * V1, 0)
             for m in range(rows):
                 for block in range(whole * BACK, columns):
                     source = work.slots + (m * BACK + block - whole * BACK) * V1

@@ -11,6 +11,7 @@ from .backward import BACK
 from .packing import narrow_vectors, pack_bias, pack_gates, pack_narrow, pack_transposed
 from .shelf import Arrays
 from .target import target
+from .tiles import WIDTHS
 
 
 class Weights:
@@ -129,7 +130,7 @@ class Weights:
 
     def _cell_back(self) -> dict[str, Array]:
         every = tuple(range(self.spec.gates))
-        zeros = {"b": self._arrays.borrowed_zeros(BACK * self.lanes, self.spec.dtype)}
+        zeros = {"b": self._arrays.borrowed_zeros(max(WIDTHS) * self.lanes, self.spec.dtype)}  # a panel's sums start from them
         if self.spec.cell == "gru_before":
             return zeros | {
                 "w_x": self._transposed("W_x", every),

@@ -65,7 +65,7 @@ def lstm_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
     for m in range(rows):
         blocks_of_row(lstm_unit_grad, lstm_place, job, work, first + m, s, plane + m * plane_row)
     meet(work)
-    recurrent_product(job, work, rows, plane, plane_row, 4, job.w_h, job.dh + first * job.row)
+    recurrent_product(job, work, rows, s, plane, plane_row, 4, job.w_h, job.dh + first * job.row)
 
 
 @inlined
@@ -103,7 +103,7 @@ def _make_gru_after(name: str, unit: Any, place: Any) -> Any:
         for m in range(rows):
             blocks_of_row(unit, place, job, work, first + m, s, plane + m * job.step_row)
         meet(work)
-        recurrent_product(job, work, rows, plane, job.step_row, 3, job.w_h, job.dh + first * job.row)
+        recurrent_product(job, work, rows, s, plane, job.step_row, 3, job.w_h, job.dh + first * job.row)
 
     return named(name, step_back)
 
@@ -169,11 +169,11 @@ def _make_gru_before(name: str, update: tuple[Any, Any], reset: tuple[Any, Any])
         for m in range(rows):
             blocks_of_row(update_unit, update_place, job, work, first + m, s, plane + m * job.step_row)
         meet(work)
-        recurrent_product(job, work, rows, plane + job.step_n, job.step_row, 1, job.w_h_n, job.drh + first * job.row)
+        recurrent_product(job, work, rows, s, plane + job.step_n, job.step_row, 1, job.w_h_n, job.drh + first * job.row)
         for m in range(rows):
             blocks_of_row(reset_unit, reset_place, job, work, first + m, s, plane + m * job.step_row)
         meet(work)
-        recurrent_product(job, work, rows, plane, job.step_row, 2, job.w_h, job.dh + first * job.row)
+        recurrent_product(job, work, rows, s, plane, job.step_row, 2, job.w_h, job.dh + first * job.row)
 
     return named(name, step_back)
 

@@ -31,17 +31,18 @@ def output_blocks(job):  # type: ignore[no-untyped-def]
 
 
 @called
-def output_product(job, work, rows, a, a_row, w, depth, out):  # type: ignore[no-untyped-def]
+def output_product(job, work, rows, s, a, a_row, w, depth, out):  # type: ignore[no-untyped-def]
     """out += a W, for this work's vectors of h."""
     first, last = work.out_0 // BACK, -(-work.out_1 // BACK)
-    product(job, first, last, output_blocks(job), rows, a, a_row, w, depth, out, job.row, BACK * V1, out, job.row)
+    columns, step = output_blocks(job), BACK * V1
+    product(job, first, last, columns, rows, a, a_row, w, depth, out, job.row, step, out, job.row, s & 1)
 
 
 @called
 def project_m(job, work, rows, m, h_out):  # type: ignore[no-untyped-def]
     """h = W_p m, for this work's vectors of h."""
     first, last = work.out_0 // BACK, -(-work.out_1 // BACK)
-    product(job, first, last, output_blocks(job), rows, m, job.row, job.w_p, job.H, job.zeros, 0, 0, h_out, job.row)
+    product(job, first, last, output_blocks(job), rows, m, job.row, job.w_p, job.H, job.zeros, 0, 0, h_out, job.row, 0)
 
 
 @inlined
@@ -119,7 +120,7 @@ def m_gradients(job, work, first, rows):  # type: ignore[no-untyped-def]
     dm = job.dm + first * job.row
     depth = output_blocks(job) * job.lanes
     last = work.panel_1
-    product(job, work.panel_0, last, blocks(job), rows, dh, job.row, job.w_p, depth, job.zeros, 0, 0, dm, job.row)
+    product(job, work.panel_0, last, blocks(job), rows, dh, job.row, job.w_p, depth, job.zeros, 0, 0, dm, job.row, 0)
 
 
 @inlined
@@ -152,7 +153,7 @@ def lstm_options_step_back(job, work, first, rows, s):  # type: ignore[no-untype
     meet(work)
     depth = 4 * blocks(job) * job.lanes
     dh = job.dh + first * job.row
-    output_product(job, work, rows, plane, plane_row, job.w_h, depth, dh)
+    output_product(job, work, rows, s, plane, plane_row, job.w_h, depth, dh)
 
 
 @inlined
