@@ -15,7 +15,8 @@ from bench.machine_code import Loops
 
 CALLS_S = 0.005  # before each measurement
 MEASURED_S = 5e-5
-TURNS = 5
+TURNS = 5  # at most
+TURNS_S = 0.1  # after which no turn begins
 AFTER = 3  # measurements in a turn; the best counts, as interrupts take microseconds
 
 
@@ -36,8 +37,9 @@ class Clock:
 
     def flops(self, call: Callable[[], object]) -> float:
         """Flops a second of this thread's multiply-adds in registers right after calls."""
-        found = []
-        for _ in range(TURNS):
+        found: list[float] = []
+        end = time.perf_counter() + TURNS_S
+        while not found or (len(found) < TURNS and time.perf_counter() < end):
             enough = time.perf_counter() + CALLS_S
             call()
             while time.perf_counter() < enough:
