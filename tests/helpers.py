@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import reference
-from reference import CELLS, State, packed, parts
+from reference import State, packed, parts
+from reference_cells import CELLS
 
 import gpurnn
 from gpurnn.cli import gpu

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import reference
+import reference_cells
 from emulated.device import EmulatedDevice
 
 from gpurnn_kernels.cuda import persistent
@@ -64,14 +65,14 @@ class PersistentProblem:
         return reference.flipped(a, self.valid) if self.spec.reverse else reference.masked(a, self.valid)
 
     @cached_property
-    def reference_weights(self) -> reference.Weights:
+    def reference_weights(self) -> reference_cells.Weights:
         w = {name: a.astype(np.float64) for name, a in self.weights.items()}
-        return reference.Weights(np.eye(len(w["b"])), w["W_h"], w["b"], w["b_hn"])
+        return reference_cells.Weights(np.eye(len(w["b"])), w["W_h"], w["b"], w["b_hn"])
 
     @cached_property
     def expected(self) -> tuple[Any, list[Any]]:
         """y, final state."""
-        cell = reference.CELLS[REFERENCE[self.spec.cell]]
+        cell = reference_cells.CELLS[REFERENCE[self.spec.cell]]
         x = self.in_order(self.xp.astype(np.float64))
         track = reference.sequence(cell, self.reference_weights, x, tuple(map(np.float64, self.state)), self.valid)
         return self.in_order(track[0][1:]), [states[-1] for states in track]
@@ -118,7 +119,7 @@ class PersistentProblem:
     @cached_property
     def expected_gradients(self) -> tuple[Any, list[Any], Any]:
         """What W_x x gets (T, B, G*H), the initial state, and W_h."""
-        cell = reference.CELLS[REFERENCE[self.spec.cell]]
+        cell = reference_cells.CELLS[REFERENCE[self.spec.cell]]
         x = self.in_order(self.xp.astype(np.float64))
         w = self.reference_weights
         track = reference.sequence(cell, w, x, tuple(map(np.float64, self.state)), self.valid)

@@ -16,7 +16,7 @@ from numba import njit
 from numba.core import config
 from numba.core.codegen import JITCodeLibrary
 from numba.core.registry import cpu_target
-from reference import CELLS
+from reference_cells import CELLS
 
 import gpurnn
 

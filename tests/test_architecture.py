@@ -41,8 +41,9 @@ def within(module: str, *packages: str) -> bool:
 def test_imports_run_one_way() -> None:
     for file, modules in all_imports(KERNELS).items():
         assert not any(within(module, "gpurnn", "bench", "tests") for module in modules), file
+    tests = "tests", "conftest", "reference", "reference_cells"
     for file, modules in all_imports(LIBRARY).items():
-        assert not any(within(module, "bench", "tests", "conftest", "reference") for module in modules), file
+        assert not any(within(module, "bench", *tests) for module in modules), file
 
 
 def test_backends_know_the_cells_but_not_each_other() -> None:
@@ -55,7 +56,8 @@ def test_backends_know_the_cells_but_not_each_other() -> None:
 
 
 def test_the_reference_is_independent() -> None:
-    assert not any(within(module, "gpurnn", "gpurnn_kernels") for module in imports(TESTS / "reference.py", TESTS))
+    for name in ("reference.py", "reference_cells.py"):
+        assert not any(within(module, "gpurnn", "gpurnn_kernels") for module in imports(TESTS / name, TESTS))
 
 
 def test_only_one_file_knows_processor_families() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import Floats, Problem, assert_same_bits, leaves, named, new_layer
-from reference import CELLS, packed, parts
+from reference import packed, parts
+from reference_cells import CELLS
 
 import gpurnn
 

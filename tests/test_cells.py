@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
+import reference_cells
 from helpers import OUTPUTS, Problem, assert_near, leaves
-from reference import Weights, sigmoid
+from reference_cells import Weights, sigmoid
 
 import gpurnn
 from gpurnn_kernels import cells
@@ -34,10 +34,10 @@ def test_lstm() -> None:
     f_, i_, o_, g_, h, c, dh, dc = draw(*"fiogHCdD")
     w, x = without_products([f_, i_, o_, g_])
     h_new, c_new = CELLS.lstm_cell(f_, i_, o_, g_, c)
-    assert_near((h_new, c_new), reference.lstm_step(w, x, h, c), 1e-14)
+    assert_near((h_new, c_new), reference_cells.lstm_step(w, x, h, c), 1e-14)
     gates = CELLS.lstm_gates(f_, i_, o_, g_)
     *d_gates, dc_prev = CELLS.lstm_cell_grad(*gates, c, c_new, dh, dc)
-    dx, (_, dc_reference), _ = reference.lstm_step_grad(w, x, h, c, dh, dc)
+    dx, (_, dc_reference), _ = reference_cells.lstm_step_grad(w, x, h, c, dh, dc)
     assert_near((np.concatenate(d_gates, axis=1), dc_prev), (dx, dc_reference), 1e-14)
 
 
@@ -51,19 +51,19 @@ def test_gru(form: str) -> None:
     z, r = sigmoid(z_), sigmoid(r_)
     if form == "before":
         n_ = n_x + CELLS.gru_reset(r_, h)
-        expected = reference.gru_step(w, x, h)
+        expected = reference_cells.gru_step(w, x, h)
     else:
         n_ = CELLS.gru_candidate(r_, h + b_hn, n_x)
-        expected = reference.gru_after_step(w._replace(b_hn=b_hn), x, h)
+        expected = reference_cells.gru_after_step(w._replace(b_hn=b_hn), x, h)
     assert_near(CELLS.gru_update(z_, n_, h), expected[0], 1e-14)
 
     dz_, dn_, dh_prev = CELLS.gru_update_grad(z, np.tanh(n_), h, dh)
     if form == "before":
         dr_, more = CELLS.gru_reset_grad(r, h, dn_)
-        dx, (dh_reference,), _ = reference.gru_step_grad(w, x, h, dh)
+        dx, (dh_reference,), _ = reference_cells.gru_step_grad(w, x, h, dh)
     else:
         dr_, more = CELLS.gru_candidate_grad(r, h + b_hn, dn_)
-        dx, (dh_reference,), _ = reference.gru_after_step_grad(w._replace(b_hn=b_hn), x, h, dh)
+        dx, (dh_reference,), _ = reference_cells.gru_after_step_grad(w._replace(b_hn=b_hn), x, h, dh)
     assert_near((np.concatenate([dz_, dr_, dn_], axis=1), dh_prev + more), (dx, dh_reference), 1e-14)
 
 
@@ -75,7 +75,7 @@ def test_the_equations_hold_no_numbers() -> None:
 
 
 @pytest.mark.parametrize("dtype", OUTPUTS)
-@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("cell", reference_cells.CELLS)
 def test_public_functions(cell: str, dtype: str) -> None:
     p = Problem(cell, 1, 5, 9, 23, dtype=dtype)
     step = gpurnn.lstm_cell if cell == "lstm" else gpurnn.gru_cell

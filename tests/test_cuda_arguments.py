@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from emulated.compile import why_not
 from helpers import BACKENDS, OUTPUTS, Problem, assert_near, assert_same_bits, emulated_device, leaves, new_layer
-from reference import CELLS, packed, parts
+from reference import packed, parts
+from reference_cells import CELLS
 
 import gpurnn
 

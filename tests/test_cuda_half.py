@@ -16,7 +16,8 @@ from helpers import (
     leaves,
     new_layer,
 )
-from reference import CELLS, packed, parts
+from reference import packed, parts
+from reference_cells import CELLS
 
 import gpurnn
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from emulated.compile import why_not
 from helpers import BACKENDS, Problem, emulated_device, leaves, new_layer
-from reference import CELLS, packed, parts
+from reference import packed, parts
+from reference_cells import CELLS
 
 if why := why_not():
     pytest.skip(why, allow_module_level=True)

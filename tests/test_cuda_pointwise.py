@@ -16,7 +16,8 @@ from helpers import (
     emulated_device,
     named,
 )
-from reference import CELLS, packed, parts
+from reference import packed, parts
+from reference_cells import CELLS
 
 if why := why_not():
     pytest.skip(why, allow_module_level=True)

@@ -18,7 +18,8 @@ from helpers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import CELLS, packed, parts
+from reference import packed, parts
+from reference_cells import CELLS
 from test_outputs import SIZES, every_cell
 
 every_dtype = pytest.mark.parametrize("dtype", GRADIENTS)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import LAYERS, Problem, assert_same_bits, leaves, new_layer
-from reference import CELLS, random_params
+from reference import random_params
+from reference_cells import CELLS
 
 import gpurnn
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import leaves, new_layer
-from reference import CELLS
+from reference_cells import CELLS
 
 import gpurnn
 

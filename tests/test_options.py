@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+import reference_cells
 from helpers import (
     GRADIENTS,
     LAYERS,
@@ -24,7 +25,8 @@ from helpers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import Options, packed, parts
+from reference import packed, parts
+from reference_cells import Options
 from test_reference import finite_difference
 
 import gpurnn
@@ -61,7 +63,7 @@ class OptionProblem(Problem):
 
         self.dy = draw(T, B, D * P)
         self.state, self.dstate = (
-            packed([draw(rows, B, size) for size in (P, H)[: reference.CELLS[cell].states]]) for _ in range(2)
+            packed([draw(rows, B, size) for size in (P, H)[: reference_cells.CELLS[cell].states]]) for _ in range(2)
         )
         if self.lengths is not None:
             self.dy[self.past] = np.nan
@@ -164,7 +166,7 @@ def test_an_infinite_c_goes_as_in_a_plain_layer(kind: str) -> None:
 
 
 def test_a_clip_that_clips_nothing() -> None:
-    for cell in reference.CELLS:
+    for cell in reference_cells.CELLS:
         p = Problem(cell)
         clipped = new_layer(cell, *p.sizes, clip=1e9)
         clipped.load_params(p.params)

@@ -5,7 +5,8 @@ import pytest
 from helpers import BACKENDS, LAYERS, OUTPUTS, Backend, Problem, assert_near, assert_same_bits, leaves, new_layer, not_emulated
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import CELLS, packed, parts
+from reference import packed, parts
+from reference_cells import CELLS
 
 SIZES = [  # T, B, I, H: vectors are 2 to 16 elements, tiles 3 to 8 rows
     (5, 3, 4, 7),

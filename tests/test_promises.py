@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import LAYERS, OUTPUTS, Problem, assert_same_bits, leaves, row_of
-from reference import CELLS, packed
+from reference import packed
+from reference_cells import CELLS
 
 import gpurnn
 from gpurnn_kernels.cpu import engine, forward_pass, records, schedule

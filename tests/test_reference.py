@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import reference
-from reference import CELLS, Array, State, packed, parts
+from reference import State, packed, parts
+from reference_cells import CELLS, Array
 
 T, B, I, H = 5, 4, 3, 2
 LENGTHS = {"full": None, "ragged": [2, 5, 0, 4]}

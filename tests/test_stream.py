@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import OUTPUTS, Problem, assert_near, assert_same_bits, leaves, new_layer
-from reference import CELLS, packed, parts
+from reference import packed, parts
+from reference_cells import CELLS
 
 import gpurnn
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import Problem, assert_same_bits, leaves, python
-from reference import CELLS
+from reference_cells import CELLS
 
 import gpurnn
 
