@@ -21,7 +21,7 @@ from .inline import called, inlined
 from .memory import address_of, call_words, record
 from .pointwise import add_units
 from .target import target
-from .tiles import multiply
+from .tiles import multiply, multiply_in_turn
 
 BACK = 4 if target().registers == 32 else 2  # vectors in a panel of the backward products, and of the projection
 
@@ -41,11 +41,11 @@ def product(  # type: ignore[no-untyped-def]
     `back`: from the last whole panel to the first one."""
     whole = min(panel_1, columns // BACK)
     size = BACK * V1
-    start, step = (whole - 1, -1) if back else (panel_0, 1)
-    w_0, init_0, out_0 = w + start * depth * size, init + start * init_step, out + start * size
-    w_step, init_by, out_step = step * depth * size, step * init_step, step * size
-    count = whole - panel_0
-    multiply(job, BACK, rows, a, a_row, count, w_0, w_step, depth, init_0, init_row, init_by, out_0, out_row, out_step)
+    w_0, init_0, out_0 = w + panel_0 * depth * size, init + panel_0 * init_step, out + panel_0 * size
+    count, w_step = whole - panel_0, depth * size
+    multiply_in_turn(
+        job, BACK, rows, a, a_row, count, w_0, w_step, depth, init_0, init_row, init_step, out_0, out_row, size, back
+    )
     if whole < panel_1:
         w += whole * depth * size
         init += whole * init_step

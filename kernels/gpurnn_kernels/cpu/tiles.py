@@ -47,6 +47,19 @@ def multiply(  # type: ignore[no-untyped-def]
 
 
 @inlined
+def multiply_in_turn(  # type: ignore[no-untyped-def]
+    job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel, back
+):
+    """The same, the first panel first or, going `back`, last."""
+    if back:
+        w += (panels - 1) * w_panel
+        init += (panels - 1) * init_panel
+        out += (panels - 1) * out_panel
+        w_panel, init_panel, out_panel = -w_panel, -init_panel, -out_panel
+    multiply(job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
+
+
+@inlined
 def multiply_transposed(  # type: ignore[no-untyped-def]
     job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
 ):

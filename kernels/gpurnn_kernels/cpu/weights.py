@@ -130,7 +130,8 @@ class Weights:
 
     def _cell_back(self) -> dict[str, Array]:
         every = tuple(range(self.spec.gates))
-        zeros = {"b": self._arrays.borrowed_zeros(max(WIDTHS) * self.lanes, self.spec.dtype)}  # a panel's sums start from them
+        # what the sums of a panel of any width start from
+        zeros = {"b": self._arrays.borrowed_zeros(max(WIDTHS) * self.lanes, self.spec.dtype)}
         if self.spec.cell == "gru_before":
             return zeros | {
                 "w_x": self._transposed("W_x", every),

@@ -13,7 +13,7 @@ from ..emission import BUNDLE, advanced, put, taken
 from ..forward import ROW_ENTRY, V1
 from ..inline import called, inlined, named
 from ..memory import exchange, load_acquire, load_word, record
-from ..tiles import multiply
+from ..tiles import multiply_in_turn
 
 
 @inlined
@@ -76,29 +76,17 @@ def whole_panels(job, panel, count):  # type: ignore[no-untyped-def]
 @inlined
 def start(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row, out_panel, back):  # type: ignore[no-untyped-def]
     """out = init + a w, of `count` panels that lie side by side in `init`, where all rows have the same."""
-    products(job, vectors, rows, a, a_row, count, w, depth, init, 0, vectors * V1, out, out_row, out_panel, back)
+    step = vectors * V1
+    multiply_in_turn(job, vectors, rows, a, a_row, count, w, depth * step, depth, init, 0, step, out, out_row, out_panel, back)
 
 
 @inlined
 def add(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, back):  # type: ignore[no-untyped-def]
     """out += a w, of `count` panels."""
-    products(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, out, out_row, out_panel, back)
-
-
-@inlined
-def products(  # type: ignore[no-untyped-def]
-    job, vectors, rows, a, a_row, count, w, depth, init, init_row, init_panel, out, out_row, out_panel, back
-):
-    """out = init + a w, of `count` panels, the first one first or, going `back`, last."""
     w_panel = depth * vectors * V1
-    if back:
-        w += (count - 1) * w_panel
-        init += (count - 1) * init_panel
-        out += (count - 1) * out_panel
-        w_panel = -w_panel
-        init_panel = -init_panel
-        out_panel = -out_panel
-    multiply(job, vectors, rows, a, a_row, count, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
+    multiply_in_turn(
+        job, vectors, rows, a, a_row, count, w, w_panel, depth, out, out_row, out_panel, out, out_row, out_panel, back
+    )
 
 
 @inlined
