@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, fields
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +20,13 @@ from bench.report import case_line
 from bench.rows import Row, rows_of
 from bench.team import Team, measure_limits
 from bench.timing import Sample
+
+COLUMNS = tuple(column.name for column in fields(Row))
+
+
+def _rounded(value: object) -> object:
+    """Numbers with the digits that a measurement can have."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 @dataclass
@@ -37,10 +44,12 @@ class Report:
     rows: list[Row] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """All of it, at once."""
+        """All of it, at once. The rows are a table, a line each: a full grid has thousands."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        head = {name: value for name, value in asdict(self).items() if name != "rows"} | {"columns": COLUMNS}
+        lines = (json.dumps([_rounded(value) for value in astuple(row)]) for row in self.rows)
         part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        part.write_text(json.dumps(head, indent=1).removesuffix("\n}") + ',\n "rows": [\n' + ",\n".join(lines) + "\n ]\n}\n")
         part.replace(path)
 
 
@@ -57,7 +66,7 @@ def read_rows(path: Path) -> tuple[list[Row], str]:
     """The rows of a report's file, and the machine in one line."""
     try:
         report = json.loads(path.read_text())
-        rows = [Row(**row) for row in report["rows"]]
+        rows = [Row(**dict(zip(report["columns"], row, strict=True))) for row in report["rows"]]
         machine = report["machine"]
         return rows, f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['date'].split()[0]}"
     except (OSError, ValueError, KeyError, TypeError) as error:
