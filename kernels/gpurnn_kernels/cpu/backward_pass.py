@@ -12,7 +12,7 @@ from .kernels import VARIANTS
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, cut
 from .shelf import ARRAYS
-from .weight_gradients import ROOM, input_gradients
+from .weight_gradients import input_gradients, scratch
 from .weights import Weights
 
 _PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next one does
@@ -147,9 +147,8 @@ def _products(spec: Spec, directions: int, blocks: int, out_blocks: int, rows: i
     records = Records(spec, directions, [share for share, _ in tasks], threads)
     for work, (share, kernel) in zip(records.works, tasks, strict=True):
         work["kernel"] = records.address_of(kernel)
-        sums = (share.panel_1 - share.panel_0) * spec.gates
-        depth = max(ROOM, sums) if kernel is weight_kernel else BACK * _PRODUCT_ROWS
-        work["slots"] = records.room(depth * records.lanes)
+        vectors = scratch(share.panel_1 - share.panel_0) if kernel is weight_kernel else BACK * _PRODUCT_ROWS
+        work["slots"] = records.room(vectors * records.lanes)
         work["row_cap"] = _PRODUCT_ROWS
         work["out_0"], work["out_1"] = outputs[share.thread], outputs[share.thread + 1]
     return records

@@ -19,6 +19,7 @@ from .activations import SCALED, TANH_SCALE
 from .emission import pointwise
 from .vector import INT64, Vectors
 
+ROWS_AT_ONCE = 8
 CELLS = make_cells(SCALED)
 sigmoid, tanh = SCALED.sigmoid, SCALED.tanh
 
@@ -53,8 +54,23 @@ def clear_vector(v: Vectors, to: ir.Value, _: ir.Value) -> None:
 
 
 @pointwise
-def add_vector(v: Vectors, to: ir.Value, source: ir.Value) -> None:
-    v.store(to, v.load(to) + v.load(source))
+def copy_and_add(v: Vectors, to: ir.Value, source: ir.Value, _: ir.Value, total: ir.Value) -> None:
+    _copy_and_add(v, 1, to, source, INT64(0), total)
+
+
+@pointwise
+def copy_and_add_rows(v: Vectors, to: ir.Value, source: ir.Value, stride: ir.Value, total: ir.Value) -> None:
+    _copy_and_add(v, ROWS_AT_ONCE, to, source, stride, total)
+
+
+def _copy_and_add(v: Vectors, rows: int, to: ir.Value, source: ir.Value, stride: ir.Value, total: ir.Value) -> None:
+    """Vectors `stride` bytes apart, side by side, and their sum."""
+    found = v.load(total)
+    for row in range(rows):
+        value = v.load(v.builder.add(source, v.builder.mul(stride, INT64(row))))
+        v.store(to, value, row)
+        found = found + value
+    v.store(total, found)
 
 
 def _shared(v: Vectors, slot: ir.Value, gate: int, count: ir.Value) -> ir.Value:

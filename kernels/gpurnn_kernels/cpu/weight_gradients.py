@@ -8,19 +8,29 @@ threads. Rows past a sequence's end have zero gates' gradients, and count as zer
 """
 
 from .backward import BACK, blocks, product
-from .forward import V1, units_in
+from .forward import V1, outputs_in, units_in
 from .inline import called, inlined
 from .memory import load_word, record
-from .pointwise import add_vector, clear_vector, copy_units, copy_vector, store_units
+from .pointwise import ROWS_AT_ONCE, clear_vector, copy_and_add, copy_and_add_rows, copy_units, store_units
 from .target import target
 from .tiles import multiply_transposed
 
 DEPTH = 256  # rows of a packed source panel
 WIDTH = 4 if target().registers == 32 else 3  # vectors in a panel: as many sums as there are registers, of rows of units
-VECTORS = 8 * WIDTH  # that are packed at once, and stay in cache: the gates' gradients, strided, are read once for all of them
-ROOM = (VECTORS + 1) * DEPTH  # vectors of scratch memory: those, and a column of the gates' gradients
+PANELS = 8  # that are packed at once, and stay in cache: the gates' gradients, strided, are read once for all of them
+SIZE = WIDTH * V1  # bytes of a row of a panel
+MOST_GATES = 4
+MOST_SUMS = 4  # biases' gradients of a unit
+# vectors of scratch memory: panels; then the gates' gradients of a vector of units; then sums
+COLUMNS = PANELS * WIDTH * DEPTH
+SUMS = COLUMNS + MOST_GATES * DEPTH
 
 X, H_PREV, FED, M = 0, 1, 2, 3  # sources
+
+
+def scratch(units: int) -> int:
+    """Vectors of memory for the weight gradients of so many vectors of units."""
+    return SUMS + (units + 1) * MOST_SUMS
 
 
 @inlined
@@ -56,97 +66,122 @@ def pack_source(job, packed, source, columns, start, depth, vector, width):  # t
                 clear_vector(job.zero, (to, to))
 
 
-@called
-def add_products(  # type: ignore[no-untyped-def]
-    job, work, source, columns, d, d_row, d_block, first_gate, gates, dw, dw_row, size, block_0, block_1
-):
-    """The rows of dW (all gates * size, columns) that belong to `gates` gates of some blocks of units. d: their gradients in
-    block 0, first gate; d_block: bytes from block to block."""
-    vectors = -(-columns // job.lanes)
-    column = work.slots + VECTORS * DEPTH * V1
-    item = V1 // job.lanes
-    for start in range(0, job.T * job.B, DEPTH):
-        depth = min(DEPTH, job.T * job.B - start)
-        for vector in range(0, vectors, VECTORS):
-            count = min(VECTORS, vectors - vector)
-            for v in range(0, count, WIDTH):
-                pack_source(job, work.slots + v * DEPTH * V1, source, columns, start, depth, vector + v, min(WIDTH, count - v))
-            for block in range(block_0, block_1):
-                units = min(job.lanes, size - block * job.lanes)
-                for gate in range(gates):
-                    a, a_row = d + start * d_row + block * d_block + gate * V1, d_row
-                    if count >= 2 * WIDTH:
-                        pack_column(job, column, a, a_row, depth)
-                        a, a_row = column, V1
-                    out = dw + ((first_gate + gate) * size + block * job.lanes) * dw_row + vector * job.lanes * item
-                    add_product(job, count, units, a, a_row, work.slots, depth, start > 0, out, dw_row)
-
-
-@called
-def pack_column(job, packed, source, stride, depth):  # type: ignore[no-untyped-def]
-    """`depth` vectors that lie `stride` bytes apart, side by side, for products of several panels, which take them again and
-    again: in an array of many rows each is on a page of its own."""
-    zero = job.zero
-    for k in range(depth):
-        copy_vector(zero, (packed + k * V1, source + k * stride))
+@inlined
+def panels_of(job, columns):  # type: ignore[no-untyped-def]
+    return -(-columns // (WIDTH * job.lanes))
 
 
 @inlined
-def add_product(job, count, units, a, a_row, w, depth, more, out, dw_row):  # type: ignore[no-untyped-def]
-    """out = a^T w, of `count` vectors, packed WIDTH to a panel; with `more`, added to what is there."""
-    whole, left = count // WIDTH, count % WIDTH
-    size = WIDTH * V1
-    w_panel = DEPTH * size
-    init, row, step = (out, dw_row, size) if more else (job.b, 0, 0)
-    multiply_transposed(job, WIDTH, units, a, a_row, whole, w, w_panel, depth, init, row, step, out, dw_row, size)
-    if left:
-        init, out = init + whole * step, out + whole * size
-        multiply_transposed(job, left, units, a, a_row, 1, w + whole * w_panel, 0, depth, init, row, 0, out, dw_row, 0)
+def pack_panels(job, work, source, columns, start, depth, first, last, origin):  # type: ignore[no-untyped-def]
+    """Those of a source's panels, counted from `origin` on, that are among [first, last)."""
+    vectors = -(-columns // job.lanes)
+    for panel in range(max(first, origin), min(last, origin + panels_of(job, columns))):
+        vector = (panel - origin) * WIDTH
+        packed = work.slots + (panel - first) * DEPTH * SIZE
+        pack_source(job, packed, source, columns, start, depth, vector, min(WIDTH, vectors - vector))
 
 
 @called
-def sum_rows(job, work, d, d_row, d_block, gates, out):  # type: ignore[no-untyped-def]
-    """out[gate * H + unit] = the sum of d over all rows, for this work's units."""
-    item = V1 // job.lanes
-    sums = work.slots
-    vectors = (work.panel_1 - work.panel_0) * gates
-    for v in range(vectors):
-        clear_vector(job.zero, (sums + v * V1, sums))
-    for row in range(job.T * job.B):
-        a = d + row * d_row + work.panel_0 * d_block
-        for v in range(vectors):
-            add_vector(job.zero, (sums + v * V1, a + v * V1))
-    for block in range(work.panel_0, work.panel_1):
+def pack_gates(job, column, sums, d, d_row, depth, gates):  # type: ignore[no-untyped-def]
+    """`depth` rows of the gradients of some gates of a vector of units, d_row apart, each gate's side by side: products of
+    several panels take them again and again, and in an array of many rows each is on a page of its own. Adds them up."""
+    zero = job.zero
+    k = 0
+    while k < depth:
+        more = k + ROWS_AT_ONCE <= depth
         for gate in range(gates):
-            source = sums + ((block - work.panel_0) * gates + gate) * V1
-            to = out + (gate * job.H + block * job.lanes) * item
-            store_units(job.zero, (to, source, units_in(job, block)))
+            words = column + (gate * DEPTH + k) * V1, d + k * d_row + gate * V1, d_row, sums + gate * V1
+            if more:
+                copy_and_add_rows(zero, words)
+            else:
+                copy_and_add(zero, words)
+        k += ROWS_AT_ONCE if more else 1
+
+
+@called
+def add_product(job, work, first, last, origin, columns, column, units, start, depth, out, dw_row):  # type: ignore[no-untyped-def]
+    """out (units, columns), from start = 0 on, += column^T times those of a source's panels that are packed."""
+    begin, end = max(first, origin) - origin, min(last - origin, panels_of(job, columns))
+    if begin >= end:
+        return
+    vectors = -(-columns // job.lanes)
+    whole = min(end, vectors // WIDTH) - begin
+    w, w_panel, out = work.slots + (origin + begin - first) * DEPTH * SIZE, DEPTH * SIZE, out + begin * SIZE
+    init, row, step = (out, dw_row, SIZE) if start > 0 else (job.b, 0, 0)
+    multiply_transposed(job, WIDTH, units, column, V1, whole, w, w_panel, depth, init, row, step, out, dw_row, SIZE)
+    if begin + whole < end:
+        w, init, out = w + whole * w_panel, init + whole * step, out + whole * SIZE
+        multiply_transposed(job, vectors % WIDTH, units, column, V1, 1, w, 0, depth, init, row, 0, out, dw_row, 0)
+
+
+@inlined
+def sums_of(job, work, block):  # type: ignore[no-untyped-def]
+    """Where the biases' gradients of a vector of units add up; of panel_1, what nobody reads."""
+    return work.slots + (SUMS + (block - work.panel_0) * MOST_SUMS) * V1
+
+
+@called
+def add_products(job, work, start, depth, first, last):  # type: ignore[no-untyped-def]
+    """`depth` rows from row `start` on, to the columns of dW in panels [first, last), x's and then h's."""
+    h_at = panels_of(job, job.I)
+    fed_at = h_at + panels_of(job, job.P)
+    pack_panels(job, work, X, job.I, start, depth, first, last, 0)
+    pack_panels(job, work, H_PREV, job.P, start, depth, first, last, h_at)
+    if job.fed:
+        pack_panels(job, work, FED, job.P, start, depth, first, last, fed_at)
+    column = work.slots + COLUMNS * V1
+    for block in range(work.panel_0, work.panel_1):
+        units = units_in(job, block)
+        sums = sums_of(job, work, block if first == 0 else work.panel_1)
+        pack_gates(job, column, sums, job.d_gates + start * job.d_row + block * job.gates * V1, job.d_row, depth, job.gates)
+        for gate in range(job.gates):
+            row, a = gate * job.H + block * job.lanes, column + gate * DEPTH * V1
+            dw_x, dw_h = job.dw_x + row * job.dw_x_row, job.dw_h + row * job.dw_h_row
+            add_product(job, work, first, last, 0, job.I, a, units, start, depth, dw_x, job.dw_x_row)
+            # W_hn's gradient is of what it alone saw, or was fed
+            if job.fed and gate == 2:
+                add_product(job, work, first, last, fed_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
+            elif not job.dq or gate < 2:
+                add_product(job, work, first, last, h_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
+        if job.dq:
+            pack_gates(job, column, sums + 3 * V1, job.dq + start * job.kept_row + block * V1, job.kept_row, depth, 1)
+            dw_h = job.dw_h + (2 * job.H + block * job.lanes) * job.dw_h_row
+            add_product(job, work, first, last, h_at, job.P, column, units, start, depth, dw_h, job.dw_h_row)
 
 
 @inlined
 def weight_gradients(job, work):  # type: ignore[no-untyped-def]
     """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_0, panel_1)."""
-    split = job.dq != 0 or job.fed != 0  # W_hn's product differs from that of the other gates
-    for term in range(3 if split else 2):
-        source, columns, d, d_row, d_block = X, job.I, job.d_gates, job.d_row, job.gates * V1
-        first_gate, gates, dw, dw_row = 0, job.gates, job.dw_x, job.dw_x_row
-        if term > 0:
-            source, columns, dw, dw_row = H_PREV, job.P, job.dw_h, job.dw_h_row
-            if split:
-                gates = 2
-        if term == 2:
-            first_gate, gates = 2, 1
-            if job.dq:
-                d, d_row, d_block = job.dq, job.kept_row, V1
-            else:
-                source, d = FED, job.d_gates + 2 * V1
-        add_products(
-            job, work, source, columns, d, d_row, d_block, first_gate, gates, dw, dw_row, job.H, work.panel_0, work.panel_1
-        )
-    if job.db:
-        sum_rows(job, work, job.d_gates, job.d_row, job.gates * V1, job.gates, job.db)
-    if job.db_hn:
-        sum_rows(job, work, job.dq, job.kept_row, V1, 1, job.db_hn)
+    for v in range((work.panel_1 - work.panel_0) * MOST_SUMS):
+        sums = sums_of(job, work, work.panel_0)
+        clear_vector(job.zero, (sums + v * V1, sums))
+    panels = panels_of(job, job.I) + panels_of(job, job.P) * (2 if job.fed else 1)
+    for start in range(0, job.T * job.B, DEPTH):
+        for first in range(0, panels, PANELS):
+            add_products(job, work, start, min(DEPTH, job.T * job.B - start), first, min(first + PANELS, panels))
+    item = V1 // job.lanes
+    for block in range(work.panel_0, work.panel_1):
+        units, sums, unit = units_in(job, block), sums_of(job, work, block), block * job.lanes
+        for gate in range(job.gates):
+            store_units(job.zero, (job.db + (gate * job.H + unit) * item, sums + gate * V1, units))
+        if job.db_hn:
+            store_units(job.zero, (job.db_hn + unit * item, sums + 3 * V1, units))
+
+
+@called
+def projection_gradients(job, work):  # type: ignore[no-untyped-def]
+    """dW_p, of the outputs in vectors [out_0, out_1)."""
+    panels, column = panels_of(job, job.H), work.slots + COLUMNS * V1
+    for start in range(0, job.T * job.B, DEPTH):
+        depth = min(DEPTH, job.T * job.B - start)
+        for first in range(0, panels, PANELS):
+            last = min(first + PANELS, panels)
+            pack_panels(job, work, M, job.H, start, depth, first, last, 0)
+            for block in range(work.out_0, work.out_1):
+                units, dw = outputs_in(job, block), job.dw_p + block * job.lanes * job.dw_p_row
+                dh = job.saved_dh + start * job.kept_row + block * V1
+                pack_gates(job, column, sums_of(job, work, work.panel_1), dh, job.kept_row, depth, 1)
+                add_product(job, work, first, last, 0, job.H, column, units, start, depth, dw, job.dw_p_row)
 
 
 def all_weight_gradients(job, work):  # type: ignore[no-untyped-def]

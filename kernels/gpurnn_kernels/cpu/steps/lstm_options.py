@@ -18,7 +18,7 @@ from ..pointwise_options import (
     lstm_peephole_unit,
     lstm_peephole_unit_grad,
 )
-from ..weight_gradients import M, add_products, weight_gradients
+from ..weight_gradients import projection_gradients, weight_gradients
 from .back import blocks_of_row, lstm_place, lstm_plane
 from .common import cells, goes_back, row_at, slot_at, take, taken_from
 from .lstm import lstm_begin, lstm_gates
@@ -197,6 +197,4 @@ def lstm_options_gradients(job, work):  # type: ignore[no-untyped-def]
     if job.peephole:
         peephole_gradients(job, work)
     if job.w_p:
-        add_products(
-            job, work, M, job.H, job.saved_dh, job.kept_row, V1, 0, 1, job.dw_p, job.dw_p_row, job.P, work.out_0, work.out_1
-        )
+        projection_gradients(job, work)
