@@ -23,7 +23,7 @@ SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: a
 MOST_SLOT_BYTES = 1 << 22  # that it may take where W_x, read once a chunk, would be read too often
 FEW_ROWS = 3  # that have the products of a step made for all panels together
 FAR_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
-SHARED_BYTES = 1 << 21  # more stay in a cache that cores share: worth fetching ahead where many rows meet each panel
+SHARED_BYTES = 1 << 21  # of all packed weights: more do not stay in a cache of one core; many rows leave time to fetch them ahead
 MANY_ROWS = 16
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 
@@ -74,7 +74,9 @@ class ForwardProgram:
             work["kernel"] = records.address_of(forward)
             self._make_room(work, share, steps)
         self._variant = VARIANTS[spec.variant]
-        records.tiles(far=weights[0].forward["w_h"].nbytes > (SHARED_BYTES if rows >= MANY_ROWS else FAR_BYTES))
+        packed = weights[0].forward
+        shared = sum(array.nbytes for array in packed.values()) > SHARED_BYTES
+        records.tiles(far=shared if rows >= MANY_ROWS else packed["w_h"].nbytes > FAR_BYTES)
         self._calls(self._variant.step)
         self.use(weights)
 
