@@ -51,10 +51,27 @@ def test_options(cell: str, dtype: str, options: dict[str, bool], lengths: list[
 
 
 @every_cell
-def test_long_and_wide(cell: str, backend: Backend) -> None:
-    """More rows than a packed panel of them holds, and more columns than a panel is wide."""
+@pytest.mark.parametrize("sizes", [(64, 7, 130, 150), (9, 5, 600, 40)], ids=str)
+def test_long_and_wide(cell: str, sizes: tuple[int, int, int, int], backend: Backend) -> None:
+    """More rows than a packed panel of them holds, more columns than a panel is wide, more panels than are packed at once."""
     not_emulated(backend)
-    check(Problem(cell, 64, 7, 130, 150), backend, "float32")
+    check(Problem(cell, *sizes), backend, "float32")
+
+
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("options", ["forward", "both"])
+@pytest.mark.parametrize("lengths", [None, [2, 5, 0]], ids=["full", "ragged"])
+def test_what_goes_past_the_caches(
+    cell: str, dtype: str, options: str, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the forward pass keeps is the same there, at sizes that leave vectors partly filled."""
+    from gpurnn_kernels.cpu import forward_pass
+
+    p = Problem(cell, 5, 3, 7, 85, dtype=dtype, lengths=lengths, **LAYERS[options])
+    near = p.gradients(BACKENDS["cpu"])
+    monkeypatch.setattr(forward_pass, "PAST_BYTES", 0)
+    assert_same_bits(p.gradients(BACKENDS["cpu"]), near)
 
 
 @every_cell

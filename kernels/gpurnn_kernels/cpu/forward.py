@@ -8,7 +8,7 @@ that every panel of a step reads the old one. Rows that are through with their s
 from .barrier import meet
 from .inline import called, inlined
 from .job import VECTOR_BYTES
-from .memory import address_of, call_words, load_word, record, store_word
+from .memory import address_of, call_words, load_word, record, store_fence, store_word
 from .pointwise import clear_vector, copy_element, copy_units, store_units
 
 V1 = VECTOR_BYTES
@@ -181,3 +181,5 @@ def forward(job, work):  # type: ignore[no-untyped-def]
                 active = running(job, first, active, now + 1)
         store_state(job, work, first, rows)
         work.turn += s
+    if job.past:
+        store_fence()

@@ -23,7 +23,8 @@ SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: a
 MOST_SLOT_BYTES = 1 << 22  # that it may take where W_x, read once a chunk, would be read too often
 FEW_ROWS = 3  # that have the products of a step made for all panels together
 FAR_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
-SHARED_BYTES = 1 << 21  # of all packed weights: more do not stay in a cache of one core; many rows leave time to fetch them ahead
+SHARED_BYTES = 1 << 21  # of all packed weights: more do not stay in a core's own cache; many rows leave time to fetch them
+PAST_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
 MANY_ROWS = 16
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 
@@ -151,7 +152,7 @@ class ForwardProgram:
                 ARRAYS.borrowed(self.rows * records.row, spec.dtype) if spec.proj_size else None,
             )
             records.set(d, saved=address(one.gates), saved_row=row * records.item)
-            records.set(d, saved_c=address(one.c), saved_m=address(one.m))
+            records.set(d, saved_c=address(one.c), saved_m=address(one.m), past=one.gates.nbytes > PAST_BYTES)
             kept.append(one)
         return kept
 

@@ -43,8 +43,8 @@ _JOB = (
     *("h_0", "c_0", "h_n", "c_n", "h_b", "c_b", "dh_n", "dc_n", "dh_0", "dc_0"),
     # padded rows in `order`: h twice (read one, write the other), c, rh = r * h, m = o * tanh(c); their row stride
     *("h", "h_plane", "c", "rh", "m", "row"),
-    # for the backward pass, at [t, b]: activated gates; c; m; their strides of a (t, b) row
-    *("saved", "saved_row", "saved_c", "saved_m", "kept_row"),
+    # for the backward pass, at [t, b]: activated gates; c; m; their strides of a (t, b) row; whether they go past the caches
+    *("saved", "saved_row", "saved_c", "saved_m", "kept_row", "past"),
     # gradients at [t, b] (rows of units: kept_row apart): of the gates that W_x saw; what W_hn alone saw (dq) or was fed (rh)
     *("d_gates", "d_row", "dq", "fed", "saved_dh"),
     # gradients in `order`, rows padded: of h, c, r * h, m; of h as it was before a step; of one step's gates, in two planes,

@@ -79,6 +79,12 @@ def store_ordered(builder: ir.IRBuilder, address: ir.Value, value: ir.Value) -> 
     builder.store_atomic(value, _word(builder, address), "seq_cst", 8)
 
 
+@emitter(types.void, 0)
+def store_fence(builder: ir.IRBuilder) -> None:
+    """Other threads see all stores so far, those past the caches, too, before later ones."""
+    builder.fence("seq_cst")
+
+
 @emitter(types.int64, 3)
 def exchange(builder: ir.IRBuilder, address: ir.Value, expected: ir.Value, new: ir.Value) -> ir.Value:
     """Puts a new value where the expected one stands, at once -> whether it stood there."""

@@ -6,6 +6,7 @@ Each function is emitted as straight-line code where a kernel calls it: `lstm_un
     left, count: units from this vector on (the last vector of a layer may hold fewer than it has lanes: user arrays are not
         read or written beyond them, and the padded lanes stay zero)
     row: what a row writes to, as `forward.py` lists it: y, saved, saved_c; unit, gates: bytes to add to them
+    past: whether `saved` goes past the caches
 
 slot: pre-activated gates, scaled as their weights are, vector after vector, as the tiles leave them:
     LSTM f i o g, GRU z r (reset before; n lies in a slot of its own), GRU n_x z r q (reset after; q = W_hn h + b_hn)
@@ -120,14 +121,13 @@ def lstm_unit_keep(
     unit: ir.Value,
     left: ir.Value,
     gates: ir.Value,
+    past: ir.Value,
 ) -> None:
     """`lstm_unit`, and what `lstm_unit_grad` reads; the compiler finds the exponentials that both need."""
     values = [v.load(slot, gate) for gate in range(4)]
     h, c_new = CELLS.lstm_cell(*values, v.load(c))
-    saved = v.pointer(row, 1, gates)
-    for gate, value in enumerate(CELLS.lstm_gates(*values)):
-        v.store(saved, value, gate)
-    v.store(v.pointer(row, 2, unit), c_new)
+    v.store_kept(v.pointer(row, 1, gates), CELLS.lstm_gates(*values), past)
+    v.store_kept(v.pointer(row, 2, unit), [c_new], past)
     v.store(c, c_new)
     v.store(h_out, h)
     v.store_user(v.pointer(row, 0, unit), h, left)
@@ -205,14 +205,14 @@ def gru_after_unit_keep(
     unit: ir.Value,
     left: ir.Value,
     gates: ir.Value,
+    past: ir.Value,
 ) -> None:
     """`gru_after_unit`, and what `gru_after_unit_grad` reads."""
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
     n = CELLS.gru_candidate(r, q, n_x)
     h_new = CELLS.gru_update(z, n, v.load(h))
-    saved = v.pointer(row, 1, gates)
-    for gate, value in enumerate((sigmoid(z), sigmoid(r), tanh(n), q * v.constant(1 / TANH_SCALE))):
-        v.store(saved, value, gate)
+    kept = sigmoid(z), sigmoid(r), tanh(n), q * v.constant(1 / TANH_SCALE)
+    v.store_kept(v.pointer(row, 1, gates), kept, past)
     v.store(h_out, h_new)
     v.store_user(v.pointer(row, 0, unit), h_new, left)
 

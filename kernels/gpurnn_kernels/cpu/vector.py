@@ -8,12 +8,13 @@ equations, the activations) run once, at compile time, on vectors, and leave str
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from .barrier import LINE
 from .target import Target, target
 
 _MOST_CONSTANTS = 128  # that one function may use
@@ -71,6 +72,25 @@ class Vectors:
     def store(self, address: ir.Value, value: Vector, index: int = 0) -> None:
         pointer = self.builder.inttoptr(self.at(address, index * self.size), self.type.as_pointer())
         self.builder.store(value.value, pointer, align=self.itemsize)
+
+    def store_kept(self, address: ir.Value, values: Sequence[Vector], past: ir.Value) -> None:
+        """Vectors side by side, to be read much later: with `past`, past the caches, which need not fetch their lines first.
+        Only vectors that are whole lines, at their alignment."""
+        if self.size < LINE:
+            self._store_all(address, values)
+            return
+        with self.builder.if_else(self.builder.icmp_signed("!=", past, INT64(0))) as (then, otherwise):
+            with then:
+                self._store_all(address, values, "nontemporal")
+            with otherwise:
+                self._store_all(address, values)
+
+    def _store_all(self, address: ir.Value, values: Sequence[Vector], hint: str | None = None) -> None:
+        for index, value in enumerate(values):
+            pointer = self.builder.inttoptr(self.at(address, index * self.size), self.type.as_pointer())
+            instruction = self.builder.store(value.value, pointer, align=self.size if hint else self.itemsize)
+            if hint:
+                instruction.set_metadata(hint, self.builder.module.add_metadata([INT32(1)]))
 
     def broadcast(self, address: ir.Value) -> Vector:
         """The element at a byte address, in every lane."""
@@ -254,6 +274,10 @@ class Bundles(Vectors):
             with otherwise:
                 for one, part, units in zip(address, self._parts(value), left, strict=True):
                     self.part.store_user(one, part, units)
+
+    def store_kept(self, address: ir.Value, values: Sequence[Vector], past: ir.Value) -> None:
+        for one, parts, way in zip(address, zip(*map(self._parts, values), strict=True), past, strict=True):
+            self.part.store_kept(one, parts, way)
 
     def pointer(self, table: ir.Value, index: int, offset: ir.Value) -> ir.Value:
         return [self.part.pointer(one, index, to) for one, to in zip(table, offset, strict=True)]

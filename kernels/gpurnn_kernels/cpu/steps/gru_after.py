@@ -54,7 +54,7 @@ def gru_after_place(job, work, first, s, slot, block, m):  # type: ignore[no-unt
 @inlined
 def gru_after_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
     """What `gru_after_unit_keep` takes."""
-    return *gru_after_place(job, work, first, s, slot, block, m), block * V4
+    return *gru_after_place(job, work, first, s, slot, block, m), block * V4, job.past
 
 
 @inlined

@@ -44,7 +44,7 @@ def lstm_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-
 @inlined
 def lstm_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
     """What `lstm_unit_keep` takes."""
-    return *lstm_place(job, work, first, s, slot, block, m), block * V4
+    return *lstm_place(job, work, first, s, slot, block, m), block * V4, job.past
 
 
 lstm_project = make_project("lstm_project", lstm_begin)
