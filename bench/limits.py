@@ -5,6 +5,7 @@ Run in a process of its own (bench/worker.py), never beside an implementation.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import threading
 import time
@@ -30,7 +31,7 @@ class Limits:
     threads: int
     lanes: int  # float32 in a vector
     fma_flops: float  # flops a second in registers
-    sgemm_flops: float  # flops a second, NumPy's BLAS, 1024^3
+    sgemm_flops: float  # flops a second, 1024^3, the better of NumPy's BLAS and, where it is installed, PyTorch's
     read_bytes: dict[int, float]  # bytes a second by total size in bytes
     unit_ns: dict[str, float]  # of one thread, for gpurnn's cell equations of a unit of a row of a step, by cell
     others: float = 0.0  # CPUs that the rest of the machine kept busy meanwhile
@@ -103,16 +104,24 @@ def read_bytes(loops: Loops, pool: ThreadPoolExecutor, threads: int, size: int) 
     return threads * rounds * loops.round_bytes / seconds
 
 
-def sgemm_flops() -> float:
-    """Flops a second of NumPy's matrix product, with the threads that the environment allows it."""
+def sgemm_flops(threads: int) -> float:
+    """Flops a second of the best matrix product at hand; of NumPy with the threads that the environment allows it."""
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((SGEMM_SIZE, SGEMM_SIZE), dtype=np.float32) for _ in range(2))
     out = np.empty_like(a)
+    products: list[Callable[[], object]] = [lambda: np.matmul(a, b, out=out)]
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(threads)
+        tensors = [torch.from_numpy(array) for array in (a, b, out)]
+        products.append(lambda: torch.mm(*tensors[:2], out=tensors[2]))
     best = math.inf
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        np.matmul(a, b, out=out)
-        best = min(best, time.perf_counter() - begin)
+    for product in products:
+        for _ in range(REPEATS):
+            begin = time.perf_counter()
+            product()
+            best = min(best, time.perf_counter() - begin)
     return 2.0 * SGEMM_SIZE**3 / best
 
 
@@ -125,7 +134,9 @@ def measure(threads: int) -> Limits:
     with ThreadPoolExecutor(threads) as pool:
         peak = fma_flops(loops, pool, threads)
         rates = {size: read_bytes(loops, pool, threads, size) for size in READ_SIZES}
-    return Limits(threads, loops.vectors.lanes, peak, sgemm_flops(), rates, unit_ns())
+    cells = unit_ns()
+    # last: thread pools spin after a call
+    return Limits(threads, loops.vectors.lanes, peak, sgemm_flops(threads), rates, cells)
 
 
 def best_of(a: Limits, b: Limits) -> Limits:

@@ -115,7 +115,7 @@ def print_limits(console: Console, limits: Sequence[Limits]) -> None:
         table.add_column(f"{found.threads} thread(s)", justify="right")
     lanes = limits[0].lanes
     table.add_row(f"FMA peak, {lanes} lanes, GFLOP/s", *(f"{found.fma_flops / 1e9:.0f}" for found in limits))
-    table.add_row("SGEMM 1024^3, NumPy, GFLOP/s", *(f"{found.sgemm_flops / 1e9:.0f}" for found in limits))
+    table.add_row("SGEMM 1024^3, NumPy or PyTorch, GFLOP/s", *(f"{found.sgemm_flops / 1e9:.0f}" for found in limits))
     for size in sorted(limits[0].read_bytes):
         name = f"{size // 1024} KiB" if size < 2**20 else f"{size // 2**20} MiB"
         rates = (f"{found.read_bytes[size] / 1e9:.0f}" for found in limits)

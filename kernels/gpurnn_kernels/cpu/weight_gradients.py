@@ -82,7 +82,7 @@ def pack_panels(job, work, source, columns, start, depth, first, last, origin): 
 
 
 @called
-def pack_gates(job, column, sums, d, d_row, depth, gates):  # type: ignore[no-untyped-def]
+def pack_columns(job, column, sums, d, d_row, depth, gates):  # type: ignore[no-untyped-def]
     """`depth` rows of the gradients of some gates of a vector of units, d_row apart, each gate's side by side: products of
     several panels take them again and again, and in an array of many rows each is on a page of its own. Adds them up."""
     zero = job.zero
@@ -133,7 +133,7 @@ def add_products(job, work, start, depth, first, last):  # type: ignore[no-untyp
     for block in range(work.panel_0, work.panel_1):
         units = units_in(job, block)
         sums = sums_of(job, work, block if first == 0 else work.panel_1)
-        pack_gates(job, column, sums, job.d_gates + start * job.d_row + block * job.gates * V1, job.d_row, depth, job.gates)
+        pack_columns(job, column, sums, job.d_gates + start * job.d_row + block * job.gates * V1, job.d_row, depth, job.gates)
         for gate in range(job.gates):
             row, a = gate * job.H + block * job.lanes, column + gate * DEPTH * V1
             dw_x, dw_h = job.dw_x + row * job.dw_x_row, job.dw_h + row * job.dw_h_row
@@ -144,7 +144,7 @@ def add_products(job, work, start, depth, first, last):  # type: ignore[no-untyp
             elif not job.dq or gate < 2:
                 add_product(job, work, first, last, h_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
         if job.dq:
-            pack_gates(job, column, sums + 3 * V1, job.dq + start * job.kept_row + block * V1, job.kept_row, depth, 1)
+            pack_columns(job, column, sums + 3 * V1, job.dq + start * job.kept_row + block * V1, job.kept_row, depth, 1)
             dw_h = job.dw_h + (2 * job.H + block * job.lanes) * job.dw_h_row
             add_product(job, work, first, last, h_at, job.P, column, units, start, depth, dw_h, job.dw_h_row)
 
@@ -180,7 +180,7 @@ def projection_gradients(job, work):  # type: ignore[no-untyped-def]
             for block in range(work.out_0, work.out_1):
                 units, dw = outputs_in(job, block), job.dw_p + block * job.lanes * job.dw_p_row
                 dh = job.saved_dh + start * job.kept_row + block * V1
-                pack_gates(job, column, sums_of(job, work, work.panel_1), dh, job.kept_row, depth, 1)
+                pack_columns(job, column, sums_of(job, work, work.panel_1), dh, job.kept_row, depth, 1)
                 add_product(job, work, first, last, 0, job.H, column, units, start, depth, dw, job.dw_p_row)
 
 
