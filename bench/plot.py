@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from bench.cases import OURS
 from bench.errors import BenchError
@@ -117,3 +118,6 @@ def plot(rows: Sequence[Row], path: Path, machine: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+    if path.suffix == ".png":
+        # 256 colours: a third of the size
+        Image.open(path).convert("RGB").quantize(dither=Image.Dither.NONE).save(path, optimize=True)
