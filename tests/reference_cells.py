@@ -134,6 +134,11 @@ def gru_zr(w: Weights, x: Array, h_prev: Array, clip: float | None) -> tuple[Arr
     return zr[:, :H], zr[:, H:], zr * (1 - zr) * inside(a, clip)
 
 
+def gru_blend_grad(z: Array, n: Array, h_prev: Array, dh: Array, slope: Array) -> tuple[Array, Array]:
+    """h = (1 - z) h_prev + z n, the end of both forms: dh (B, H) -> dz, and d n~ by `slope`, that of n by what enters it."""
+    return dh * (n - h_prev), dh * z * slope
+
+
 def gru_step(w: Weights, x: Array, h_prev: Array, clip: float | None = None) -> tuple[Array]:
     """x (B, I), h_prev (B, H) -> (h,), (B, H)."""
     H = w.W_h.shape[1]
@@ -154,9 +159,7 @@ def gru_step_grad(
     a_n = s @ W_hn.T + x @ W_xn.T + b_n
     n = np.tanh(clipped(a_n, clip))
 
-    dz = dh * (n - h_prev)
-    dn = dh * z
-    da_n = dn * (1 - n**2) * inside(a_n, clip)
+    dz, da_n = gru_blend_grad(z, n, h_prev, dh, (1 - n**2) * inside(a_n, clip))
     ds = da_n @ W_hn
     dr = ds * h_prev
     da_zr = np.concatenate([dz, dr], axis=1) * slope
@@ -191,9 +194,7 @@ def gru_after_step_grad(
     a_n = r * s + x @ W_xn.T + b_n
     n = np.tanh(clipped(a_n, clip))
 
-    dz = dh * (n - h_prev)
-    dn = dh * z
-    da_n = dn * (1 - n**2) * inside(a_n, clip)
+    dz, da_n = gru_blend_grad(z, n, h_prev, dh, (1 - n**2) * inside(a_n, clip))
     ds = da_n * r
     dr = da_n * s
     da_zr = np.concatenate([dz, dr], axis=1) * slope

@@ -181,5 +181,6 @@ def forward(job, work):  # type: ignore[no-untyped-def]
                 active = running(job, first, active, now + 1)
         store_state(job, work, first, rows)
         work.turn += s
+    # the backward pass may read on other threads
     if job.past:
         store_fence()

@@ -23,7 +23,7 @@ SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: a
 MOST_SLOT_BYTES = 1 << 22  # that it may take where W_x, read once a chunk, would be read too often
 FEW_ROWS = 3  # that have the products of a step made for all panels together
 FAR_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
-SHARED_BYTES = 1 << 21  # of all packed weights: more do not stay in a core's own cache; many rows leave time to fetch them
+NEAR_BYTES = 1 << 21  # of all packed weights: more do not stay in a core's own cache; many rows leave time to fetch them
 PAST_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
 MANY_ROWS = 16
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
@@ -76,8 +76,8 @@ class ForwardProgram:
             self._make_room(work, share, steps)
         self._variant = VARIANTS[spec.variant]
         packed = weights[0].forward
-        shared = sum(array.nbytes for array in packed.values()) > SHARED_BYTES
-        records.tiles(far=shared if rows >= MANY_ROWS else packed["w_h"].nbytes > FAR_BYTES)
+        leave = sum(array.nbytes for array in packed.values()) > NEAR_BYTES
+        records.tiles(far=leave if rows >= MANY_ROWS else packed["w_h"].nbytes > FAR_BYTES)
         self._calls(self._variant.step)
         self.use(weights)
 
@@ -159,4 +159,4 @@ class ForwardProgram:
     def keep_nothing(self) -> None:
         self._calls(self._variant.step)
         for d in range(self.directions):
-            self.records.set(d, saved=0, saved_c=0, saved_m=0)
+            self.records.set(d, saved=0, saved_c=0, saved_m=0, past=0)

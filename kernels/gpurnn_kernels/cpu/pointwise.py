@@ -20,7 +20,7 @@ from .activations import SCALED, TANH_SCALE
 from .emission import pointwise
 from .vector import INT64, Vectors
 
-ROWS_AT_ONCE = 8
+ROWS_AT_ONCE = 8  # of `copy_and_add_rows`: a total is loaded and stored once for them
 CELLS = make_cells(SCALED)
 sigmoid, tanh = SCALED.sigmoid, SCALED.tanh
 

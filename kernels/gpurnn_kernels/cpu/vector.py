@@ -76,21 +76,24 @@ class Vectors:
     def store_kept(self, address: ir.Value, values: Sequence[Vector], past: ir.Value) -> None:
         """Vectors side by side, to be read much later: with `past`, past the caches, which need not fetch their lines first.
         Only vectors that are whole lines, at their alignment."""
+
+        def store(one: Callable[[ir.Value, Vector, int], None]) -> None:
+            for index, value in enumerate(values):
+                one(address, value, index)
+
         if self.size < LINE:
-            self._store_all(address, values)
+            store(self.store)
             return
         with self.builder.if_else(self.builder.icmp_signed("!=", past, INT64(0))) as (then, otherwise):
             with then:
-                self._store_all(address, values, "nontemporal")
+                store(self._store_past)
             with otherwise:
-                self._store_all(address, values)
+                store(self.store)
 
-    def _store_all(self, address: ir.Value, values: Sequence[Vector], hint: str | None = None) -> None:
-        for index, value in enumerate(values):
-            pointer = self.builder.inttoptr(self.at(address, index * self.size), self.type.as_pointer())
-            instruction = self.builder.store(value.value, pointer, align=self.size if hint else self.itemsize)
-            if hint:
-                instruction.set_metadata(hint, self.builder.module.add_metadata([INT32(1)]))
+    def _store_past(self, address: ir.Value, value: Vector, index: int) -> None:
+        pointer = self.builder.inttoptr(self.at(address, index * self.size), self.type.as_pointer())
+        instruction = self.builder.store(value.value, pointer, align=self.size)
+        instruction.set_metadata("nontemporal", self.builder.module.add_metadata([INT32(1)]))
 
     def broadcast(self, address: ir.Value) -> Vector:
         """The element at a byte address, in every lane."""

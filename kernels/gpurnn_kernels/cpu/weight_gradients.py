@@ -122,7 +122,8 @@ def sums_of(job, work, block):  # type: ignore[no-untyped-def]
 
 @called
 def add_products(job, work, start, depth, first, last):  # type: ignore[no-untyped-def]
-    """`depth` rows from row `start` on, to the columns of dW in panels [first, last), x's and then h's."""
+    """`depth` rows from row `start` on, to the columns of dW in panels [first, last), x's and then h's. The first panels' turn
+    adds up the biases' gradients."""
     h_at = panels_of(job, job.I)
     fed_at = h_at + panels_of(job, job.P)
     pack_panels(job, work, X, job.I, start, depth, first, last, 0)
@@ -143,7 +144,7 @@ def add_products(job, work, start, depth, first, last):  # type: ignore[no-untyp
                 add_product(job, work, first, last, fed_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
             elif not job.dq or gate < 2:
                 add_product(job, work, first, last, h_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
-        if job.dq:
+        if job.dq and (first == 0 or last > h_at):
             pack_columns(job, column, sums + 3 * V1, job.dq + start * job.kept_row + block * V1, job.kept_row, depth, 1)
             dw_h = job.dw_h + (2 * job.H + block * job.lanes) * job.dw_h_row
             add_product(job, work, first, last, h_at, job.P, column, units, start, depth, dw_h, job.dw_h_row)
