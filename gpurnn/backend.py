@@ -1,6 +1,5 @@
 """Where a call's arrays live and which kernels they call for: an array's type chooses the backend, imported only then."""
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
@@ -55,19 +54,18 @@ class Place:
         return np.zeros(shape, dtype) if self.device is None else self.device.zeros(shape, dtype)
 
     def lend(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """As `empty`, for a call's own use: memory that an earlier one has given back, where there is some."""
+        """As `empty`, of memory that comes back for others when nobody has the array any more."""
         if self.device is not None:
             return self.empty(shape, dtype)  # from CuPy's pool
         from gpurnn_kernels.cpu import ARRAYS
 
-        return ARRAYS.borrowed(math.prod(shape), dtype).reshape(shape)
+        return ARRAYS.lent(shape, dtype)
 
-    def give_back(self, arrays: Sequence[Array]) -> None:
-        """What `lend` gave; nobody may use it any more."""
-        if self.device is None:
-            from gpurnn_kernels.cpu import ARRAYS
-
-            ARRAYS.returned(*arrays)
+    def lent_copy(self, array: Array) -> Array:
+        """Without gaps."""
+        made = self.lend(array.shape, array.dtype)
+        made[...] = array
+        return made
 
     def contiguous(self, array: Array) -> Array:
         """Itself, or a copy without gaps."""

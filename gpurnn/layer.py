@@ -87,7 +87,7 @@ class PlainCall:
     def __call__(self, x: Array) -> tuple[Array, Any]:
         dtype = self._dtype
         y = np.empty(self._y_shape, dtype)
-        between = np.empty(self._y_shape, dtype) if self._stacked else y
+        between = HOST.lend(self._y_shape, dtype) if self._stacked else y
         h = np.empty(self._state_shapes[0], dtype)
         c = np.empty(self._state_shapes[1], dtype) if self._has_c else h
         if self._unbatched:
@@ -120,13 +120,14 @@ class Arguments:
             self.lengths = checks.lengths(lengths, self.batch, self.steps, self.place)
         self.plain = state is None and lengths is None and self.batch > 0 and self.place is HOST and given.flags.carray
 
-    def output(self, layer: RecurrentLayer) -> Array:
-        """An array for y as (T, B, D * P), in the layout that the caller will see; zeros where no kernel will write."""
-        width = layer.directions * layer.output_size
-        make = self.place.empty if self.lengths is None else self.place.zeros
-        if self.batch_first:
-            return make((self.batch, self.steps, width), layer.dtype).swapaxes(0, 1)
-        return make((self.steps, self.batch, width), layer.dtype)
+    def output(self, layer: RecurrentLayer, *, lent: bool = False) -> Array:
+        """An array for y as (T, B, D * P), in the layout that the caller will see; zeros where no kernel will write.
+        lent: of memory that calls use again."""
+        first = (self.batch, self.steps) if self.batch_first else (self.steps, self.batch)
+        y = (self.place.lend if lent else self.place.empty)((*first, layer.directions * layer.output_size), layer.dtype)
+        if self.lengths is not None:
+            y[...] = 0
+        return y.swapaxes(0, 1) if self.batch_first else y
 
     def as_given(self, y: Array) -> Array:
         """(T, B, n) in the layout of the caller's x."""
@@ -298,7 +299,7 @@ class RecurrentLayer:
             y = arguments.output(self)
             final = self.empty_state(arguments.batch, place)
             # stacked layers write y and one scratch array in turn, so that the last one writes y
-            targets = [y, arguments.output(self) if len(layers) > 1 else y]
+            targets = [y, arguments.output(self, lent=True) if len(layers) > 1 else y]
             source = arguments.x
             for index, layer in enumerate(layers):
                 out = targets[(len(layers) - 1 - index) % 2]

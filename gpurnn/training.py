@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gpurnn_kernels.spec import Array
@@ -11,9 +10,6 @@ from gpurnn_kernels.spec import Array
 from . import checks
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from .backend import Place
     from .layer import RecurrentLayer
 
 
@@ -31,26 +27,6 @@ class VJP(Protocol):
     def __call__(self, dy: Array | None, dstate: Any = None) -> Gradients: ...
 
 
-class _Own:
-    """What a call keeps for its gradients, x and then each layer's y, in memory that calls use again."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self.arrays: list[Array] = []
-
-    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        array = self._place.lend(shape, dtype)
-        self.arrays.append(array)
-        return array
-
-    def copy(self, array: Array) -> None:
-        self.empty(array.shape, array.dtype)[...] = array
-
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
-            self._place.give_back(self.arrays)
-
-
 def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP]:
     """See `RecurrentLayer.vjp`."""
     from .layer import Arguments
@@ -66,17 +42,17 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
             for array, shape in zip(arguments.state, shapes, strict=True)
         ]
         final = layer.empty_state(arguments.batch, place)
-        # the caller may change x or y before the gradients are asked for: theirs are copies
-        own = _Own(place)
-        own.copy(arguments.x)
+        # x, then each layer's y; the caller may change x or y before the gradients are asked for: theirs are copies
+        own = [place.lent_copy(arguments.x)]
         kept = []
         for index, one in enumerate(layers):
-            y = own.empty((arguments.steps, arguments.batch, layer.directions * layer.output_size), layer.dtype)
+            y = place.lend((arguments.steps, arguments.batch, layer.directions * layer.output_size), layer.dtype)
             if arguments.lengths is not None:
                 y[...] = 0
             initial, last = layer.rows_of(given, index), layer.rows_of(final, index)
-            kept.append(kernels.forward(one, own.arrays[-2], initial, arguments.lengths, y, last, keep=True))
-        out = arguments.as_given(own.arrays[-1]).copy()
+            kept.append(kernels.forward(one, own[index], initial, arguments.lengths, y, last, keep=True))
+            own.append(y)
+        out = place.lent_copy(arguments.as_given(own[-1]))
 
     def gradients(dy: Array | None, dstate: Any = None) -> Gradients:
         with place.current():
@@ -90,7 +66,7 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
         names = layer._directions
         for index in reversed(range(len(layers))):
             initial, dlast = layer.rows_of(given, index), layer.rows_of(dfinal, index)
-            x, y = own.arrays[index : index + 2]
+            x, y = own[index : index + 2]
             got = kernels.backward(layers[index], kept[index], x, y, initial, arguments.lengths, d, dlast)
             d = got.x
             for target, part in zip(layer.rows_of(dinitial, index), got.state, strict=True):

@@ -1,4 +1,4 @@
-"""Packed weights against loops that say what goes where; and memory that is used again."""
+"""Packed weights against loops that say what goes where."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpurnn_kernels.cpu import packing
-from gpurnn_kernels.cpu.shelf import Shelf
 
 problems = given(
     hidden=st.integers(1, 40),
@@ -102,24 +101,3 @@ def test_scaled_weights_are_finite_where_weights_are(hidden: int, dtype: str) ->
         got, wanted = pack(W, gates, hidden, lanes, 4, factors), pack(expected, gates, hidden, lanes, 4)
         np.testing.assert_array_equal(got, wanted)
         assert np.array_equal(np.signbit(got), np.signbit(wanted))
-
-
-def test_a_shelf_counts_what_it_holds() -> None:
-    shelf: Shelf[Floats] = Shelf(100, lambda array: array.nbytes)
-    for turn in range(50):
-        shelf.give(turn % 3, np.zeros(5))
-        if turn % 4 == 0:
-            shelf.take(turn % 2)
-        assert sum(one.nbytes for things in shelf._free.values() for one in things) == shelf._bytes <= 100
-
-
-@pytest.mark.parametrize("kept", [2, 3])
-def test_a_shelf_keeps_what_was_given_last(kept: int) -> None:
-    shelf: Shelf[Floats] = Shelf(kept * 8, lambda array: array.nbytes)
-    things = [np.zeros(1) for _ in range(4)]
-    for key, thing in enumerate(things):
-        shelf.give(key, thing)
-    for key, thing in enumerate(things):
-        found = shelf.take(key)
-        assert found is (thing if key >= 4 - kept else None)
-        assert shelf.take(key) is None

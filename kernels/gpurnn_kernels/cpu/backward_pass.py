@@ -38,10 +38,10 @@ class DirectionGradients:
         self._peephole = np.empty(3 * spec.hidden_size if spec.peepholes else 0, spec.dtype)
         self.b = np.empty(self._gate_rows, spec.dtype)
         self.b_hn = np.empty(spec.hidden_size, spec.dtype)
-        self.x = np.empty((steps, batch, spec.input_size), spec.dtype)
+        self.x = ARRAYS.lent((steps, batch, spec.input_size), spec.dtype)
 
     def _padded(self, rows: int, columns: int, lanes: int) -> Array:
-        return np.empty((rows, -(-columns // lanes) * lanes), self._spec.dtype)
+        return ARRAYS.lent((rows, -(-columns // lanes) * lanes), self._spec.dtype)
 
     def bind(self, records: Records, direction: int) -> None:
         item = records.item

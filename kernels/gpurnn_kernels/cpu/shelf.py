@@ -1,7 +1,9 @@
 """Memory to use again: what one call leaves and a later one with the same key takes, instead of fresh memory, which costs more
 to touch for the first time than to fill."""
 
-from collections.abc import Callable
+import math
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from ..spec import Array
 
 _LEAST = 1 << 12  # bytes, a page: less is not worth the keeping
+_LEAST_LENT = 3 << 16  # bytes: an allocator has less at hand, and asks the system for more, page by page, each time
 ALIGNMENT = 128  # bytes, two cache lines: processors fetch them in pairs
 T = TypeVar("T")
 
@@ -86,7 +89,27 @@ class Arrays(Shelf[Array]):
             if array is not None and array.nbytes >= _LEAST:
                 self.give(array.nbytes, array.reshape(-1))
 
+    def lent(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """As np.empty, for whoever calls the library: a large array's memory comes from the shelf, and goes back once nobody
+        has the array or a view of it any more."""
+        count = math.prod(shape)
+        if count * dtype.itemsize < _LEAST_LENT:
+            return np.empty(shape, dtype)
+        return np.asarray(_Loan(self, self.borrowed(count, dtype).reshape(shape)))
 
-# of training calls: what the forward pass keeps and the gates' gradients, as large as x, y and more
+
+class _Loan:
+    """What an array that was lent stands on, and what goes when it does."""
+
+    def __init__(self, arrays: Arrays, memory: Array) -> None:
+        self._arrays, self._memory = arrays, memory
+        self.__array_interface__ = memory.__array_interface__
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self._arrays.returned(self._memory)
+
+
+# of training calls: what the forward pass keeps, the gates' gradients and the results, as large as x, y and more
 ARRAYS = Arrays(256 << 20)
 FRESH = Arrays(0)  # holds nothing: all memory from it is new

@@ -1,0 +1,71 @@
+"""Memory that calls use again."""
+
+import numpy as np
+import pytest
+from helpers import Floats, leaves, new_layer
+from reference_cells import CELLS
+
+from gpurnn_kernels.cpu.shelf import Arrays, Shelf
+
+F32 = np.dtype(np.float32)
+LARGE = (3, 1 << 17)  # enough to be lent
+
+
+def test_a_shelf_counts_what_it_holds() -> None:
+    shelf: Shelf[Floats] = Shelf(100, lambda array: array.nbytes)
+    for turn in range(50):
+        shelf.give(turn % 3, np.zeros(5))
+        if turn % 4 == 0:
+            shelf.take(turn % 2)
+        assert sum(one.nbytes for things in shelf._free.values() for one in things) == shelf._bytes <= 100
+
+
+@pytest.mark.parametrize("kept", [2, 3])
+def test_a_shelf_keeps_what_was_given_last(kept: int) -> None:
+    shelf: Shelf[Floats] = Shelf(kept * 8, lambda array: array.nbytes)
+    things = [np.zeros(1) for _ in range(4)]
+    for key, thing in enumerate(things):
+        shelf.give(key, thing)
+    for key, thing in enumerate(things):
+        found = shelf.take(key)
+        assert found is (thing if key >= 4 - kept else None)
+        assert shelf.take(key) is None
+
+
+def test_lent_memory_comes_back_when_nobody_looks_at_it() -> None:
+    arrays = Arrays(1 << 30)
+    array = arrays.lent(LARGE, F32)
+    assert array.shape == LARGE
+    assert array.dtype == F32
+    assert array.flags.carray
+    at, view = array.ctypes.data, array[1:, ::2]
+    del array
+    other = arrays.lent(LARGE, F32)
+    assert other.ctypes.data != at
+    del view
+    assert arrays.lent(LARGE, F32).ctypes.data == at
+
+
+def test_what_is_small_is_not_lent() -> None:
+    assert Arrays(1 << 30).lent((3, 4), F32).flags.owndata
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_results_stay_while_somebody_looks_at_them(cell: str) -> None:
+    layer = new_layer(cell, 256, 128, num_layers=2)
+
+    def results(x: Floats) -> list[Floats]:
+        out, vjp = layer.vjp(x)
+        gradients = vjp(x[..., :128])
+        return [*leaves(out), gradients.x, *leaves(gradients.state), *gradients.params.values()]
+
+    x = np.random.default_rng(0).standard_normal((40, 16, 256)).astype(F32)
+    found = results(x)
+    before = [array.copy() for array in found]
+    assert sum(not array.flags.owndata for array in found) > 4
+    found = [array[::-1] for array in found]
+    for factor in (2, 3, 4):
+        results(factor * x)
+    for array, expected in zip(found, before, strict=True):
+        assert np.isfinite(expected).all()
+        np.testing.assert_array_equal(array[::-1], expected)
