@@ -8,7 +8,9 @@ from helpers import Floats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpurnn_kernels.cpu import packing
+from gpurnn_kernels.cpu.packing import Layout, Packer, narrow_vectors
+from gpurnn_kernels.cpu.shelf import FRESH
+from gpurnn_kernels.cpu.team import TEAMS
 
 problems = given(
     hidden=st.integers(1, 40),
@@ -23,6 +25,20 @@ few = settings(max_examples=60, derandomize=True, deadline=None)
 
 def matrix(hidden: int, columns: int, dtype: str) -> Floats:
     return np.random.default_rng(0).standard_normal((4 * hidden, columns)).astype(dtype)
+
+
+def pack(
+    W: Floats,
+    gates: Sequence[int],
+    hidden: int,
+    lanes: int,
+    width: int,
+    factors: tuple[float, ...] | None = None,
+    narrow: int = 0,
+    backward: bool = False,
+) -> Floats:
+    layout = Layout("W", tuple(gates), hidden, W.shape[1], lanes, width, factors, narrow, backward)
+    return Packer({"W": layout}, "W", W.dtype, 1).pack({"W": W}, FRESH)["W"]
 
 
 def padded(W: Floats, gate: int, unit: int, hidden: int) -> Floats:
@@ -42,7 +58,7 @@ def test_forward(hidden: int, columns: int, lanes: int, width: int, gates: Seque
         for block, gate in vectors[first : first + width]
         for lane in range(lanes)
     ]
-    assert packing.pack_gates(W, gates, hidden, lanes, width).tolist() == expected
+    assert pack(W, gates, hidden, lanes, width).tolist() == expected
 
 
 @few
@@ -58,7 +74,7 @@ def test_backward(hidden: int, columns: int, lanes: int, width: int, gates: Sequ
         for lane in range(lanes)
         for k in range(start, min(start + width * lanes, count))
     ]
-    assert packing.pack_transposed(W, gates, hidden, lanes, width).tolist() == expected
+    assert pack(W, gates, hidden, lanes, width, backward=True).tolist() == expected
 
 
 @few
@@ -69,16 +85,16 @@ def test_backward(hidden: int, columns: int, lanes: int, width: int, gates: Sequ
 )
 def test_units_left_over_share_vectors(hidden: int, lanes: int, panels: tuple[Sequence[int], int]) -> None:
     gates, width = panels
-    vectors = packing.narrow_vectors(len(gates), hidden, lanes)
+    vectors = narrow_vectors(len(gates), hidden, lanes)
     left = hidden % lanes
     assert vectors * lanes >= len(gates) * left or not vectors
     assert vectors < len(gates)
     if not vectors:
         return
     W = matrix(hidden, 5, "float32")[: len(gates) * hidden]
-    got = packing.pack_narrow(W, gates, hidden, lanes, width, vectors)
+    got = pack(W, gates, hidden, lanes, width, narrow=vectors)
     whole = hidden // lanes
-    in_whole = packing.pack_gates(W, gates, hidden, lanes, width)[: whole * len(gates) * lanes * 5]
+    in_whole = pack(W, gates, hidden, lanes, width)[: whole * len(gates) * lanes * 5]
     assert np.array_equal(got[: in_whole.size], in_whole)
     for k, row in enumerate(got[in_whole.size :].reshape(5, -1)):
         shared = [W[gate * hidden + whole * lanes + unit, k] for gate in range(len(gates)) for unit in range(left)]
@@ -97,7 +113,26 @@ def test_scaled_weights_are_finite_where_weights_are(hidden: int, dtype: str) ->
         scaled = W * np.repeat(factors, hidden)[:, None]
     expected = np.where(np.isfinite(W), np.clip(scaled, -most, most), scaled)
     assert np.isfinite(expected[np.isfinite(W)]).all()
-    for pack in (packing.pack_gates, lambda *args: packing.pack_narrow(*args[:5], 2, *args[5:])):
-        got, wanted = pack(W, gates, hidden, lanes, 4, factors), pack(expected, gates, hidden, lanes, 4)
+    for narrow in (0, 2):
+        got = pack(W, gates, hidden, lanes, 4, tuple(factors), narrow)
+        wanted = pack(expected, gates, hidden, lanes, 4, None, narrow)
         np.testing.assert_array_equal(got, wanted)
         assert np.array_equal(np.signbit(got), np.signbit(wanted))
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_threads_pack_the_same(backward: bool) -> None:
+    W = matrix(300, 310, "float32")
+    layouts = {
+        name: Layout(name, gates, 300, 310, 16, width, backward=backward)
+        for name, gates, width in (("W", (0, 1, 2, 3), 4), ("W_n", (2,), 2))
+    }
+    parameters = {"W": W, "W_n": W[:900]}
+    alone = Packer(layouts, parameters, W.dtype, 1).pack(parameters, FRESH)
+    with TEAMS.lock:
+        for threads in (2, 3):
+            together = Packer(layouts, parameters, W.dtype, threads)
+            for _ in range(2):
+                packed = together.pack(parameters, FRESH)
+                for name in layouts:
+                    assert packed[name].tobytes() == alone[name].tobytes()

@@ -124,7 +124,7 @@ class BackwardProgram:
         """Runs on these weights from now on: other values of the same shapes."""
         self._weights = weights
         for d, direction in enumerate(weights):
-            self.records.set(d, **direction.backward_addresses)
+            self.records.set(d, **direction.addresses(backward=True))
 
     def bind(self, direction: int, kept: Kept) -> None:
         """Reads what the forward pass has left."""

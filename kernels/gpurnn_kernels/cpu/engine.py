@@ -12,22 +12,21 @@ from .backward_pass import BackwardProgram, DirectionGradients
 from .forward_pass import ForwardProgram, Kept
 from .records import Records, address
 from .schedule import Schedule, schedule, vectors_per_panel
-from .shelf import Arrays, Shelf
+from .shelf import Shelf
 from .target import target
 from .team import TEAMS, get_num_threads
-from .weights import Weights
+from .weights import Room, Weights
 
 PROGRAM_BYTES = 16 << 20  # of programs that stay
-WEIGHTS_BYTES = 256 << 20  # of packed weights that nothing runs on any more, for those that take their place
 
 
 class Programs:
-    """Those of one layer that have run, by T, B and threads, and memory for its packed weights: layers with other weights of
-    the same shapes use them again."""
+    """Those of one layer that have run, by T, B and threads, and what its weights pass on: layers with other weights of the
+    same shapes use them again."""
 
     def __init__(self) -> None:
         self.forward: Shelf[ForwardProgram] = Shelf(PROGRAM_BYTES, lambda program: program.bytes)
-        self.weights = Arrays(WEIGHTS_BYTES)
+        self.room = Room()
         self.backward: Shelf[BackwardProgram] = Shelf(PROGRAM_BYTES, lambda program: program.bytes)
 
 
@@ -42,7 +41,7 @@ class Layer:
 
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
     programs = Programs() if previous is None else previous.programs
-    return Layer([Weights(*one, programs.weights) for one in zip(specs, parameters, strict=True)], programs)
+    return Layer([Weights(*one, programs.room) for one in zip(specs, parameters, strict=True)], programs)
 
 
 @contextmanager
@@ -111,6 +110,8 @@ def forward(
         return []
     order = _Order(lengths)
     with _threads() as threads:
+        for direction in directions:
+            direction.forward(threads)
         key = (steps, batch, threads)
         program = layer.programs.forward.take(key) if lengths is None else None
         if program is None:
@@ -159,6 +160,8 @@ def backward(
         return _gradients_of_nothing(layer, x, state, dstate)
     order = _Order(lengths)
     with _threads() as threads:
+        for direction in directions:
+            direction.backward(threads)
         key = (steps, batch, threads)
         program = layer.programs.backward.take(key) if lengths is None else None
         if program is None:

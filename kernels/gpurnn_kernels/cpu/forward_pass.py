@@ -75,7 +75,7 @@ class ForwardProgram:
             work["kernel"] = records.address_of(forward)
             self._make_room(work, share, steps)
         self._variant = VARIANTS[spec.variant]
-        packed = weights[0].forward
+        packed = weights[0].forward()
         leave = sum(array.nbytes for array in packed.values()) > NEAR_BYTES
         records.tiles(far=leave if rows >= MANY_ROWS else packed["w_h"].nbytes > FAR_BYTES)
         self._calls(self._variant.step)
@@ -95,7 +95,7 @@ class ForwardProgram:
         """Runs on these weights from now on: other values of the same shapes."""
         self._weights = weights
         for d, direction in enumerate(weights):
-            self.records.set(d, narrow=direction.narrow, wide=direction.wide, **direction.forward_addresses)
+            self.records.set(d, narrow=direction.narrow, wide=direction.wide, **direction.addresses())
 
     def _make_room(self, work: Any, share: Share, steps: int) -> None:
         """A work's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""

@@ -1,7 +1,8 @@
-"""What a kernel is told: a `job` (one direction of one layer in one call) and a `work` (one thread's share of a job).
+"""What a kernel is told: a `job` (one direction of one layer in one call) and a `work` (one thread's share of a job). A kernel
+that packs weights is told a `packing` (of one array) instead of a job.
 
-Both are NumPy records that kernels receive by address and read by field name. All fields are int64: sizes, byte addresses
-(0: absent) and byte strides. The job also carries a `zero` of the element type, which chooses the vectors.
+They are NumPy records that kernels receive by address and read by field name. All fields are int64: sizes, byte addresses
+(0: absent) and byte strides. Job and packing also carry a `zero` of the element type, which chooses the vectors.
 
 Sizes: T steps, B rows, I inputs, H units, P units of h (H but for a projected layer). Rows are counted in `order`: longest
 first, so that the rows still running at a step are always the first ones. A *panel* is a run of packed columns that one tile
@@ -9,6 +10,7 @@ product makes: one vector of units with all its gates (LSTM, GRU reset after), t
 (back-propagated h, projected h).
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -56,6 +58,17 @@ _JOB = (
 
 JOB_WORD = {name: index for index, name in enumerate(_JOB)}
 
+_PACKING = (
+    # a matrix (all gates * H, columns), row after row, and the packed array
+    *("source", "H", "columns", "to", "item"),
+    # the gates that are packed, in this order; by gate, what elements are multiplied by
+    *("gates", "gates_n", "factors"),
+    # units that are packed of each gate, lanes of a vector, vectors of a panel
+    *("units", "lanes", "width"),
+)
+
+PACKING_WORD = {name: index for index, name in enumerate(_PACKING)}
+
 _WORK = (
     *("job", "kernel"),
     # its rows of `order`, taken row_cap at a time, its panels, and the vectors of h that it makes
@@ -79,7 +92,17 @@ _WORK = (
 @cache
 def job_dtype(element: str) -> np.dtype[np.void]:
     """The record of a job over "float32" or "float64" elements."""
-    fields: list[tuple[str, str]] = [(name, "int64") for name in _JOB]
+    return _over(element, _JOB)
+
+
+@cache
+def packing_dtype(element: str) -> np.dtype[np.void]:
+    """The record of a packing, alike."""
+    return _over(element, _PACKING)
+
+
+def _over(element: str, names: Sequence[str]) -> np.dtype[np.void]:
+    fields: list[tuple[str, str]] = [(name, "int64") for name in names]
     return np.dtype([*fields, ("zero", element)], align=True)
 
 
@@ -108,6 +131,11 @@ register_default(_Named)(RecordModel)
 @cache
 def job_pointer(element: str) -> types.CPointer:
     return types.CPointer(_Named(f"job_{element}", job_dtype(element)))
+
+
+@cache
+def packing_pointer(element: str) -> types.CPointer:
+    return types.CPointer(_Named(f"packing_{element}", packing_dtype(element)))
 
 
 WORK_POINTER = types.CPointer(_Named("work", WORK))

@@ -6,6 +6,7 @@ from typing import Any
 
 from .backward import backward
 from .forward import forward
+from .repack import pack_backward, pack_forward
 from .steps.back import (
     gru_after_clip_step_back,
     gru_after_step_back,
@@ -49,11 +50,13 @@ VARIANTS = {
 KERNELS = tuple(
     dict.fromkeys(
         [
+            pack_forward,
             *TILES.values(),
             *TILES_FAR.values(),
             forward,
             *(kernel for variant in VARIANTS.values() for kernel in (variant.project, variant.step)),
             *(variant.step_keep for variant in VARIANTS.values()),
+            pack_backward,
             *TILES_TRANSPOSED.values(),
             backward,
             *(kernel for variant in VARIANTS.values() for kernel in (variant.step_back, variant.weight_gradients)),

@@ -1,64 +1,31 @@
 """Weights in the order in which the tiles stream them.
 
-A matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side; `width` of them
-to a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H are zeros.
+Forward, a matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side; `width`
+of them to a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H are zeros. Backward, vectors are
+of its K columns, and panels run over its rows.
 
 The units that are left over after whole vectors (4 of 100) would waste most of their lanes. Where that takes fewer vectors,
 their gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
 """
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..spec import Array
-from .repack import backward_panels, forward_panels
-from .shelf import FRESH, Arrays
+from ..spec import Array, Parameters
+from .compile import kernel_address
+from .job import PACKING_WORD, WORK, packing_dtype
+from .records import address
+from .repack import pack_backward, pack_forward
+from .schedule import cut
+from .shelf import Arrays, aligned_zeros
+from .team import TEAMS, run_alone
 
+_SOURCE, _TO = PACKING_WORD["source"], PACKING_WORD["to"]
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
-
-
-@cache
-def _places(gates: tuple[int, ...]) -> Array:
-    return np.array(gates, np.int64)
-
-
-def pack_gates(
-    matrix: Array,
-    gates: Sequence[int],
-    hidden_size: int,
-    lanes: int,
-    width: int,
-    factors: Array | None = None,
-    arrays: Arrays = FRESH,
-) -> Array:
-    """W (all gates * H, K) for the forward product: columns are the units of the chosen gates. factors: of all gates' weights,
-    1 each when there are none."""
-    vectors = -(-hidden_size // lanes)
-    out = arrays.borrowed(vectors * len(gates) * lanes * matrix.shape[1], matrix.dtype)
-    if hidden_size % lanes:
-        out[:] = 0
-    _fill_panels(out, matrix, gates, hidden_size, hidden_size, lanes, width, factors)
-    return out
-
-
-def _fill_panels(
-    out: Array,
-    matrix: Array,
-    gates: Sequence[int],
-    hidden_size: int,
-    units: int,
-    lanes: int,
-    width: int,
-    factors: Array | None,
-) -> None:
-    """The panels of the first `units` units."""
-    fill = forward_panels(matrix.dtype)
-    source = np.ascontiguousarray(matrix)
-    times = np.ones(max(gates) + 1, matrix.dtype) if factors is None else factors
-    sizes = (times.ctypes.data, hidden_size, units, lanes, width, matrix.shape[1])
-    fill(matrix.dtype.type(0), matrix.itemsize, out.ctypes.data, source.ctypes.data, _places(tuple(gates)), *sizes)
+_SHARED_BYTES = 1 << 20  # of packed arrays, that threads share out: less takes no longer than they would to meet
 
 
 def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:
@@ -67,59 +34,111 @@ def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:
     return needed if needed in NARROW and needed < gates else 0
 
 
-def pack_narrow(
-    matrix: Array,
-    gates: Sequence[int],
-    hidden_size: int,
-    lanes: int,
-    width: int,
-    vectors: int,
-    factors: Array | None = None,
-    arrays: Arrays = FRESH,
-) -> Array:
-    """As `pack_gates`, but the left-over units' gates share vectors, in the matrix's own order."""
-    depth = matrix.shape[1]
-    whole = hidden_size // lanes * lanes
-    at = whole * len(gates) * depth
-    out = arrays.borrowed_zeros(at + vectors * lanes * depth, matrix.dtype)
-    _fill_panels(out, matrix, gates, hidden_size, whole, lanes, width, factors)
-    by_gate = matrix.reshape(-1, hidden_size, depth)[:, whole:]
-    if factors is not None:
-        most = np.finfo(matrix.dtype).max
+@dataclass(frozen=True)
+class Layout:
+    """The order of one packed array."""
+
+    parameter: str  # that it is of: (all gates * H, K), or a bias, with K = 1
+    gates: tuple[int, ...]  # of it, in this order
+    hidden_size: int  # rows of a gate
+    columns: int  # K
+    lanes: int
+    width: int  # vectors of a panel
+    factors: tuple[float, ...] | None = None  # by gate, what elements are multiplied by; None: 1 each
+    narrow: int = 0  # vectors that the gates of the left-over units share
+    backward: bool = False
+
+    @property
+    def units(self) -> int:
+        """Of each gate that fill vectors of their own."""
+        return self.hidden_size // self.lanes * self.lanes if self.narrow else self.hidden_size
+
+    @property
+    def vectors(self) -> int:
+        """Of units."""
+        return -(-self.units // self.lanes) * len(self.gates)
+
+    @property
+    def size(self) -> int:
+        """Elements of the array."""
+        columns = -(-self.columns // self.lanes) * self.lanes if self.backward else self.columns
+        return (self.vectors + self.narrow) * self.lanes * columns
+
+    @property
+    def padded(self) -> bool:
+        return self.hidden_size % self.lanes > 0 or (self.backward and self.columns % self.lanes > 0)
+
+
+class Packer:
+    """Packs the parameters of one direction for one pass, as often as they change. For one caller at a time."""
+
+    def __init__(self, layouts: Mapping[str, Layout], given: Collection[str], dtype: np.dtype[Any], threads: int) -> None:
+        """given: names of the parameters; layouts of others become zeros. threads: that the caller has, with the team's lock
+        held, or 1."""
+        self._dtype = dtype
+        packed = [layout for layout in layouts.values() if layout.parameter in given]
+        shared = sum(layout.size for layout in packed) * dtype.itemsize >= _SHARED_BYTES
+        self._threads = threads if shared else 1
+        self._records = np.zeros(len(packed), packing_dtype(dtype.name))
+        words: list[Any] = [one.data for one in self._records.view(np.int64).reshape(len(packed), -1)]
+        self._works = aligned_zeros(len(packed) * self._threads * WORK.itemsize, np.dtype(np.uint8)).view(WORK)
+        self._starts = np.arange(self._threads + 1) * len(packed)
+        self._held: list[Array] = []
+        for index, layout in enumerate(packed):
+            self._describe(words[index], layout)
+            self._share_out(index, layout)
+        of = dict(zip(packed, words, strict=True))
+        self._arrays = [(name, one, one.size, one.padded, of.get(one)) for name, one in layouts.items()]
+
+    def _describe(self, words: Any, layout: Layout) -> None:
+        gates = np.array(layout.gates, np.int64)
+        factors = np.array(layout.factors or [1.0] * (1 + max(layout.gates)), self._dtype)
+        self._held += [gates, factors]
+        sizes = {
+            **{"H": layout.hidden_size, "columns": layout.columns, "item": self._dtype.itemsize},
+            **{"gates": address(gates), "gates_n": len(gates), "factors": address(factors)},
+            **{"units": layout.units, "lanes": layout.lanes, "width": layout.width},
+        }
+        for name, value in sizes.items():
+            words[PACKING_WORD[name]] = value
+
+    def _share_out(self, index: int, layout: Layout) -> None:
+        bounds = cut(layout.vectors, self._threads)
+        for p in range(self._threads):
+            work = self._works[p * len(self._records) + index]
+            work["job"] = self._records.ctypes.data + index * self._records.itemsize
+            work["kernel"] = kernel_address(pack_backward if layout.backward else pack_forward, self._dtype.name)
+            work["panel_0"], work["panel_1"] = bounds[p], bounds[p + 1]
+
+    def pack(self, parameters: Parameters, arrays: Arrays) -> dict[str, Array]:
+        """The packed arrays, of memory from `arrays`."""
+        found, sources = {}, []
+        for name, layout, size, padded, words in self._arrays:
+            found[name] = to = arrays.borrowed(size, self._dtype)
+            if padded or words is None:
+                to[:] = 0
+            if words is None:
+                continue
+            source = np.ascontiguousarray(parameters[layout.parameter])
+            sources.append(source)
+            if layout.narrow:
+                _pack_narrow(to, source, layout)
+            words[_SOURCE], words[_TO] = source.ctypes.data, address(to)
+        if self._threads == 1:
+            run_alone(self._works.ctypes.data, len(self._works))
+        else:
+            TEAMS.run(self._threads, self._works, self._starts)
+        return found
+
+
+def _pack_narrow(to: Array, source: Array, layout: Layout) -> None:
+    """The units that are left over, in the matrix's own order of gates."""
+    by_gate = source.reshape(-1, layout.hidden_size, layout.columns)[:, layout.units :]
+    if layout.factors is not None:
+        most = np.finfo(source.dtype).max
         with np.errstate(over="ignore"):
-            times = by_gate * factors[:, None, None]
+            times = by_gate * np.array(layout.factors, source.dtype)[:, None, None]
         by_gate = np.where(np.isinf(by_gate), times, np.clip(times, -most, most))
-    narrow = by_gate.reshape(-1, depth)
-    out[at:].reshape(depth, -1)[:, : len(narrow)] = narrow.T
-    return out
-
-
-def pack_bias(
-    bias: Array | None,
-    gates: Sequence[int],
-    hidden_size: int,
-    lanes: int,
-    dtype: np.dtype[np.generic],
-    factors: Array | None = None,
-    arrays: Arrays = FRESH,
-) -> Array:
-    """b (all gates * H,) in the order of `pack_gates`, zeros when there is none."""
-    if bias is None:
-        return arrays.borrowed_zeros(len(gates) * -(-hidden_size // lanes) * lanes, dtype)
-    return pack_gates(bias[:, None], gates, hidden_size, lanes, 1, factors, arrays)
-
-
-def pack_transposed(
-    matrix: Array, gates: Sequence[int], hidden_size: int, lanes: int, width: int, arrays: Arrays = FRESH
-) -> Array:
-    """W (all gates * H, K) for the backward product: columns are W's K columns, depth its rows as [block][gate][lane]."""
-    columns = matrix.shape[1]
-    depth = -(-hidden_size // lanes) * len(gates) * lanes
-    out = arrays.borrowed(depth * -(-columns // lanes) * lanes, matrix.dtype)
-    if hidden_size % lanes or columns % lanes:
-        out[:] = 0
-    fill = backward_panels(matrix.dtype)
-    source = np.ascontiguousarray(matrix)
-    sizes = (hidden_size, lanes, width, columns)
-    fill(matrix.dtype.type(0), matrix.itemsize, out.ctypes.data, source.ctypes.data, _places(tuple(gates)), *sizes)
-    return out
+    narrow = by_gate.reshape(-1, layout.columns)
+    at = layout.vectors * layout.lanes * layout.columns
+    to[at:].reshape(layout.columns, -1)[:, : len(narrow)] = narrow.T

@@ -139,5 +139,4 @@ class Records:
         if self.alone:
             run_alone(self.works.ctypes.data, len(self.works))
         else:
-            if TEAMS.of(self.threads).run(self.works.ctypes.data, self.starts.ctypes.data):
-                TEAMS.crowded()
+            TEAMS.run(self.threads, self.works, self.starts)

@@ -1,15 +1,11 @@
-"""The loops of packing that NumPy is slow at: rows of a matrix into the lanes of vectors, and cut into panels."""
-
-from functools import cache
-from typing import Any
+"""The kernels that pack a matrix: its rows into the lanes of vectors, or its columns, cut into panels. See `packing.py`."""
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 
-from .compile import entry
 from .emission import pointwise
 from .forward import V1
+from .memory import load_word, record
 from .pointwise import copy_element, copy_vector
 from .vector import INT32, INT64, Vector, Vectors
 
@@ -49,19 +45,22 @@ def scale_element(v: Vectors, to: ir.Value, source: ir.Value, factor: ir.Value) 
     v.builder.store(v.builder.extract_element(scaled, INT32(0)), v.builder.inttoptr(to, kind))
 
 
-def _forward_panels(zero, item, out, matrix, gates, factors, hidden_size, units, lanes, width, depth):  # type: ignore[no-untyped-def]
-    """Of the first `units` units, out[panel][k][vector][lane] = factors[gate] * matrix[gate * H + unit, k], vectors by block
-    of units, then by gate. zero: of the element type, `item` bytes each; out, matrix, factors: addresses."""
-    vectors = -(-units // lanes) * len(gates)
-    for vector in range(vectors):
-        block, index = vector // len(gates), vector % len(gates)
+def pack_forward(packing, work):  # type: ignore[no-untyped-def]
+    """Vectors [panel_0, panel_1) of the first `units` units: to[panel][k][vector][lane] = factors[gate] * source[gate * H +
+    unit, k], vectors by block of units, then by gate."""
+    packing, work = record(packing), record(work)
+    zero, item, lanes, depth, width = packing.zero, packing.item, packing.lanes, packing.columns, packing.width
+    vectors = -(-packing.units // lanes) * packing.gates_n
+    for vector in range(work.panel_0, work.panel_1):
+        block, index = vector // packing.gates_n, vector % packing.gates_n
+        gate = load_word(packing.gates + 8 * index)
         first = vector // width * width
         row = min(width, vectors - first) * lanes
-        count = min(lanes, units - block * lanes)
+        count = min(lanes, packing.units - block * lanes)
         squares = depth // lanes * lanes if count == lanes and count * item == V1 else 0
-        to = out + (first * depth + vector - first) * lanes * item
-        source = matrix + (gates[index] * hidden_size + block * lanes) * depth * item
-        factor = factors + gates[index] * item
+        to = packing.to + (first * depth + vector - first) * lanes * item
+        source = packing.source + (gate * packing.H + block * lanes) * depth * item
+        factor = packing.factors + gate * item
         for k in range(0, squares, lanes):
             transpose_square(zero, (to + k * row * item, row * item, source + k * item, depth * item, factor))
         for k in range(squares, depth):
@@ -69,41 +68,27 @@ def _forward_panels(zero, item, out, matrix, gates, factors, hidden_size, units,
                 scale_element(zero, (to + (k * row + lane) * item, source + (lane * depth + k) * item, factor))
 
 
-@cache
-def forward_panels(dtype: np.dtype[Any]) -> Any:
-    """The filling of panels for float32 or float64, compiled."""
-    zero = types.float32 if dtype == np.float32 else types.float64
-    gates = types.Array(types.int64, 1, "C")
-    return entry((zero, *[types.int64] * 3, gates, *[types.int64] * 6))(_forward_panels)
-
-
-def _backward_panels(zero, item, out, matrix, gates, hidden_size, lanes, width, columns):  # type: ignore[no-untyped-def]
-    """out[panel][block of units, gate, lane][vector][lane] = matrix[gate * H + unit], vectors and lanes of it over its
-    columns, `width` vectors to a panel. Nothing is written for units past H and columns past the last one."""
+def pack_backward(packing, work):  # type: ignore[no-untyped-def]
+    """Gates [panel_0, panel_1) of all blocks' gates: to[panel][block of units, gate, lane][vector][lane] = source[gate * H +
+    unit], vectors and lanes of it over its columns, `width` vectors to a panel. Nothing is written for units past H and
+    columns past the last one."""
+    packing, work = record(packing), record(work)
+    zero, item, lanes, columns = packing.zero, packing.item, packing.lanes, packing.columns
     vectors = -(-columns // lanes)
-    blocks = -(-hidden_size // lanes)
-    depth = blocks * len(gates) * lanes
-    for block in range(blocks):
-        for index in range(len(gates)):
-            # panel by panel: rows of many panels at once would fall on the same lines of the cache
-            for first in range(0, vectors, width):
-                row = min(width, vectors - first)
-                for lane in range(min(lanes, hidden_size - block * lanes)):
-                    source = matrix + (gates[index] * hidden_size + block * lanes + lane) * columns * item
-                    k = (block * len(gates) + index) * lanes + lane
-                    to = out + (first * depth + k * row) * lanes * item
-                    for vector in range(first, first + row):
-                        at = vector * lanes
-                        if lanes * item == V1 and at + lanes <= columns:
-                            copy_vector(zero, (to + (at - first * lanes) * item, source + at * item))
-                        else:
-                            for column in range(at, min(at + lanes, columns)):
-                                copy_element(zero, (to + (column - first * lanes) * item, source + column * item))
-
-
-@cache
-def backward_panels(dtype: np.dtype[Any]) -> Any:
-    """The same for panels of the backward products."""
-    zero = types.float32 if dtype == np.float32 else types.float64
-    gates = types.Array(types.int64, 1, "C")
-    return entry((zero, *[types.int64] * 3, gates, *[types.int64] * 4))(_backward_panels)
+    depth = -(-packing.units // lanes) * packing.gates_n * lanes
+    for turn in range(work.panel_0, work.panel_1):
+        block, index = turn // packing.gates_n, turn % packing.gates_n
+        gate = load_word(packing.gates + 8 * index)
+        # panel by panel: rows of many panels at once would fall on the same lines of the cache
+        for first in range(0, vectors, packing.width):
+            row = min(packing.width, vectors - first)
+            for lane in range(min(lanes, packing.units - block * lanes)):
+                source = packing.source + (gate * packing.H + block * lanes + lane) * columns * item
+                to = packing.to + (first * depth + (turn * lanes + lane) * row) * lanes * item
+                for vector in range(first, first + row):
+                    at = vector * lanes
+                    if lanes * item == V1 and at + lanes <= columns:
+                        copy_vector(zero, (to + (at - first * lanes) * item, source + at * item))
+                    else:
+                        for column in range(at, min(at + lanes, columns)):
+                            copy_element(zero, (to + (column - first * lanes) * item, source + column * item))

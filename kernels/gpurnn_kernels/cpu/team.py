@@ -20,6 +20,7 @@ import time
 
 import numpy as np
 
+from ..spec import Array
 from .barrier import LINE, SPINS, YIELD_ADDRESS, wait_for
 from .compile import entry
 from .inline import called
@@ -222,6 +223,11 @@ class _Teams:
             self.close()
             self._team = Team(size)
         return self._team
+
+    def run(self, size: int, works: Array, starts: Array) -> None:
+        """Runs a table of works on `size` threads, with the lock held: thread p those from starts[p] to starts[p + 1]."""
+        if self.of(size).run(works.ctypes.data, starts.ctypes.data):
+            self.crowded()
 
     def close(self) -> None:
         if self._team is not None:

@@ -2,11 +2,8 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from .compile import kernel_address
 from .kernels import KERNELS
-from .repack import backward_panels, forward_panels
 
 
 def warmup(report: Callable[[int, int, str], None] = lambda done, of, name: None) -> None:
@@ -15,7 +12,4 @@ def warmup(report: Callable[[int, int, str], None] = lambda done, of, name: None
     for done, (function, element) in enumerate(wanted):
         report(done, len(wanted), f"{function.__qualname__} {element}")
         kernel_address(function, element)
-    for element in ("float32", "float64"):
-        forward_panels(np.dtype(element))
-        backward_panels(np.dtype(element))
     report(len(wanted), len(wanted), "")

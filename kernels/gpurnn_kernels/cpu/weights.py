@@ -1,141 +1,144 @@
 """The parameters of one direction of one layer, packed for the tiles. Packed once, shared by every call."""
 
 import sys
-from functools import cached_property
 
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
 from .activations import SIGMOID_SCALE, TANH_SCALE
 from .backward import BACK
-from .packing import narrow_vectors, pack_bias, pack_gates, pack_narrow, pack_transposed
-from .shelf import Arrays
+from .packing import Layout, Packer, narrow_vectors
+from .records import address
+from .shelf import Arrays, Shelf
 from .target import target
 from .tiles import WIDTHS
 
+WEIGHTS_BYTES = 256 << 20  # of packed weights that nothing runs on any more, for those that take their place
+_PACKERS = 8  # that stay
+
+
+class Room:
+    """What the weights of one layer pass on to the next ones: memory, and packers by pass, spec and threads."""
+
+    def __init__(self) -> None:
+        self.arrays = Arrays(WEIGHTS_BYTES)
+        self.packers: Shelf[Packer] = Shelf(_PACKERS, lambda packer: 1)
+
 
 class Weights:
-    """Packed weights. `forward` and `backward` name them as a job's fields do; the backward ones are made at first use."""
+    """Packed weights. `forward` and `backward` name them as a job's fields do, and are made at first use."""
 
-    def __init__(self, spec: Spec, parameters: Parameters, arrays: Arrays) -> None:
-        """arrays: where the packed ones come from, and go back to."""
+    def __init__(self, spec: Spec, parameters: Parameters, room: Room) -> None:
         self.spec = spec
         self.parameters = parameters
-        self.lanes = target().lanes(spec.dtype.itemsize)
-        self._arrays = arrays
+        self.narrow = _narrow(spec)
+        self.wide = target().wide(spec.output_size)  # vectors of a wide panel
+        self._room = room
+        self._passes: dict[bool, tuple[dict[str, Array], dict[str, int]]] = {}
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
-            packed = [array for name in ("forward", "backward", "_options") for array in self.__dict__.get(name, {}).values()]
-            self._arrays.returned(*{id(array): array for array in packed}.values())
+            packed = [array for arrays, _ in self._passes.values() for array in arrays.values()]
+            self._room.arrays.returned(*packed)
 
-    @cached_property
-    def narrow(self) -> int:
-        """Vectors that the gates of the left-over units share; 0 for none, and for kernels that do not know of it."""
-        spec = self.spec
-        known = spec.variant == spec.cell != "gru_before"
-        return narrow_vectors(spec.gates, spec.hidden_size, self.lanes) if known else 0
+    def forward(self, threads: int = 1) -> dict[str, Array]:
+        """threads: that the caller has, with the team's lock held, or 1."""
+        return self._packed(False, threads)[0]
 
-    @cached_property
-    def wide(self) -> int:
-        """Vectors of a wide panel."""
-        return target().wide(self.spec.output_size)
+    def backward(self, threads: int = 1) -> dict[str, Array]:
+        return self._packed(True, threads)[0]
 
-    @cached_property
-    def factors(self) -> Array | None:
-        """By gate, what pre-activations are scaled by: see `activations.py`. None for kernels that take them as they are."""
-        spec = self.spec
+    def addresses(self, *, backward: bool = False) -> dict[str, int]:
+        """Of the packed arrays."""
+        return self._packed(backward, 1)[1]
+
+    def _packed(self, backward: bool, threads: int) -> tuple[dict[str, Array], dict[str, int]]:
+        found = self._passes.get(backward)
+        if found is None:
+            arrays = self._pack(backward, threads)
+            # of two threads that come first, one packs in vain
+            found = self._passes.setdefault(backward, (arrays, {name: address(array) for name, array in arrays.items()}))
+        return found
+
+    def _pack(self, backward: bool, threads: int) -> dict[str, Array]:
+        spec, key = self.spec, (backward, threads)
+        packer = self._room.packers.take(key)
+        if packer is None:
+            layouts = _backward_layouts(spec) if backward else _forward_layouts(spec)
+            packer = Packer(layouts, self.parameters, spec.dtype, threads)
+        found = packer.pack(self.parameters, self._room.arrays)
+        self._room.packers.give(key, packer)
+        zeros, lanes = self._room.arrays.borrowed_zeros, target().lanes(spec.dtype.itemsize)
+        if backward:
+            # what the sums of a panel of any width start from
+            found["b"] = zeros(max(WIDTHS) * lanes, spec.dtype)
         if spec.variant != spec.cell:
-            return None
-        return np.array([SIGMOID_SCALE] * (spec.gates - 1) + [TANH_SCALE], spec.dtype)
+            limit = zeros(lanes, spec.dtype)
+            limit[:] = np.inf if spec.clip is None else spec.clip
+            found |= {"limit": limit, "zeros": zeros(BACK * lanes, spec.dtype)}
+        return found
 
-    def _gates(self, name: str, gates: tuple[int, ...], width: int) -> Array:
-        given = self.parameters[name], gates, self.spec.hidden_size, self.lanes, width
-        if self.narrow:
-            return pack_narrow(*given, self.narrow, self.factors, self._arrays)
-        return pack_gates(*given, self.factors, self._arrays)
 
-    def _bias(self, name: str, gates: tuple[int, ...]) -> Array:
-        spec, bias = self.spec, self.parameters.get(name)
-        if self.narrow and bias is not None and len(gates) == spec.gates:
-            return pack_narrow(bias[:, None], gates, spec.hidden_size, self.lanes, 1, self.narrow, self.factors, self._arrays)
-        factors = self.factors[-1:] if name == "b_hn" and self.factors is not None else self.factors
-        return pack_bias(bias, gates, spec.hidden_size, self.lanes, spec.dtype, factors, self._arrays)
+def _narrow(spec: Spec) -> int:
+    """Vectors that the gates of the left-over units share; 0 for none, and for kernels that do not know of it."""
+    known = spec.variant == spec.cell != "gru_before"
+    return narrow_vectors(spec.gates, spec.hidden_size, target().lanes(spec.dtype.itemsize)) if known else 0
 
-    def _transposed(self, name: str, gates: tuple[int, ...]) -> Array:
-        return pack_transposed(self.parameters[name], gates, self.spec.hidden_size, self.lanes, BACK, self._arrays)
 
-    @cached_property
-    def _options(self) -> dict[str, Array]:
-        """What the layers with options have besides, the same in both passes."""
-        if self.spec.variant == self.spec.cell:
-            return {}
-        limit = self._arrays.borrowed(self.lanes, self.spec.dtype)
-        limit[:] = np.inf if self.spec.clip is None else self.spec.clip
-        found = {"limit": limit, "zeros": self._arrays.borrowed_zeros(BACK * self.lanes, self.spec.dtype)}
-        return found | ({"peephole": self._bias("peephole", (0, 1, 2))} if self.spec.peepholes else {})
+def _factors(spec: Spec) -> tuple[float, ...] | None:
+    """By gate, what pre-activations are scaled by: see `activations.py`. None for kernels that take them as they are."""
+    return (SIGMOID_SCALE,) * (spec.gates - 1) + (TANH_SCALE,) if spec.variant == spec.cell else None
 
-    def _projection(self) -> dict[str, Array]:
-        if not self.spec.proj_size:
-            return {}
-        return {"w_p": pack_gates(self.parameters["W_p"], (0,), self.spec.proj_size, self.lanes, BACK, arrays=self._arrays)}
 
-    def _projection_back(self) -> dict[str, Array]:
-        if not self.spec.proj_size:
-            return {}
-        W_p = self.parameters["W_p"]
-        return {"w_p": pack_transposed(W_p, (0,), self.spec.proj_size, self.lanes, BACK, self._arrays)}
+def _forward_layouts(spec: Spec) -> dict[str, Layout]:
+    lanes, wide = target().lanes(spec.dtype.itemsize), target().wide(spec.output_size)
+    narrow, factors = _narrow(spec), _factors(spec)
 
-    @cached_property
-    def forward(self) -> dict[str, Array]:
-        return self._cell() | self._options | self._projection()
+    def of(parameter: str, gates: tuple[int, ...], columns: int, width: int) -> Layout:
+        return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, factors, narrow)
 
-    def _cell(self) -> dict[str, Array]:
-        """Of the forward pass, what every layer of this cell has."""
-        if self.spec.cell == "lstm":
-            every = (0, 1, 2, 3)
-            return {
-                "w_x": self._gates("W_x", every, self.wide),
-                "w_h": self._gates("W_h", every, self.wide),
-                "b": self._bias("b", every),
-            }
-        if self.spec.cell == "gru_after":
-            # the slots of a step are n_x z r q: W_x makes the first three, W_h the last three
-            return {
-                "w_x": self._gates("W_x", (2, 0, 1), 3),
-                "w_h": self._gates("W_h", (0, 1, 2), 3),
-                "b": self._bias("b", (2, 0, 1)),
-                "b_n": self._bias("b_hn", (0,)),
-            }
-        return {
-            "w_x": self._gates("W_x", (0, 1), self.wide),
-            "w_x_n": self._gates("W_x", (2,), 2),
-            "w_h": self._gates("W_h", (0, 1), self.wide),
-            "w_h_n": self._gates("W_h", (2,), 2),
-            "b": self._bias("b", (0, 1)),
-            "b_n": self._bias("b", (2,)),
+    every = tuple(range(spec.gates))
+    inputs, outputs = spec.input_size, spec.output_size
+    if spec.cell == "lstm":
+        found = {"w_x": of("W_x", every, inputs, wide), "w_h": of("W_h", every, outputs, wide), "b": of("b", every, 1, 1)}
+    elif spec.cell == "gru_after":
+        # the slots of a step are n_x z r q: W_x makes the first three, W_h the last three
+        found = {
+            "w_x": of("W_x", (2, 0, 1), inputs, 3),
+            "w_h": of("W_h", (0, 1, 2), outputs, 3),
+            "b": of("b", (2, 0, 1), 1, 1),
+            "b_n": Layout("b_hn", (0,), spec.hidden_size, 1, lanes, 1, factors and factors[-1:]),
         }
+    else:
+        found = {
+            "w_x": of("W_x", (0, 1), inputs, wide),
+            "w_x_n": of("W_x", (2,), inputs, 2),
+            "w_h": of("W_h", (0, 1), outputs, wide),
+            "w_h_n": of("W_h", (2,), outputs, 2),
+            "b": of("b", (0, 1), 1, 1),
+            "b_n": of("b", (2,), 1, 1),
+        }
+    if spec.peepholes:
+        found["peephole"] = of("peephole", (0, 1, 2), 1, 1)
+    if spec.proj_size:
+        found["w_p"] = Layout("W_p", (0,), spec.proj_size, spec.hidden_size, lanes, BACK)
+    return found
 
-    @cached_property
-    def forward_addresses(self) -> dict[str, int]:
-        return {name: array.ctypes.data for name, array in self.forward.items()}
 
-    @cached_property
-    def backward(self) -> dict[str, Array]:
-        return self._cell_back() | self._options | self._projection_back()
+def _backward_layouts(spec: Spec) -> dict[str, Layout]:
+    lanes = target().lanes(spec.dtype.itemsize)
 
-    @cached_property
-    def backward_addresses(self) -> dict[str, int]:
-        return {name: array.ctypes.data for name, array in self.backward.items()}
+    def of(parameter: str, gates: tuple[int, ...], columns: int) -> Layout:
+        return Layout(parameter, gates, spec.hidden_size, columns, lanes, BACK, backward=True)
 
-    def _cell_back(self) -> dict[str, Array]:
-        every = tuple(range(self.spec.gates))
-        # what the sums of a panel of any width start from
-        zeros = {"b": self._arrays.borrowed_zeros(max(WIDTHS) * self.lanes, self.spec.dtype)}
-        if self.spec.cell == "gru_before":
-            return zeros | {
-                "w_x": self._transposed("W_x", every),
-                "w_h": self._transposed("W_h", (0, 1)),
-                "w_h_n": self._transposed("W_h", (2,)),
-            }
-        return zeros | {"w_x": self._transposed("W_x", every), "w_h": self._transposed("W_h", every)}
+    every = tuple(range(spec.gates))
+    found = {"w_x": of("W_x", every, spec.input_size)}
+    if spec.cell == "gru_before":
+        found |= {"w_h": of("W_h", (0, 1), spec.output_size), "w_h_n": of("W_h", (2,), spec.output_size)}
+    else:
+        found["w_h"] = of("W_h", every, spec.output_size)
+    if spec.peepholes:
+        found["peephole"] = _forward_layouts(spec)["peephole"]
+    if spec.proj_size:
+        found["w_p"] = Layout("W_p", (0,), spec.proj_size, spec.hidden_size, lanes, BACK, backward=True)
+    return found
