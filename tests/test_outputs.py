@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from reference import packed, parts
 from reference_cells import CELLS
 
+import gpurnn
+
 SIZES = [  # T, B, I, H: vectors are 2 to 16 elements, tiles 3 to 8 rows
     (5, 3, 4, 7),
     (1, 1, 1, 1),
@@ -54,6 +56,20 @@ def test_options(cell: str, dtype: str, options: dict[str, bool], lengths: list[
 def test_long_and_wide(cell: str, dtype: str, backend: Backend) -> None:
     not_emulated(backend)
     check(Problem(cell, 64, 3, 256, 512, dtype=dtype), backend, dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_of_one_gate_each(dtype: str, threads: int) -> None:
+    """A reset-before GRU with more weights than a cache has room for, an odd number of vectors: few rows, and more."""
+    gpurnn.set_num_threads(threads)
+    p = Problem("gru", 9, 5, 3, 424, dtype=dtype, lengths=[9, 2, 7, 0, 5])
+    check(p, BACKENDS["cpu"], dtype)
+    y, state = p.run()
+    for row in range(0, 5, 2):
+        some = slice(row, row + 2)
+        got = p.layer(p.x[:, some], np.ascontiguousarray(p.state[:, some]), p.lengths[some])
+        assert_same_bits(got, (y[:, some], state[:, some]))
 
 
 @every_cell

@@ -36,8 +36,9 @@ def pack(
     factors: tuple[float, ...] | None = None,
     narrow: int = 0,
     backward: bool = False,
+    blocks: int = 1,
 ) -> Floats:
-    layout = Layout("W", tuple(gates), hidden, W.shape[1], lanes, width, factors, narrow, backward)
+    layout = Layout("W", tuple(gates), hidden, W.shape[1], lanes, width, factors, narrow, backward, blocks)
     return Packer({"W": layout}, "W", W.dtype, 1).pack({"W": W}, FRESH)["W"]
 
 
@@ -48,9 +49,16 @@ def padded(W: Floats, gate: int, unit: int, hidden: int) -> Floats:
 
 @few
 @problems
-def test_forward(hidden: int, columns: int, lanes: int, width: int, gates: Sequence[int], dtype: str) -> None:
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_forward(blocks: int, hidden: int, columns: int, lanes: int, width: int, gates: Sequence[int], dtype: str) -> None:
     W = matrix(hidden, columns, dtype)
-    vectors = [(block, gate) for block in range(-(-hidden // lanes)) for gate in gates]
+    count = -(-hidden // lanes)
+    vectors = [
+        (block, gate)
+        for start in range(0, count, blocks)
+        for gate in gates
+        for block in range(start, min(start + blocks, count))
+    ]
     expected = [
         padded(W, gate, block * lanes + lane, hidden)[k]
         for first in range(0, len(vectors), width)
@@ -58,7 +66,7 @@ def test_forward(hidden: int, columns: int, lanes: int, width: int, gates: Seque
         for block, gate in vectors[first : first + width]
         for lane in range(lanes)
     ]
-    assert pack(W, gates, hidden, lanes, width).tolist() == expected
+    assert pack(W, gates, hidden, lanes, width, blocks=blocks).tolist() == expected
 
 
 @few

@@ -8,7 +8,7 @@ from ..spec import Array, Spec
 from .backward import BACK, backward
 from .forward_pass import SAVED_GATES, Kept
 from .job import VECTOR_BYTES
-from .kernels import VARIANTS
+from .kernels import variant_of
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, cut
 from .shelf import ARRAYS
@@ -109,7 +109,7 @@ class BackwardProgram:
             work["row_cap"] = rows_at_once(share.row_1 - share.row_0, step_row * records.item)
             records.panels(work, share, BACK)
         for d in range(len(weights)):
-            records.set(d, step_kernel=records.address_of(VARIANTS[spec.variant].step_back))
+            records.set(d, step_kernel=records.address_of(variant_of(spec).step_back))
         records.tiles()
         records.tiles(transposed=True)
         self._products = _products(spec, len(weights), records.blocks, records.out_blocks, steps * batch, schedule.threads)
@@ -138,7 +138,7 @@ class BackwardProgram:
 
 def _products(spec: Spec, directions: int, blocks: int, out_blocks: int, rows: int, threads: int) -> Records:
     """Records of dW, db and dx, over jobs that have run back through time."""
-    weight_kernel = VARIANTS[spec.variant].weight_gradients
+    weight_kernel = variant_of(spec).weight_gradients
     units, stretches, outputs = cut(blocks, threads), cut(rows, threads), cut(out_blocks, threads)
     weight = [Share(d, p, 0, 0, units[p], units[p + 1]) for p in range(threads) for d in range(directions)]
     inputs = [Share(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in range(directions)]

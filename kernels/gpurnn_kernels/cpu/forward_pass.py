@@ -13,7 +13,7 @@ from .barrier import LINE
 from .emission import BUNDLE
 from .forward import ROW_ENTRY, forward
 from .job import VECTOR_BYTES
-from .kernels import VARIANTS, Kernel
+from .kernels import Kernel, variant_of
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
 from .shelf import ARRAYS
@@ -74,7 +74,7 @@ class ForwardProgram:
         for work, share in zip(records.works, schedule.shares, strict=True):
             work["kernel"] = records.address_of(forward)
             self._make_room(work, share, steps)
-        self._variant = VARIANTS[spec.variant]
+        self._variant = variant_of(spec)
         packed = weights[0].forward()
         leave = sum(array.nbytes for array in packed.values()) > NEAR_BYTES
         records.tiles(far=leave if rows >= MANY_ROWS else packed["w_h"].nbytes > FAR_BYTES)

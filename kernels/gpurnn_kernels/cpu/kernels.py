@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..spec import Spec
 from .backward import backward
 from .forward import forward
 from .repack import pack_backward, pack_forward
@@ -16,6 +17,7 @@ from .steps.back import (
 )
 from .steps.gru_after import gru_after_clip_step, gru_after_project, gru_after_step, gru_after_step_keep
 from .steps.gru_before import gru_before_clip_step, gru_before_project, gru_before_step, gru_before_step_keep
+from .steps.gru_before_apart import gates_apart, gru_before_apart_step, gru_before_apart_step_keep
 from .steps.lstm import lstm_project, lstm_step, lstm_step_keep
 from .steps.lstm_options import lstm_options_gradients, lstm_options_step, lstm_options_step_back
 from .tiles import TILES, TILES_FAR, TILES_TRANSPOSED
@@ -41,10 +43,16 @@ VARIANTS = {
         lstm_project, lstm_options_step, lstm_options_step, lstm_options_step_back, lstm_options_gradients
     ),
     "gru_before": Variant(gru_before_project, gru_before_step, gru_before_step_keep, gru_before_step_back),
+    "gru_before_apart": Variant(gru_before_project, gru_before_apart_step, gru_before_apart_step_keep, gru_before_step_back),
     "gru_before_clip": Variant(gru_before_project, gru_before_clip_step, gru_before_clip_step, gru_before_clip_step_back),
     "gru_after": Variant(gru_after_project, gru_after_step, gru_after_step_keep, gru_after_step_back),
     "gru_after_clip": Variant(gru_after_project, gru_after_clip_step, gru_after_clip_step, gru_after_clip_step_back),
 }
+
+
+def variant_of(spec: Spec) -> Variant:
+    return VARIANTS["gru_before_apart" if gates_apart(spec) else spec.variant]
+
 
 # every one, each once
 KERNELS = tuple(

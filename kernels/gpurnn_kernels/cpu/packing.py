@@ -1,8 +1,8 @@
 """Weights in the order in which the tiles stream them.
 
-Forward, a matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side; `width`
-of them to a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H are zeros. Backward, vectors are
-of its K columns, and panels run over its rows.
+Forward, a matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side (or of a
+pair of blocks: z z r r); `width` of them to a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H
+are zeros. Backward, vectors are of its K columns, and panels run over its rows.
 
 The units that are left over after whole vectors (4 of 100) would waste most of their lanes. Where that takes fewer vectors,
 their gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
@@ -47,6 +47,7 @@ class Layout:
     factors: tuple[float, ...] | None = None  # by gate, what elements are multiplied by; None: 1 each
     narrow: int = 0  # vectors that the gates of the left-over units share
     backward: bool = False
+    blocks: int = 1  # of units whose vectors of a gate lie side by side
 
     @property
     def units(self) -> int:
@@ -97,7 +98,7 @@ class Packer:
         sizes = {
             **{"H": layout.hidden_size, "columns": layout.columns, "item": self._dtype.itemsize},
             **{"gates": address(gates), "gates_n": len(gates), "factors": address(factors)},
-            **{"units": layout.units, "lanes": layout.lanes, "width": layout.width},
+            **{"units": layout.units, "lanes": layout.lanes, "width": layout.width, "blocks": layout.blocks},
         }
         for name, value in sizes.items():
             words[PACKING_WORD[name]] = value

@@ -134,15 +134,15 @@ def lstm_unit_keep(
 
 
 @pointwise
-def gru_reset_unit(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value) -> None:
+def gru_reset_unit(v: Vectors, slot_r: ir.Value, h: ir.Value, rh: ir.Value) -> None:
     """Reset before, between the two products of a step: rh = r * h."""
-    v.store(rh, CELLS.gru_reset(v.load(slot, 1), v.load(h)))
+    v.store(rh, CELLS.gru_reset(v.load(slot_r), v.load(h)))
 
 
 @pointwise
-def gru_reset_unit_keep(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value, row: ir.Value, gates: ir.Value) -> None:
+def gru_reset_unit_keep(v: Vectors, slot_r: ir.Value, h: ir.Value, rh: ir.Value, row: ir.Value, gates: ir.Value) -> None:
     """`gru_reset_unit`, and r for `gru_reset_unit_grad`."""
-    r = v.load(slot, 1)
+    r = v.load(slot_r)
     v.store(rh, CELLS.gru_reset(r, v.load(h)))
     v.store(v.pointer(row, 1, gates), sigmoid(r), 1)
 
@@ -150,7 +150,7 @@ def gru_reset_unit_keep(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value, r
 @pointwise
 def gru_before_unit(
     v: Vectors,
-    slot: ir.Value,
+    slot_z: ir.Value,
     slot_n: ir.Value,
     h: ir.Value,
     h_out: ir.Value,
@@ -158,7 +158,7 @@ def gru_before_unit(
     unit: ir.Value,
     left: ir.Value,
 ) -> None:
-    h_new = CELLS.gru_update(v.load(slot, 0), v.load(slot_n), v.load(h))
+    h_new = CELLS.gru_update(v.load(slot_z), v.load(slot_n), v.load(h))
     v.store(h_out, h_new)
     v.store_user(v.pointer(row, 0, unit), h_new, left)
 
@@ -166,7 +166,7 @@ def gru_before_unit(
 @pointwise
 def gru_before_unit_keep(
     v: Vectors,
-    slot: ir.Value,
+    slot_z: ir.Value,
     slot_n: ir.Value,
     h: ir.Value,
     h_out: ir.Value,
@@ -176,7 +176,7 @@ def gru_before_unit_keep(
     gates: ir.Value,
 ) -> None:
     """`gru_before_unit`, and z and n for `gru_before_unit_grad`."""
-    z, n = v.load(slot, 0), v.load(slot_n)
+    z, n = v.load(slot_z), v.load(slot_n)
     h_new = CELLS.gru_update(z, n, v.load(h))
     saved = v.pointer(row, 1, gates)
     v.store(saved, sigmoid(z), 0)

@@ -109,14 +109,14 @@ def add_product(v: Vectors, to: ir.Value, a: ir.Value, b: ir.Value, count: ir.Va
 
 
 @pointwise
-def gru_clip_reset_unit(v: Vectors, slot: ir.Value, h: ir.Value, rh: ir.Value, limit: ir.Value) -> None:
-    v.store(rh, OPTION_CELLS.gru_clip_reset(v.load(slot, 1), v.load(h), v.load(limit)))
+def gru_clip_reset_unit(v: Vectors, slot_r: ir.Value, h: ir.Value, rh: ir.Value, limit: ir.Value) -> None:
+    v.store(rh, OPTION_CELLS.gru_clip_reset(v.load(slot_r), v.load(h), v.load(limit)))
 
 
 @pointwise
 def gru_before_clip_unit(
     v: Vectors,
-    slot: ir.Value,
+    slot_z: ir.Value,
     slot_n: ir.Value,
     h: ir.Value,
     h_out: ir.Value,
@@ -125,16 +125,18 @@ def gru_before_clip_unit(
     left: ir.Value,
     limit: ir.Value,
 ) -> None:
-    h_new = OPTION_CELLS.gru_clip_update(v.load(slot, 0), v.load(slot_n), v.load(h), v.load(limit))
+    h_new = OPTION_CELLS.gru_clip_update(v.load(slot_z), v.load(slot_n), v.load(h), v.load(limit))
     v.store(h_out, h_new)
     v.store_user(v.pointer(row, 0, unit), h_new, left)
 
 
 @pointwise
-def gru_before_clip_save(v: Vectors, slot: ir.Value, slot_n: ir.Value, row: ir.Value, gates: ir.Value) -> None:
+def gru_before_clip_save(
+    v: Vectors, slot_z: ir.Value, slot_r: ir.Value, slot_n: ir.Value, row: ir.Value, gates: ir.Value
+) -> None:
     saved = v.pointer(row, 1, gates)
-    for gate, value in enumerate((*_gates(v, slot, 2), v.load(slot_n))):
-        v.store(saved, value, gate)
+    for gate, slot in enumerate((slot_z, slot_r, slot_n)):
+        v.store(saved, v.load(slot), gate)
 
 
 @pointwise

@@ -47,12 +47,15 @@ def scale_element(v: Vectors, to: ir.Value, source: ir.Value, factor: ir.Value) 
 
 def pack_forward(packing, work):  # type: ignore[no-untyped-def]
     """Vectors [panel_0, panel_1) of the first `units` units: to[panel][k][vector][lane] = factors[gate] * source[gate * H +
-    unit, k], vectors by block of units, then by gate."""
+    unit, k], vectors by group of blocks of units, then by gate, then by block."""
     packing, work = record(packing), record(work)
     zero, item, lanes, depth, width = packing.zero, packing.item, packing.lanes, packing.columns, packing.width
-    vectors = -(-packing.units // lanes) * packing.gates_n
+    blocks = -(-packing.units // lanes)
+    vectors = blocks * packing.gates_n
     for vector in range(work.panel_0, work.panel_1):
-        block, index = vector // packing.gates_n, vector % packing.gates_n
+        start = vector // (packing.gates_n * packing.blocks) * packing.blocks
+        beside = min(packing.blocks, blocks - start)
+        index, block = (vector - start * packing.gates_n) // beside, start + vector % beside
         gate = load_word(packing.gates + 8 * index)
         first = vector // width * width
         row = min(width, vectors - first) * lanes

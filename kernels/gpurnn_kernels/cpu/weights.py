@@ -10,6 +10,7 @@ from .backward import BACK
 from .packing import Layout, Packer, narrow_vectors
 from .records import address
 from .shelf import Arrays, Shelf
+from .steps.gru_before_apart import gates_apart
 from .target import target
 from .tiles import WIDTHS
 
@@ -94,8 +95,8 @@ def _forward_layouts(spec: Spec) -> dict[str, Layout]:
     lanes, wide = target().lanes(spec.dtype.itemsize), target().wide(spec.output_size)
     narrow, factors = _narrow(spec), _factors(spec)
 
-    def of(parameter: str, gates: tuple[int, ...], columns: int, width: int) -> Layout:
-        return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, factors, narrow)
+    def of(parameter: str, gates: tuple[int, ...], columns: int, width: int, blocks: int = 1) -> Layout:
+        return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, factors, narrow, blocks=blocks)
 
     every = tuple(range(spec.gates))
     inputs, outputs = spec.input_size, spec.output_size
@@ -110,12 +111,13 @@ def _forward_layouts(spec: Spec) -> dict[str, Layout]:
             "b_n": Layout("b_hn", (0,), spec.hidden_size, 1, lanes, 1, factors and factors[-1:]),
         }
     else:
+        beside = 2 if gates_apart(spec) else 1
         found = {
-            "w_x": of("W_x", (0, 1), inputs, wide),
+            "w_x": of("W_x", (0, 1), inputs, wide, beside),
             "w_x_n": of("W_x", (2,), inputs, 2),
-            "w_h": of("W_h", (0, 1), outputs, wide),
+            "w_h": of("W_h", (0, 1), outputs, wide, beside),
             "w_h_n": of("W_h", (2,), outputs, 2),
-            "b": of("b", (0, 1), 1, 1),
+            "b": of("b", (0, 1), 1, 1, beside),
             "b_n": of("b", (2,), 1, 1),
         }
     if spec.peepholes:

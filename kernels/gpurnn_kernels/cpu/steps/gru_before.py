@@ -69,8 +69,13 @@ def gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks):  # typ
 
 
 @inlined
-def zr_at(work, block, slot):  # type: ignore[no-untyped-def]
+def z_at(job, work, block, slot):  # type: ignore[no-untyped-def]
     return slot_at(work, block // 2, slot) + (block & 1) * V2
+
+
+@inlined
+def r_at(job, work, block, slot):  # type: ignore[no-untyped-def]
+    return z_at(job, work, block, slot) + V1
 
 
 @inlined
@@ -78,51 +83,50 @@ def n_at(work, block, slot):  # type: ignore[no-untyped-def]
     return slot_n_at(work, block // 2, slot) + (block & 1) * V1
 
 
-@inlined
-def reset_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_reset_unit` takes for row m of a vector of units."""
-    at = (first + m) * job.row + block * V1
-    return zr_at(work, block, slot + m), job.h + (s & 1) * job.h_plane + at, job.rh + at
+class Places:
+    """What the units take for row m of a vector of units, of slots where z and r lie at z_at and r_at."""
+
+    def __init__(self, z_at: Any, r_at: Any) -> None:
+        @inlined
+        def reset(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+            at = (first + m) * job.row + block * V1
+            return r_at(job, work, block, slot + m), job.h + (s & 1) * job.h_plane + at, job.rh + at
+
+        @inlined
+        def reset_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+            return *reset(job, work, first, s, slot, block, m), row_at(work, m), block * V3
+
+        @inlined
+        def reset_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+            return *reset(job, work, first, s, slot, block, m), job.limit
+
+        @inlined
+        def update(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+            unit = block * V1
+            at = (first + m) * job.row + unit
+            slots = z_at(job, work, block, slot + m), n_at(work, block, slot + m)
+            h, h_out = job.h + (s & 1) * job.h_plane + at, job.h + (~s & 1) * job.h_plane + at
+            return *slots, h, h_out, row_at(work, m), unit, job.H - block * job.lanes
+
+        @inlined
+        def update_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+            return *update(job, work, first, s, slot, block, m), block * V3
+
+        @inlined
+        def update_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+            return *update(job, work, first, s, slot, block, m), job.limit
+
+        @inlined
+        def saved(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+            slots = z_at(job, work, block, slot + m), r_at(job, work, block, slot + m), n_at(work, block, slot + m)
+            return *slots, row_at(work, m), block * V3
+
+        self.reset, self.reset_kept, self.reset_clipped = reset, reset_kept, reset_clipped
+        self.update, self.update_kept, self.update_clipped, self.saved = update, update_kept, update_clipped, saved
 
 
-@inlined
-def reset_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_reset_unit_keep` takes."""
-    return *reset_place(job, work, first, s, slot, block, m), row_at(work, m), block * V3
-
-
-@inlined
-def reset_place_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_clip_reset_unit` takes."""
-    return *reset_place(job, work, first, s, slot, block, m), job.limit
-
-
-@inlined
-def update_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_before_unit` takes for row m of a vector of units."""
-    unit = block * V1
-    at = (first + m) * job.row + unit
-    slots = zr_at(work, block, slot + m), n_at(work, block, slot + m)
-    h, h_out = job.h + (s & 1) * job.h_plane + at, job.h + (~s & 1) * job.h_plane + at
-    return *slots, h, h_out, row_at(work, m), unit, job.H - block * job.lanes
-
-
-@inlined
-def update_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_before_unit_keep` takes."""
-    return *update_place(job, work, first, s, slot, block, m), block * V3
-
-
-@inlined
-def update_place_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_before_clip_unit` takes."""
-    return *update_place(job, work, first, s, slot, block, m), job.limit
-
-
-@inlined
-def update_place_saved(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-    """What `gru_before_clip_save` takes."""
-    return zr_at(work, block, slot + m), n_at(work, block, slot + m), row_at(work, m), block * V3
+PLACES = Places(z_at, r_at)
+save_place = PLACES.saved
 
 
 def _make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clipped: bool = False) -> Any:
@@ -151,19 +155,19 @@ def _make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clipp
             gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks)
             cells(update_unit, update_places, job, work, first, rows, s, slot, 2 * panel, blocks)
             if clipped and job.saved:
-                cells(gru_before_clip_save, update_place_saved, job, work, first, rows, s, slot, 2 * panel, blocks)
+                cells(gru_before_clip_save, save_place, job, work, first, rows, s, slot, 2 * panel, blocks)
             panel = take(work, back)
 
     return named(name, step)
 
 
-gru_before_step = _make_step("gru_before_step", (gru_reset_unit, reset_place), (gru_before_unit, update_place))
+gru_before_step = _make_step("gru_before_step", (gru_reset_unit, PLACES.reset), (gru_before_unit, PLACES.update))
 gru_before_step_keep = _make_step(
-    "gru_before_step_keep", (gru_reset_unit_keep, reset_place_kept), (gru_before_unit_keep, update_place_kept)
+    "gru_before_step_keep", (gru_reset_unit_keep, PLACES.reset_kept), (gru_before_unit_keep, PLACES.update_kept)
 )
 gru_before_clip_step = _make_step(
     "gru_before_clip_step",
-    (gru_clip_reset_unit, reset_place_clipped),
-    (gru_before_clip_unit, update_place_clipped),
+    (gru_clip_reset_unit, PLACES.reset_clipped),
+    (gru_before_clip_unit, PLACES.update_clipped),
     clipped=True,
 )
