@@ -1,6 +1,9 @@
 """Packed weights against loops that say what goes where."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from hypothesis import strategies as st
 from gpurnn_kernels.cpu.packing import Layout, Packer, narrow_vectors
 from gpurnn_kernels.cpu.shelf import FRESH
 from gpurnn_kernels.cpu.team import TEAMS
+from gpurnn_kernels.cpu.weights import Room, Weights
+from gpurnn_kernels.spec import Spec
 
 problems = given(
     hidden=st.integers(1, 40),
@@ -144,3 +149,21 @@ def test_threads_pack_the_same(backward: bool) -> None:
                 packed = together.pack(parameters, FRESH)
                 for name in layouts:
                     assert packed[name].tobytes() == alone[name].tobytes()
+
+
+def test_two_first_calls_at_once_run_on_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of which one packs in vain: what it gave up would be gone while it runs."""
+    both, pack_all = threading.Barrier(2), Packer.pack
+
+    def pack_at_once(self: Packer, *args: Any) -> dict[str, Floats]:
+        found = pack_all(self, *args)
+        both.wait(10)
+        return found
+
+    monkeypatch.setattr(Packer, "pack", pack_at_once)
+    parameters = {"W_x": matrix(7, 3, "float32"), "W_h": matrix(7, 7, "float32"), "b": matrix(7, 1, "float32")[:, 0]}
+    weights = Weights(Spec("lstm", 3, 7, np.dtype(np.float32)), parameters, Room())
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: weights.forward(), range(2))
+    assert one is other
+    assert weights.addresses() == {name: array.ctypes.data for name, array in one.items()}

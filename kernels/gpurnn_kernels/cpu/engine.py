@@ -111,7 +111,7 @@ def forward(
     order = _Order(lengths)
     with _threads() as threads:
         for direction in directions:
-            direction.forward(threads)
+            direction.forward(threads)  # packed by all threads; whoever asks first packs alone else
         key = (steps, batch, threads)
         program = layer.programs.forward.take(key) if lengths is None else None
         if program is None:

@@ -83,7 +83,7 @@ class Packer:
         self._records = np.zeros(len(packed), packing_dtype(dtype.name))
         words: list[Any] = [one.data for one in self._records.view(np.int64).reshape(len(packed), -1)]
         self._works = aligned_zeros(len(packed) * self._threads * WORK.itemsize, np.dtype(np.uint8)).view(WORK)
-        self._starts = np.arange(self._threads + 1) * len(packed)
+        self._starts = np.arange(self._threads + 1, dtype=np.int64) * len(packed)
         self._held: list[Array] = []
         for index, layout in enumerate(packed):
             self._describe(words[index], layout)
@@ -121,7 +121,7 @@ class Packer:
             if words is None:
                 continue
             source = np.ascontiguousarray(parameters[layout.parameter])
-            sources.append(source)
+            sources.append(source)  # what the kernels read must last
             if layout.narrow:
                 _pack_narrow(to, source, layout)
             words[_SOURCE], words[_TO] = source.ctypes.data, address(to)
