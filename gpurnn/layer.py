@@ -12,7 +12,8 @@ import numpy as np
 from gpurnn_kernels.spec import Array, CellName, Spec
 
 from . import checks, coupling, parameters
-from .backend import HOST, Place, on_device, place_of
+from .backend import Place
+from .call import Arguments, PlainCall
 
 if TYPE_CHECKING:
     from .stream import Stream
@@ -62,76 +63,6 @@ class Prepared:
         """Of the parameters, from what the kernels give."""
         own = {name: found[name] for name in self.arrays}
         return coupling.untied(own) if self._coupled else own
-
-
-class PlainCall:
-    """A call without state and lengths on contiguous arrays of one shape: checked once, then as short as can be."""
-
-    def __init__(self, layer: RecurrentLayer, arguments: Arguments, kernels: Any, layers: list[Any]) -> None:
-        width = layer.directions * layer.output_size
-        steps, batch = arguments.steps, arguments.batch
-        self._first = (batch, steps) if arguments.batch_first else (steps, batch)
-        self._x_shape = (*self._first, layer.input_size)
-        self._y_shape = (*self._first, width)
-        self._state_shapes = layer.state_shapes(batch)
-        self._unbatched, self._dtype = arguments.unbatched, layer.dtype
-        self._stacked, self._has_c = len(layers) > 1, len(layer.states) == 2
-        item = layer.dtype.itemsize
-        strides = [
-            places * size * item
-            for size in (layer.input_size, width)
-            for places in ((1, steps) if arguments.batch_first else (batch, 1))
-        ]
-        self._run = kernels.PlainCall(layers, steps, batch, strides).run
-
-    def __call__(self, x: Array) -> tuple[Array, Any]:
-        dtype = self._dtype
-        y = np.empty(self._y_shape, dtype)
-        between = HOST.lend(self._y_shape, dtype) if self._stacked else y
-        h = np.empty(self._state_shapes[0], dtype)
-        c = np.empty(self._state_shapes[1], dtype) if self._has_c else h
-        if self._unbatched:
-            self._run(x.reshape(self._x_shape), y, between, h, c)
-            y, h, c = y[:, 0], h[:, 0], c[:, 0]
-        else:
-            self._run(x, y, between, h, c)
-        return y, (h, c) if self._has_c else h
-
-
-class Arguments:
-    """A call's checked arguments: x as (T, B, I) whatever it came as, state arrays (L * D, B, ..), lengths (B,)."""
-
-    def __init__(self, layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> None:
-        given = checks.array("x", x, layer.dtype)
-        self.place = place_of(given)
-        checks.runs_on("x", layer.dtype, self.place)
-        self.unbatched = given.ndim == 2
-        letters = "T, I" if self.unbatched else "B, T, I" if layer.batch_first else "T, B, I"
-        sizes = [None] * (1 if self.unbatched else 2)
-        checks.shape("x", given, [*sizes, layer.input_size], letters)
-        self.batch_first = layer.batch_first and not self.unbatched
-        self.x = given[:, None] if self.unbatched else given.swapaxes(0, 1) if self.batch_first else given
-        self.steps, self.batch, _ = self.x.shape
-        self.state = layer.checked_state("state", state, self.batch, self.place, self.unbatched)
-        self.lengths: Array | None = None
-        if lengths is not None:
-            if self.unbatched and np.ndim(lengths) == 0:
-                lengths = (lengths if on_device(lengths) else np.asarray(lengths)).reshape(1)
-            self.lengths = checks.lengths(lengths, self.batch, self.steps, self.place)
-        self.plain = state is None and lengths is None and self.batch > 0 and self.place is HOST and given.flags.carray
-
-    def output(self, layer: RecurrentLayer, *, lent: bool = False) -> Array:
-        """An array for y as (T, B, D * P), in the layout that the caller will see; zeros where no kernel will write.
-        lent: of memory that calls use again."""
-        first = (self.batch, self.steps) if self.batch_first else (self.steps, self.batch)
-        y = (self.place.lend if lent else self.place.empty)((*first, layer.directions * layer.output_size), layer.dtype)
-        if self.lengths is not None:
-            y[...] = 0
-        return y.swapaxes(0, 1) if self.batch_first else y
-
-    def as_given(self, y: Array) -> Array:
-        """(T, B, n) in the layout of the caller's x."""
-        return y[:, 0] if self.unbatched else y.swapaxes(0, 1) if self.batch_first else y
 
 
 class RecurrentLayer:

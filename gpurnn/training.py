@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from gpurnn_kernels.spec import Array
 
 from . import checks
+from .call import Arguments
 
 if TYPE_CHECKING:
     from .layer import RecurrentLayer
@@ -29,8 +30,6 @@ class VJP(Protocol):
 
 def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP]:
     """See `RecurrentLayer.vjp`."""
-    from .layer import Arguments
-
     arguments = Arguments(layer, x, state, lengths)
     prepared, place = layer._prepared, arguments.place
     kernels = place.kernels

@@ -17,15 +17,15 @@ from .kernels import Kernel, variant_of
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
 from .shelf import ARRAYS
+from .target import OWN_CACHE
 from .weights import Weights
 
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
 MOST_SLOT_BYTES = 1 << 22  # that it may take where W_x, read once a chunk, would be read too often
 FEW_ROWS = 3  # that have the products of a step made for all panels together
 FAR_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
-NEAR_BYTES = 1 << 21  # of all packed weights: more do not stay in a core's own cache; many rows leave time to fetch them
 PAST_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
-MANY_ROWS = 16
+MANY_ROWS = 16  # that leave time to fetch weights ahead, where all packed ones leave a core's own cache
 SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 
 
@@ -76,7 +76,7 @@ class ForwardProgram:
             self._make_room(work, share, steps)
         self._variant = variant_of(spec)
         packed = weights[0].forward()
-        leave = sum(array.nbytes for array in packed.values()) > NEAR_BYTES
+        leave = sum(array.nbytes for array in packed.values()) > OWN_CACHE
         records.tiles(far=leave if rows >= MANY_ROWS else packed["w_h"].nbytes > FAR_BYTES)
         self._calls(self._variant.step)
         self.use(weights)

@@ -21,7 +21,7 @@ from .records import address
 from .repack import pack_backward, pack_forward
 from .schedule import cut
 from .shelf import Arrays, aligned_zeros
-from .team import TEAMS, run_alone
+from .team import TEAMS
 
 _SOURCE, _TO = PACKING_WORD["source"], PACKING_WORD["to"]
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
@@ -125,10 +125,7 @@ class Packer:
             if layout.narrow:
                 _pack_narrow(to, source, layout)
             words[_SOURCE], words[_TO] = source.ctypes.data, address(to)
-        if self._threads == 1:
-            run_alone(self._works.ctypes.data, len(self._works))
-        else:
-            TEAMS.run(self._threads, self._works, self._starts)
+        TEAMS.run(self._threads, self._works, self._starts)
         return found
 
 

@@ -13,7 +13,7 @@ from .compile import kernel_address
 from .job import JOB_WORD, VECTOR_BYTES, WORK, job_dtype
 from .schedule import Share, cut
 from .shelf import aligned, aligned_zeros
-from .team import TEAMS, run_alone
+from .team import TEAMS
 from .tiles import table
 
 _WORDS = 32  # of a bundle: those of one vector, and their steps
@@ -136,7 +136,4 @@ class Records:
 
     def run(self) -> None:
         """On the calling thread or, with more than one thread, on the team, whose lock the caller holds."""
-        if self.alone:
-            run_alone(self.works.ctypes.data, len(self.works))
-        else:
-            TEAMS.run(self.threads, self.works, self.starts)
+        TEAMS.run(1 if self.alone else self.threads, self.works, self.starts)

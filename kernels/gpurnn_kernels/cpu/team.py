@@ -225,8 +225,11 @@ class _Teams:
         return self._team
 
     def run(self, size: int, works: Array, starts: Array) -> None:
-        """Runs a table of works on `size` threads, with the lock held: thread p those from starts[p] to starts[p + 1]."""
-        if self.of(size).run(works.ctypes.data, starts.ctypes.data):
+        """Runs a table of works on `size` threads, with the lock held where they are more than the calling one: thread p those
+        from starts[p] to starts[p + 1]."""
+        if size == 1:
+            run_alone(works.ctypes.data, len(works))
+        elif self.of(size).run(works.ctypes.data, starts.ctypes.data):
             self.crowded()
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ _PACKERS = 8  # that stay
 
 
 class Room:
-    """What the weights of one layer pass on to the next ones: memory, and packers by pass, spec and threads."""
+    """What the weights of one layer pass on to the next ones: memory, and packers by pass and threads."""
 
     def __init__(self) -> None:
         self.arrays = Arrays(WEIGHTS_BYTES)

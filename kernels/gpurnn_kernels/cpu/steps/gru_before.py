@@ -4,6 +4,7 @@ Panels are pairs of vectors of units. slot: z r z r; n n in a slot of its own, h
 be known of all units before W_hn multiplies r * h.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from ..barrier import meet
@@ -126,46 +127,73 @@ class Places:
 
 
 PLACES = Places(z_at, r_at)
-save_place = PLACES.saved
+save_place = PLACES.saved  # a kernel cannot ask an object for it
 
 
-def _make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clipped: bool = False) -> Any:
+@inlined
+def nothing_before(job, work, rows, h, back, slot):  # type: ignore[no-untyped-def]
+    pass
+
+
+@inlined
+def candidate_alone(job, work, rows, h, rh, back, slot, panel, blocks):  # type: ignore[no-untyped-def]
+    gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks)
+
+
+@inlined
+def panel_cells(unit, place, job, work, first, rows, s, slot, panel, blocks):  # type: ignore[no-untyped-def]
+    """`cells` of the vectors in some panels."""
+    cells(unit, place, job, work, first, rows, s, slot, 2 * panel, blocks)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a step does with slots of one order: products before all else, those of z and r, those of n, the cell equations."""
+
+    before: Any = nothing_before
+    gates: Any = gru_before_gates
+    candidate: Any = candidate_alone
+    cells: Any = panel_cells
+
+
+def make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], form: Form = Form(), clipped: bool = False) -> Any:
     """reset, update: a unit and its places. `clipped`: what the backward pass reads is saved by a unit of its own."""
-    reset_unit, reset_places = reset
-    update_unit, update_places = update
+    (reset_unit, reset_places), (update_unit, update_places) = reset, update
+    before, gates, candidate, run = form.before, form.gates, form.candidate, form.cells
 
     def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
         job, work = record(job), record(work)
         h = job.h + (s & 1) * job.h_plane + first * job.row
         rh = job.rh + first * job.row
         back = goes_back(work, s)
+        before(job, work, rows, h, back, slot)
         panel = take(work, back)
         while panel >= 0:
             count = taken_from(work, panel)
             blocks = blocks_in(job, panel, count)
             if work.fused:
                 gru_before_begin(job, work, work.x, work.x_row, rows, panel, count, back)
-            gru_before_gates(job, work, rows, h, back, slot, panel, blocks)
-            cells(reset_unit, reset_places, job, work, first, rows, s, slot, 2 * panel, blocks)
+            gates(job, work, rows, h, back, slot, panel, blocks)
+            run(reset_unit, reset_places, job, work, first, rows, s, slot, panel, blocks)
             panel = take(work, back)
         meet(work)
         panel = take(work, back)
         while panel >= 0:
             blocks = blocks_in(job, panel, taken_from(work, panel))
-            gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks)
-            cells(update_unit, update_places, job, work, first, rows, s, slot, 2 * panel, blocks)
+            candidate(job, work, rows, h, rh, back, slot, panel, blocks)
+            run(update_unit, update_places, job, work, first, rows, s, slot, panel, blocks)
             if clipped and job.saved:
-                cells(gru_before_clip_save, save_place, job, work, first, rows, s, slot, 2 * panel, blocks)
+                run(gru_before_clip_save, save_place, job, work, first, rows, s, slot, panel, blocks)
             panel = take(work, back)
 
     return named(name, step)
 
 
-gru_before_step = _make_step("gru_before_step", (gru_reset_unit, PLACES.reset), (gru_before_unit, PLACES.update))
-gru_before_step_keep = _make_step(
+gru_before_step = make_step("gru_before_step", (gru_reset_unit, PLACES.reset), (gru_before_unit, PLACES.update))
+gru_before_step_keep = make_step(
     "gru_before_step_keep", (gru_reset_unit_keep, PLACES.reset_kept), (gru_before_unit_keep, PLACES.update_kept)
 )
-gru_before_clip_step = _make_step(
+gru_before_clip_step = make_step(
     "gru_before_clip_step",
     (gru_clip_reset_unit, PLACES.reset_clipped),
     (gru_before_clip_unit, PLACES.update_clipped),

@@ -7,26 +7,20 @@ are found in cache then. With z and r in one product it is a third.
 A gate's vectors of a panel lie side by side, in the weights and in the slot: z z r r; z r of a last vector that is alone.
 """
 
-from typing import Any
-
 from ...spec import Spec
-from ..barrier import meet
 from ..forward import V1, V2, V4
-from ..inline import inlined, named
-from ..memory import record
+from ..inline import inlined
 from ..pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
-from ..target import target
+from ..target import OWN_CACHE, target
 from ..tiles import multiply_in_turn
-from .common import add, cells, goes_back, slot_at, take, taken_from
-from .gru_before import Places, blocks_in, gru_before_begin, gru_before_candidate, gru_before_gates
-
-_NEAR_BYTES = 1 << 21  # of recurrent weights: more do not stay in a core's own cache
+from .common import add, cells, slot_at, take, taken_from
+from .gru_before import Form, Places, blocks_in, gru_before_candidate, gru_before_gates, make_step
 
 
 def gates_apart(spec: Spec) -> bool:
     """Whether a layer's steps are these; its weights are packed for them, then."""
     weights = spec.gates * spec.hidden_size**2 * spec.dtype.itemsize
-    return spec.variant == "gru_before" and target().wide(spec.hidden_size) == 2 and weights > _NEAR_BYTES
+    return spec.variant == "gru_before" and target().wide(spec.hidden_size) == 2 and weights > OWN_CACHE
 
 
 @inlined
@@ -64,48 +58,42 @@ def pair_cells(unit, place, job, work, first, rows, s, slot, panel, blocks):  # 
         cells(unit, place, job, work, first, rows, s, slot, block, count, 2)
 
 
-def _make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any]) -> Any:
-    """reset, update: a unit and its places."""
-    reset_unit, reset_places = reset
-    update_unit, update_places = update
+@inlined
+def apart(work):  # type: ignore[no-untyped-def]
+    return work.together and not work.fused
 
-    def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
-        job, work = record(job), record(work)
-        h = job.h + (s & 1) * job.h_plane + first * job.row
-        rh = job.rh + first * job.row
-        back = goes_back(work, s)
-        apart = work.together and not work.fused
-        panel = take(work, back) if apart and not back else -1
-        while panel >= 0:
-            gru_before_gate(job, work, rows, h, back, slot, panel, blocks_in(job, panel, taken_from(work, panel)), 0)
-            panel = take(work, back)
-        panel = take(work, back)
-        while panel >= 0:
-            count = taken_from(work, panel)
-            blocks = blocks_in(job, panel, count)
-            if work.fused:
-                gru_before_begin(job, work, work.x, work.x_row, rows, panel, count, back)
-            if apart:
-                gru_before_gate(job, work, rows, h, back, slot, panel, blocks, 1)
-            else:
-                gru_before_gates(job, work, rows, h, back, slot, panel, blocks)
-            pair_cells(reset_unit, reset_places, job, work, first, rows, s, slot, panel, blocks)
-            panel = take(work, back)
-        meet(work)
-        panel = take(work, back)
-        while panel >= 0:
-            blocks = blocks_in(job, panel, taken_from(work, panel))
-            gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks)
-            if apart and back:
-                gru_before_gate(job, work, rows, h, back, slot, panel, blocks, 0)
-            pair_cells(update_unit, update_places, job, work, first, rows, s, slot, panel, blocks)
-            panel = take(work, back)
 
-    return named(name, step)
+@inlined
+def update_gate_before(job, work, rows, h, back, slot):  # type: ignore[no-untyped-def]
+    panel = take(work, back) if apart(work) and not back else -1
+    while panel >= 0:
+        gru_before_gate(job, work, rows, h, back, slot, panel, blocks_in(job, panel, taken_from(work, panel)), 0)
+        panel = take(work, back)
+
+
+@inlined
+def reset_gate(job, work, rows, h, back, slot, panel, blocks):  # type: ignore[no-untyped-def]
+    if apart(work):
+        gru_before_gate(job, work, rows, h, back, slot, panel, blocks, 1)
+    else:
+        gru_before_gates(job, work, rows, h, back, slot, panel, blocks)
+
+
+@inlined
+def candidate_and_update_gate(job, work, rows, h, rh, back, slot, panel, blocks):  # type: ignore[no-untyped-def]
+    gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks)
+    if apart(work) and back:
+        gru_before_gate(job, work, rows, h, back, slot, panel, blocks, 0)
 
 
 _PLACES = Places(z_at, r_at)
-gru_before_apart_step = _make_step("gru_before_apart_step", (gru_reset_unit, _PLACES.reset), (gru_before_unit, _PLACES.update))
-gru_before_apart_step_keep = _make_step(
-    "gru_before_apart_step_keep", (gru_reset_unit_keep, _PLACES.reset_kept), (gru_before_unit_keep, _PLACES.update_kept)
+_FORM = Form(update_gate_before, reset_gate, candidate_and_update_gate, pair_cells)
+gru_before_apart_step = make_step(
+    "gru_before_apart_step", (gru_reset_unit, _PLACES.reset), (gru_before_unit, _PLACES.update), _FORM
+)
+gru_before_apart_step_keep = make_step(
+    "gru_before_apart_step_keep",
+    (gru_reset_unit_keep, _PLACES.reset_kept),
+    (gru_before_unit_keep, _PLACES.update_kept),
+    _FORM,
 )
