@@ -89,11 +89,14 @@ def mixed_halves() -> str | None:
 
 def describe() -> dict[str, object]:
     """The machine and its software, for the JSON file."""
+    from gpurnn_kernels.cpu.target import target
+
     return {
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "cpu": cpu_model(),
         "cpus": cpu_count(),
         "caches": caches(),
+        "target": str(target()),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": packages(),

@@ -10,8 +10,9 @@ import pytest
 from helpers import Floats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_amx import needs_amx
 
-from gpurnn_kernels.cpu.packing import Layout, Packer, narrow_vectors
+from gpurnn_kernels.cpu.packing import Layout, Order, Packer, narrow_vectors
 from gpurnn_kernels.cpu.shelf import FRESH
 from gpurnn_kernels.cpu.team import TEAMS
 from gpurnn_kernels.cpu.weights import Room, Weights
@@ -40,10 +41,10 @@ def pack(
     width: int,
     factors: tuple[float, ...] | None = None,
     narrow: int = 0,
-    backward: bool = False,
+    order: Order = "forward",
     blocks: int = 1,
 ) -> Floats:
-    layout = Layout("W", tuple(gates), hidden, W.shape[1], lanes, width, factors, narrow, backward, blocks)
+    layout = Layout("W", tuple(gates), hidden, W.shape[1], lanes, width, factors, narrow, order, blocks)
     return Packer({"W": layout}, "W", W.dtype, 1).pack({"W": W}, FRESH)["W"]
 
 
@@ -87,7 +88,7 @@ def test_backward(hidden: int, columns: int, lanes: int, width: int, gates: Sequ
         for lane in range(lanes)
         for k in range(start, min(start + width * lanes, count))
     ]
-    assert pack(W, gates, hidden, lanes, width, backward=True).tolist() == expected
+    assert pack(W, gates, hidden, lanes, width, order="backward").tolist() == expected
 
 
 @few
@@ -133,11 +134,11 @@ def test_scaled_weights_are_finite_where_weights_are(hidden: int, dtype: str) ->
         assert np.array_equal(np.signbit(got), np.signbit(wanted))
 
 
-@pytest.mark.parametrize("backward", [False, True])
-def test_threads_pack_the_same(backward: bool) -> None:
+@pytest.mark.parametrize("order", ["forward", "backward", pytest.param("strips", marks=needs_amx)])
+def test_threads_pack_the_same(order: Order) -> None:
     W = matrix(300, 310, "float32")
     layouts = {
-        name: Layout(name, gates, 300, 310, 16, width, backward=backward)
+        name: Layout(name, gates, 300, 310, 16, width, order=order)
         for name, gates, width in (("W", (0, 1, 2, 3), 4), ("W_n", (2,), 2))
     }
     parameters = {"W": W, "W_n": W[:900]}

@@ -18,7 +18,7 @@ from .forward import (
     time_of,
 )
 from .inline import called, inlined
-from .memory import address_of, call_words, record
+from .memory import address_of, call_with, call_words, record
 from .pointwise import add_units
 from .target import target
 from .tiles import multiply, multiply_in_turn
@@ -57,7 +57,13 @@ def product(  # type: ignore[no-untyped-def]
 @called
 def recurrent_product(job, work, rows, s, a, a_row, gates, w, out):  # type: ignore[no-untyped-def]
     """out += a W, for the units of this work: in one step forth, in the next one back, from what is still in cache."""
-    depth, step = gates * blocks(job) * job.lanes, BACK * V1
+    vectors, step = gates * blocks(job), BACK * V1
+    depth = vectors * job.lanes
+    if job.recurrent_kernel:
+        first, last = work.panel_0 * BACK, min(work.panel_1 * BACK, blocks(job))
+        words = work.slots, rows, a, a_row, vectors, w, first, (last - first) * job.lanes, out, job.row, s & 1
+        call_with(job.recurrent_kernel, job.zero, words)
+        return
     product(job, work.panel_0, work.panel_1, blocks(job), rows, a, a_row, w, depth, out, job.row, step, out, job.row, s & 1)
 
 

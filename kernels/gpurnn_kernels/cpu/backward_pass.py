@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..spec import Array, Spec
+from .amx.choice import Products
+from .amx.gradients import amx_input_gradients, amx_recurrent_product, gradients_room
+from .amx.strips import rows_room
 from .backward import BACK, backward
 from .forward_pass import SAVED_GATES, Kept
 from .job import VECTOR_BYTES
@@ -87,8 +90,9 @@ class BackwardProgram:
     """The records of one layer's backward pass, all its directions: back through time, then the large products. As a
     `ForwardProgram`, it does not depend on the arrays of one call, and whoever takes one from the pool has it alone."""
 
-    def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule) -> None:
+    def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule, products: Products) -> None:
         spec = weights[0].spec
+        self._products = products
         self.records = records = Records(spec, len(weights), schedule.shares, schedule.threads)
         step_row = records.blocks * spec.gates * records.lanes + VECTOR_BYTES // records.item
         saved_row = records.blocks * SAVED_GATES[spec.cell] * records.lanes + VECTOR_BYTES // records.item
@@ -108,23 +112,27 @@ class BackwardProgram:
             work["kernel"] = records.address_of(backward)
             work["row_cap"] = rows_at_once(share.row_1 - share.row_0, step_row * records.item)
             records.panels(work, share, BACK)
+            if products.recurrent:
+                work["slots"] = records.room(rows_room(int(work["row_cap"]), records.blocks * spec.gates) // records.item)
         for d in range(len(weights)):
             records.set(d, step_kernel=records.address_of(variant_of(spec).step_back))
+            if products.recurrent:
+                records.set(d, recurrent_kernel=records.address_of(amx_recurrent_product))
         records.tiles()
         records.tiles(transposed=True)
-        self._products = _products(spec, len(weights), records.blocks, records.out_blocks, steps * batch, schedule.threads)
+        self._large = _large_products(records, len(weights), steps * batch, schedule.threads, products.large)
         self.use(weights)
 
     @property
     def bytes(self) -> int:
         """That are held."""
-        return self.records.bytes + self._products.bytes
+        return self.records.bytes + self._large.bytes
 
     def use(self, weights: Sequence[Weights]) -> None:
         """Runs on these weights from now on: other values of the same shapes."""
         self._weights = weights
         for d, direction in enumerate(weights):
-            self.records.set(d, **direction.addresses(backward=True))
+            self.records.set(d, **direction.addresses(self._products))
 
     def bind(self, direction: int, kept: Kept) -> None:
         """Reads what the forward pass has left."""
@@ -132,23 +140,30 @@ class BackwardProgram:
 
     def run(self) -> None:
         self.records.run()
-        self._products.copy_jobs(self.records)
-        self._products.run()
+        self._large.copy_jobs(self.records)
+        self._large.run()
 
 
-def _products(spec: Spec, directions: int, blocks: int, out_blocks: int, rows: int, threads: int) -> Records:
-    """Records of dW, db and dx, over jobs that have run back through time."""
-    weight_kernel = variant_of(spec).weight_gradients
-    units, stretches, outputs = cut(blocks, threads), cut(rows, threads), cut(out_blocks, threads)
+def _large_products(like: Records, directions: int, rows: int, threads: int, amx: bool) -> Records:
+    """Records of dW, db and dx, of `rows` rows (t, b), over the jobs of records `like`, which have run back through time."""
+    spec, variant = like.spec, variant_of(like.spec)
+    gates = spec.gates * like.blocks
+    weight_kernel = variant.amx_weight_gradients if amx else variant.weight_gradients
+    input_kernel = amx_input_gradients if amx else input_gradients
+    units, stretches, outputs = cut(like.blocks, threads), cut(rows, threads), cut(like.out_blocks, threads)
     weight = [Share(d, p, 0, 0, units[p], units[p + 1]) for p in range(threads) for d in range(directions)]
     inputs = [Share(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in range(directions)]
-    tasks = [*((share, weight_kernel) for share in weight), *((share, input_gradients) for share in inputs)]
+    tasks = [*((share, weight_kernel) for share in weight), *((share, input_kernel) for share in inputs)]
     tasks.sort(key=lambda task: task[0].thread)
     records = Records(spec, directions, [share for share, _ in tasks], threads)
     for work, (share, kernel) in zip(records.works, tasks, strict=True):
         work["kernel"] = records.address_of(kernel)
-        vectors = scratch(share.panel_1 - share.panel_0) if kernel is weight_kernel else BACK * _PRODUCT_ROWS
-        work["slots"] = records.room(vectors * records.lanes)
+        if kernel is weight_kernel:
+            mine = share.panel_1 - share.panel_0
+            room = max(scratch(mine) * VECTOR_BYTES, gradients_room(mine) if amx else 0)
+        else:
+            room = rows_room(share.row_1 - share.row_0, gates) if amx else BACK * _PRODUCT_ROWS * VECTOR_BYTES
+        work["slots"] = records.room(room // like.item)
         work["row_cap"] = _PRODUCT_ROWS
         work["out_0"], work["out_1"] = outputs[share.thread], outputs[share.thread + 1]
     return records

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
+from .amx.choice import choose
 from .backward import BACK
 from .backward_pass import BackwardProgram, DirectionGradients
 from .forward_pass import ForwardProgram, Kept
@@ -160,13 +161,14 @@ def backward(
         return _gradients_of_nothing(layer, x, state, dstate)
     order = _Order(lengths)
     with _threads() as threads:
+        products = choose(spec, steps, batch)
         for direction in directions:
-            direction.backward(threads)
+            direction.backward(products, threads)
         key = (steps, batch, threads)
         program = layer.programs.backward.take(key) if lengths is None else None
         if program is None:
             share = schedule(spec, len(directions), batch, threads, target(), BACK, order.lengths)
-            program = BackwardProgram(directions, steps, batch, share)
+            program = BackwardProgram(directions, steps, batch, share, products)
         else:
             program.use(directions)
         records = program.records

@@ -33,6 +33,8 @@ _JOB = (
     *("wide",),
     # tables of the kernels that multiply, by the width of their panels; the kernels that this job's loops call
     *("tiles", "tiles_transposed", "project_kernel", "step_kernel"),
+    # the kernel of the recurrent product back through time, where tiles of AMX make it, or 0
+    *("recurrent_kernel",),
     # x[t, b, i] at x + t * x_t + b * x_b + i * x_i; y and dy alike, their units side by side
     *("x", "x_t", "x_b", "x_i", "y", "y_t", "y_b", "dy", "dy_t", "dy_b", "dx"),
     # per row of `order`: its index in the batch, and its number of steps (0: all rows have T, in the batch's order)

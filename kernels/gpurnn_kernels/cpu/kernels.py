@@ -5,9 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..spec import Spec
+from .amx.gradients import (
+    amx_input_gradients,
+    amx_lstm_options_gradients,
+    amx_recurrent_product,
+    amx_weight_gradients,
+)
 from .backward import backward
 from .forward import forward
-from .repack import pack_backward, pack_forward
+from .repack import pack_backward, pack_forward, pack_strips
 from .steps.back import (
     gru_after_clip_step_back,
     gru_after_step_back,
@@ -35,12 +41,18 @@ class Variant:
     step_keep: Kernel  # a step that leaves what `step_back` reads
     step_back: Kernel
     weight_gradients: Kernel = all_weight_gradients
+    amx_weight_gradients: Kernel = amx_weight_gradients
 
 
 VARIANTS = {
     "lstm": Variant(lstm_project, lstm_step, lstm_step_keep, lstm_step_back),
     "lstm_options": Variant(
-        lstm_project, lstm_options_step, lstm_options_step, lstm_options_step_back, lstm_options_gradients
+        lstm_project,
+        lstm_options_step,
+        lstm_options_step,
+        lstm_options_step_back,
+        lstm_options_gradients,
+        amx_lstm_options_gradients,
     ),
     "gru_before": Variant(gru_before_project, gru_before_step, gru_before_step_keep, gru_before_step_back),
     "gru_before_apart": Variant(gru_before_project, gru_before_apart_step, gru_before_apart_step_keep, gru_before_step_back),
@@ -69,6 +81,18 @@ KERNELS = tuple(
             backward,
             *(kernel for variant in VARIANTS.values() for kernel in (variant.step_back, variant.weight_gradients)),
             input_gradients,
+        ]
+    )
+)
+
+# those of float32 besides, where the target has AMX
+AMX_KERNELS = tuple(
+    dict.fromkeys(
+        [
+            pack_strips,
+            amx_recurrent_product,
+            *(variant.amx_weight_gradients for variant in VARIANTS.values()),
+            amx_input_gradients,
         ]
     )
 )

@@ -2,7 +2,7 @@
 
 Forward, a matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side (or of a
 pair of blocks: z z r r); `width` of them to a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H
-are zeros. Backward, vectors are of its K columns, and panels run over its rows.
+are zeros. Backward, vectors are of its K columns, and panels run over its rows; or its columns become strips of AMX tiles.
 
 The units that are left over after whole vectors (4 of 100) would waste most of their lanes. Where that takes fewer vectors,
 their gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
@@ -10,20 +10,24 @@ their gates share vectors instead: [k][gate][unit], without padding in between. 
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..spec import Array, Parameters
+from .amx.emission import BLOCK
+from .amx.strips import blocks_in, strips_in
 from .compile import kernel_address
 from .job import PACKING_WORD, WORK, packing_dtype
 from .records import address
-from .repack import pack_backward, pack_forward
+from .repack import pack_backward, pack_forward, pack_strips
 from .schedule import cut
 from .shelf import Arrays, aligned_zeros
 from .team import TEAMS
 
 _SOURCE, _TO = PACKING_WORD["source"], PACKING_WORD["to"]
+Order = Literal["forward", "backward", "strips"]
+_KERNELS = {"forward": pack_forward, "backward": pack_backward, "strips": pack_strips}
 NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
 _SHARED_BYTES = 1 << 20  # of packed arrays, that threads share out: less takes no longer than they would to meet
 
@@ -46,7 +50,7 @@ class Layout:
     width: int  # vectors of a panel
     factors: tuple[float, ...] | None = None  # by gate, what elements are multiplied by; None: 1 each
     narrow: int = 0  # vectors that the gates of the left-over units share
-    backward: bool = False
+    order: Order = "forward"
     blocks: int = 1  # of units whose vectors of a gate lie side by side
 
     @property
@@ -56,18 +60,28 @@ class Layout:
 
     @property
     def vectors(self) -> int:
-        """Of units."""
+        """Of units, all gates'."""
         return -(-self.units // self.lanes) * len(self.gates)
+
+    @property
+    def pieces(self) -> int:
+        """That threads share out: blocks of strips, or vectors."""
+        return blocks_in(self.vectors) if self.order == "strips" else self.vectors
 
     @property
     def size(self) -> int:
         """Elements of the array."""
-        columns = -(-self.columns // self.lanes) * self.lanes if self.backward else self.columns
+        if self.order == "strips":
+            return strips_in(self.columns) * blocks_in(self.vectors) * BLOCK // 4
+        columns = -(-self.columns // self.lanes) * self.lanes if self.order == "backward" else self.columns
         return (self.vectors + self.narrow) * self.lanes * columns
 
     @property
     def padded(self) -> bool:
-        return self.hidden_size % self.lanes > 0 or (self.backward and self.columns % self.lanes > 0)
+        """With elements that the kernels leave as they are, and that must be zeros."""
+        if self.order == "strips":
+            return False
+        return self.hidden_size % self.lanes > 0 or (self.order == "backward" and self.columns % self.lanes > 0)
 
 
 class Packer:
@@ -104,11 +118,11 @@ class Packer:
             words[PACKING_WORD[name]] = value
 
     def _share_out(self, index: int, layout: Layout) -> None:
-        bounds = cut(layout.vectors, self._threads)
+        bounds = cut(layout.pieces, self._threads)
         for p in range(self._threads):
             work = self._works[p * len(self._records) + index]
             work["job"] = self._records.ctypes.data + index * self._records.itemsize
-            work["kernel"] = kernel_address(pack_backward if layout.backward else pack_forward, self._dtype.name)
+            work["kernel"] = kernel_address(_KERNELS[layout.order], self._dtype.name)
             work["panel_0"], work["panel_1"] = bounds[p], bounds[p + 1]
 
     def pack(self, parameters: Parameters, arrays: Arrays) -> dict[str, Array]:

@@ -3,8 +3,11 @@
 import numpy as np
 from llvmlite import ir
 
+from .amx.emission import BLOCK, ROW
+from .amx.strips import LANES, PAIRS, blocks_of, split_pair, strips_of
 from .emission import pointwise
 from .forward import V1
+from .inline import inlined
 from .memory import load_word, record
 from .pointwise import copy_element, copy_vector
 from .vector import INT32, INT64, Vector, Vectors
@@ -22,19 +25,12 @@ def _scaled(v: Vectors, a: Vector, factor: Vector) -> Vector:
 def transpose_square(
     v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Value, source_row: ir.Value, factor: ir.Value
 ) -> None:
-    """Rows of one vector each, as many as it has lanes, times a factor, into columns. Two rows half the square apart are
-    merged lane by lane; after log2(lanes) rounds every lane is in place."""
-    b, half = v.builder, v.lanes // 2
-    rows = [v.load(b.add(source, b.mul(source_row, INT64(row)))).value for row in range(v.lanes)]
-    merged = [
-        ir.Constant(ir.VectorType(INT32, v.lanes), [start + lane // 2 + v.lanes * (lane % 2) for lane in range(v.lanes)])
-        for start in (0, half)
-    ]
-    for _ in range(v.lanes.bit_length() - 1):
-        rows = [b.shuffle_vector(rows[i], rows[i + half], order) for i in range(half) for order in merged]
+    """Rows of one vector each, as many as it has lanes, times a factor, into columns."""
+    b = v.builder
+    rows = [v.load(b.add(source, b.mul(source_row, INT64(row)))) for row in range(v.lanes)]
     times = v.broadcast(factor)
-    for column, value in enumerate(rows):
-        v.store(b.add(to, b.mul(to_row, INT64(column))), _scaled(v, Vector(v, value), times))
+    for column, value in enumerate(v.transposed(rows)):
+        v.store(b.add(to, b.mul(to_row, INT64(column))), _scaled(v, value, times))
 
 
 @pointwise
@@ -95,3 +91,28 @@ def pack_backward(packing, work):  # type: ignore[no-untyped-def]
                     else:
                         for column in range(at, min(at + lanes, columns)):
                             copy_element(zero, (to + (column - first * lanes) * item, source + column * item))
+
+
+@inlined
+def unit_row(packing, turn, lane):  # type: ignore[no-untyped-def]
+    """The address of the row of a unit and gate, counted in the order of k; 0 past the last one."""
+    block, index = turn // packing.gates_n, turn % packing.gates_n
+    unit = block * LANES + lane
+    if unit >= packing.units:
+        return 0
+    return packing.source + (load_word(packing.gates + 8 * index) * packing.H + unit) * packing.columns * packing.item
+
+
+def pack_strips(packing, work):  # type: ignore[no-untyped-def]
+    """Blocks [panel_0, panel_1) of all strips of the matrix's columns, for AMX (`amx/strips.py`). k runs over blocks of units,
+    gates, lanes, zeros for units past H."""
+    packing, work = record(packing), record(work)
+    strips, gates = strips_of(packing.columns), packing.gates_n
+    blocks = blocks_of(-(-packing.units // LANES) * gates)
+    for block in range(work.panel_0, work.panel_1):
+        for pair in range(PAIRS):
+            one, other = unit_row(packing, 2 * block, pair), unit_row(packing, 2 * block + 1, pair)
+            for strip in range(strips):
+                at, left = strip * V1, packing.columns - strip * LANES
+                to = packing.to + (strip * blocks + block) * BLOCK + pair * ROW
+                split_pair(packing.zero, (to, one + at, left if one else 0, other + at, left if other else 0))

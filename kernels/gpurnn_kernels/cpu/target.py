@@ -3,10 +3,12 @@
 The target is Numba's: the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES ask for.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from numba.core.registry import cpu_target
+
+from .amx.permission import granted
 
 OWN_CACHE = 1 << 21  # bytes of weights: more do not stay in a core's own cache
 # by vector registers
@@ -23,6 +25,7 @@ class Target:
     vector_bytes: int
     registers: int  # vector registers
     fma: bool
+    amx: bool = False  # tile registers that multiply bfloat16, which this process may use
 
     def lanes(self, itemsize: int) -> int:
         return self.vector_bytes // itemsize
@@ -51,7 +54,8 @@ class Target:
         return found
 
     def __str__(self) -> str:
-        return f"{self.cpu}, {8 * self.vector_bytes}-bit vectors, {'fma' if self.fma else 'no fma'}"
+        amx = ", amx for gradients" if self.amx else ""
+        return f"{self.cpu}, {8 * self.vector_bytes}-bit vectors, {'fma' if self.fma else 'no fma'}{amx}"
 
 
 def describe(triple: str, cpu: str, features: str) -> Target:
@@ -60,7 +64,7 @@ def describe(triple: str, cpu: str, features: str) -> Target:
     if triple.startswith(("aarch64", "arm64")):
         return Target(triple, cpu, vector_bytes=16, registers=32, fma=True)
     if {"avx512f", "avx512dq", "avx512vl"} <= on:
-        return Target(triple, cpu, vector_bytes=64, registers=32, fma=True)
+        return Target(triple, cpu, vector_bytes=64, registers=32, fma=True, amx={"amx-tile", "amx-bf16"} <= on)
     if "avx2" in on:
         return Target(triple, cpu, vector_bytes=32, registers=16, fma="fma" in on)
     return Target(triple, cpu, vector_bytes=16, registers=16, fma="fma" in on)
@@ -69,4 +73,5 @@ def describe(triple: str, cpu: str, features: str) -> Target:
 @cache
 def target() -> Target:
     """The target of this process."""
-    return describe(*cpu_target.target_context.codegen().magic_tuple())
+    found = describe(*cpu_target.target_context.codegen().magic_tuple())
+    return replace(found, amx=found.amx and granted())

@@ -191,6 +191,18 @@ class Vectors:
     def _whole(self, left: ir.Value) -> ir.Value:
         return self.builder.icmp_signed(">=", left, INT64(self.lanes))
 
+    def transposed(self, rows: Sequence[Vector]) -> list[Vector]:
+        """The columns of a square, of as many rows as a vector has lanes. Two rows half the square apart are merged lane by
+        lane; after log2(lanes) rounds every lane is in place."""
+        half = self.lanes // 2
+        kind = ir.VectorType(INT32, self.lanes)
+        beside = [lane // 2 + self.lanes * (lane % 2) for lane in range(self.lanes)]
+        merged = [ir.Constant(kind, [start + lane for lane in beside]) for start in (0, half)]
+        values = [row.value for row in rows]
+        for _ in range(self.lanes.bit_length() - 1):
+            values = [self.builder.shuffle_vector(values[i], values[i + half], order) for i in range(half) for order in merged]
+        return [Vector(self, value) for value in values]
+
     def pointer(self, table: ir.Value, index: int, offset: ir.Value) -> ir.Value:
         """The index-th address in a table, plus `offset` bytes."""
         word = self.builder.inttoptr(self.at(table, 8 * index), INT64.as_pointer())

@@ -160,13 +160,20 @@ def weight_gradients(job, work):  # type: ignore[no-untyped-def]
     for start in range(0, job.T * job.B, DEPTH):
         for first in range(0, panels, PANELS):
             add_products(job, work, start, min(DEPTH, job.T * job.B - start), first, min(first + PANELS, panels))
+    store_sums(job, work, sums_of(job, work, work.panel_0))
+
+
+@called
+def store_sums(job, work, sums):  # type: ignore[no-untyped-def]
+    """The biases' gradients, MOST_SUMS vectors a vector of units."""
     item = V1 // job.lanes
     for block in range(work.panel_0, work.panel_1):
-        units, sums, unit = units_in(job, block), sums_of(job, work, block), block * job.lanes
+        units, unit = units_in(job, block), block * job.lanes
         for gate in range(job.gates):
             store_units(job.zero, (job.db + (gate * job.H + unit) * item, sums + gate * V1, units))
         if job.db_hn:
             store_units(job.zero, (job.db_hn + unit * item, sums + 3 * V1, units))
+        sums += MOST_SUMS * V1
 
 
 @called

@@ -6,8 +6,9 @@ import numpy as np
 
 from ..spec import Array, Parameters, Spec
 from .activations import SIGMOID_SCALE, TANH_SCALE
+from .amx.choice import Products
 from .backward import BACK
-from .packing import Layout, Packer, narrow_vectors
+from .packing import Layout, Order, Packer, narrow_vectors
 from .records import address
 from .shelf import Arrays, Shelf
 from .steps.gru_before_apart import gates_apart
@@ -35,7 +36,7 @@ class Weights:
         self.narrow = _narrow(spec)
         self.wide = target().wide(spec.output_size)  # vectors of a wide panel
         self._room = room
-        self._passes: dict[bool, tuple[dict[str, Array], dict[str, int]]] = {}
+        self._passes: dict[Products | None, tuple[dict[str, Array], dict[str, int]]] = {}
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
@@ -44,16 +45,16 @@ class Weights:
 
     def forward(self, threads: int = 1) -> dict[str, Array]:
         """threads: that the caller has, with the team's lock held, or 1."""
-        return self._packed(False, threads)[0]
+        return self._packed(None, threads)[0]
 
-    def backward(self, threads: int = 1) -> dict[str, Array]:
-        return self._packed(True, threads)[0]
+    def backward(self, products: Products, threads: int = 1) -> dict[str, Array]:
+        return self._packed(products, threads)[0]
 
-    def addresses(self, *, backward: bool = False) -> dict[str, int]:
-        """Of the packed arrays."""
+    def addresses(self, backward: Products | None = None) -> dict[str, int]:
+        """Of the arrays packed for the forward or for a backward pass."""
         return self._packed(backward, 1)[1]
 
-    def _packed(self, backward: bool, threads: int) -> tuple[dict[str, Array], dict[str, int]]:
+    def _packed(self, backward: Products | None, threads: int) -> tuple[dict[str, Array], dict[str, int]]:
         found = self._passes.get(backward)
         if found is None:
             arrays = self._pack(backward, threads)
@@ -61,16 +62,16 @@ class Weights:
             found = self._passes.setdefault(backward, (arrays, {name: address(array) for name, array in arrays.items()}))
         return found
 
-    def _pack(self, backward: bool, threads: int) -> dict[str, Array]:
+    def _pack(self, backward: Products | None, threads: int) -> dict[str, Array]:
         spec, key = self.spec, (backward, threads)
         packer = self._room.packers.take(key)
         if packer is None:
-            layouts = _backward_layouts(spec) if backward else _forward_layouts(spec)
+            layouts = _forward_layouts(spec) if backward is None else _backward_layouts(spec, backward)
             packer = Packer(layouts, self.parameters, spec.dtype, threads)
         found = packer.pack(self.parameters, self._room.arrays)
         self._room.packers.give(key, packer)
         zeros, lanes = self._room.arrays.borrowed_zeros, target().lanes(spec.dtype.itemsize)
-        if backward:
+        if backward is not None:
             # what the sums of a panel of any width start from
             found["b"] = zeros(max(WIDTHS) * lanes, spec.dtype)
         if spec.variant != spec.cell:
@@ -127,20 +128,19 @@ def _forward_layouts(spec: Spec) -> dict[str, Layout]:
     return found
 
 
-def _backward_layouts(spec: Spec) -> dict[str, Layout]:
+def _backward_layouts(spec: Spec, products: Products) -> dict[str, Layout]:
     lanes = target().lanes(spec.dtype.itemsize)
 
-    def of(parameter: str, gates: tuple[int, ...], columns: int) -> Layout:
-        return Layout(parameter, gates, spec.hidden_size, columns, lanes, BACK, backward=True)
+    def of(parameter: str, gates: tuple[int, ...], columns: int, strips: bool) -> Layout:
+        order: Order = "strips" if strips else "backward"
+        return Layout(parameter, gates, spec.hidden_size, columns, lanes, BACK, order=order)
 
     every = tuple(range(spec.gates))
-    found = {"w_x": of("W_x", every, spec.input_size)}
-    if spec.cell == "gru_before":
-        found |= {"w_h": of("W_h", (0, 1), spec.output_size), "w_h_n": of("W_h", (2,), spec.output_size)}
-    else:
-        found["w_h"] = of("W_h", every, spec.output_size)
+    found = {"w_x": of("W_x", every, spec.input_size, products.large)}
+    for name, gates in {"w_h": (0, 1), "w_h_n": (2,)}.items() if spec.cell == "gru_before" else [("w_h", every)]:
+        found[name] = of("W_h", gates, spec.output_size, products.recurrent)
     if spec.peepholes:
         found["peephole"] = _forward_layouts(spec)["peephole"]
     if spec.proj_size:
-        found["w_p"] = Layout("W_p", (0,), spec.proj_size, spec.hidden_size, lanes, BACK, backward=True)
+        found["w_p"] = Layout("W_p", (0,), spec.proj_size, spec.hidden_size, lanes, BACK, order="backward")
     return found

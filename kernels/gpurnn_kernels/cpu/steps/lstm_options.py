@@ -190,11 +190,16 @@ def peephole_gradients(job, work):  # type: ignore[no-untyped-def]
             store_units(job.zero, (to, sums + gate * V1, count))
 
 
-def lstm_options_gradients(job, work):  # type: ignore[no-untyped-def]
-    """`weight_gradients`, and those of what only these layers have; of W_p the rows of this work's vectors of h."""
-    job, work = record(job), record(work)
-    weight_gradients(job, work)
+@inlined
+def option_gradients(job, work):  # type: ignore[no-untyped-def]
+    """Of what only these layers have; of W_p the rows of this work's vectors of h."""
     if job.peephole:
         peephole_gradients(job, work)
     if job.w_p:
         projection_gradients(job, work)
+
+
+def lstm_options_gradients(job, work):  # type: ignore[no-untyped-def]
+    job, work = record(job), record(work)
+    weight_gradients(job, work)
+    option_gradients(job, work)
