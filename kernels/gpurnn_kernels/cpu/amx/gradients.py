@@ -83,8 +83,25 @@ def split_gates(job, strips, d, d_row, depth, totals, vectors, gates):  # type: 
 
 
 @called
-def add_products(job, work, source, columns, start, depth, block, first, last, dw, dw_row):  # type: ignore[no-untyped-def]
-    """dW of gates [first, last) of the units that are split, = or += `depth` rows from row `start` on times a source's."""
+def split_units(job, work, start, depth, block, vectors, totals):  # type: ignore[no-untyped-def]
+    """`depth` rows from row `start` on of `vectors` vectors of units: of all gates, and of dq."""
+    strips, gates = work.slots + _A, job.gates
+    d, d_row = job.d_gates + start * job.d_row + block * gates * V1, job.d_row
+    for _ in range(2 if job.dq else 1):
+        split_gates(job, strips, d, d_row, depth, totals, vectors, gates)
+        strips, totals, gates = strips + 3 * STRIP, totals + 3 * V1, 1
+        d, d_row = job.dq + start * job.kept_row + block * V1, job.kept_row
+
+
+@called
+def add_products(job, work, source, start, depth, block):  # type: ignore[no-untyped-def]
+    """dW of the units that are split, = or += `depth` rows from row `start` on times those of a source."""
+    columns, dw, dw_row, first, last = job.P, job.dw_h, job.dw_h_row, 0, job.gates
+    if source == X:
+        columns, dw, dw_row = job.I, job.dw_x, job.dw_x_row
+    elif job.fed:
+        # W_hn's gradient is of what it was fed
+        first, last = (2, 3) if source == FED else (0, 2)
     rows = min(UNITS * LANES, min(job.H, work.panel_1 * LANES) - block * LANES)
     b, strips = work.slots + _B, strips_of(columns)
     table = work.slots + _ROWS + source * 8 * ROWS_DEEP
@@ -92,7 +109,7 @@ def add_products(job, work, source, columns, start, depth, block, first, last, d
         split_source(job.zero, b, table, depth, columns, strip, min(_WIDTH, strips - strip))
         count = min(_WIDTH * LANES, columns - strip * LANES)
         for gate in range(first, last):
-            # W_hn's gradient is of what it alone saw
+            # or of what it alone saw
             a = work.slots + _A + (3 if job.dq and source == H_PREV and gate == 2 else gate) * STRIP
             out = dw + (gate * job.H + block * LANES) * dw_row + strip * V1
             blocks, adds = -(-depth // DEPTH), 1 if start > 0 else 0
@@ -112,17 +129,9 @@ def weight_gradients(job, work):  # type: ignore[no-untyped-def]
             find_rows(job, work.slots + _ROWS + source * 8 * ROWS_DEEP, source, start, depth)
         for block in range(work.panel_0, work.panel_1, UNITS):
             vectors = min(UNITS, work.panel_1 - block)
-            a, total = work.slots + _A, totals + (block - work.panel_0) * MOST_SUMS * V1
-            d = job.d_gates + start * job.d_row + block * job.gates * V1
-            split_gates(job, a, d, job.d_row, depth, total, vectors, job.gates)
-            if job.dq:
-                dq = job.dq + start * job.kept_row + block * V1
-                split_gates(job, a + 3 * STRIP, dq, job.kept_row, depth, total + 3 * V1, vectors, 1)
-            add_products(job, work, X, job.I, start, depth, block, 0, job.gates, job.dw_x, job.dw_x_row)
-            seen = 2 if job.fed else job.gates
-            add_products(job, work, H_PREV, job.P, start, depth, block, 0, seen, job.dw_h, job.dw_h_row)
-            if job.fed:
-                add_products(job, work, FED, job.P, start, depth, block, 2, 3, job.dw_h, job.dw_h_row)
+            split_units(job, work, start, depth, block, vectors, totals + (block - work.panel_0) * MOST_SUMS * V1)
+            for source in range(3 if job.fed else 2):
+                add_products(job, work, source, start, depth, block)
     tiles_off()
     store_sums(job, work, totals)
 
