@@ -1,6 +1,6 @@
 """Threads that run works: the calling thread and a team of real Python threads kept alive inside one nogil loop.
 
-A worker waits for the next command by spinning for about 100 us and then parks in read(2) on a pipe, without the GIL; the
+A worker waits for the next command by spinning for about 250 us and then parks in read(2) on a pipe, without the GIL; the
 caller publishes a command, wakes who is parked, runs its own works and waits for the others. Works never allocate, never
 call Python and never take a lock.
 
@@ -40,7 +40,7 @@ from .memory import (
     store_word,
 )
 
-LOOKS_BEFORE_PARKING = 4000  # 25 ns each
+LOOKS_BEFORE_PARKING = 10_000  # 25 ns each: longer than a training step is in Python between two commands
 _LASTED = 0.02  # seconds that threads should stay on CPUs of their own
 _LONGEST_REST = 0.5  # seconds that a team whose threads do not is left alone
 WORK_BYTES = WORK.itemsize
