@@ -12,6 +12,7 @@ from llvmlite import ir
 from ..emission import pointwise
 from ..forward import V1
 from ..inline import called, inlined
+from ..pointwise import store_units
 from ..vector import INT64, Vector, Vectors
 from .emission import BLOCK, PART, ROW, product_1_1, product_1_2, product_2_1, product_2_2
 
@@ -87,11 +88,6 @@ def add_stored(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> N
     v.store_user(to, v.load_user(to, count) + v.load(source), count)
 
 
-@pointwise
-def put_stored(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
-    v.store_user(to, v.load(source), count)
-
-
 def blocks_in(vectors: int) -> int:
     """Blocks of a depth of so many vectors."""
     return -(-vectors // 2)
@@ -125,7 +121,7 @@ def _take_sums(zero, c, rows, strips, columns, out, out_row, adds):  # type: ign
             if adds:
                 add_stored(zero, words)
             else:
-                put_stored(zero, words)
+                store_units(zero, words)
 
 
 @called
