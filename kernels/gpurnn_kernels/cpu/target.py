@@ -8,7 +8,7 @@ from functools import cache
 
 from numba.core.registry import cpu_target
 
-from .amx.permission import granted
+from .amx.permission import granted, wanted
 
 OWN_CACHE = 1 << 21  # bytes of weights: more do not stay in a core's own cache
 # by vector registers
@@ -74,4 +74,4 @@ def describe(triple: str, cpu: str, features: str) -> Target:
 def target() -> Target:
     """The target of this process."""
     found = describe(*cpu_target.target_context.codegen().magic_tuple())
-    return replace(found, amx=found.amx and granted())
+    return replace(found, amx=wanted() and found.amx and granted())

@@ -40,7 +40,7 @@ from .memory import (
     store_word,
 )
 
-LOOKS_BEFORE_PARKING = 10_000  # 25 ns each: longer than a training step is in Python between two commands
+LOOKS_BEFORE_PARKING = 10_000  # 25 ns each: longer than Python takes between two commands of a training step
 _LASTED = 0.02  # seconds that threads should stay on CPUs of their own
 _LONGEST_REST = 0.5  # seconds that a team whose threads do not is left alone
 WORK_BYTES = WORK.itemsize

@@ -7,7 +7,7 @@ import numpy as np
 from ...spec import Spec
 from ..target import target
 
-# multiply-adds of the large products, from which on they are faster, though a core takes a while to power its tiles up
+# multiply-adds of the large products, from which on they are faster as part of a training step
 LEAST_WORK = 20_000_000
 # of a step: with fewer rows it is reading W_h that takes the time, and its strips are half as large again; with fewer units,
 # splitting the gates' gradients

@@ -4,19 +4,22 @@ import ctypes
 import os
 import platform
 import sys
-from functools import cache
 
 _ARCH_PRCTL = 158  # of system calls on x86-64
 _REQUEST, _TILES = 0x1023, 18  # ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
 
 
-@cache
-def granted() -> bool:
-    """Asks, for all threads of the process and those of its forks, unless GPURNN_AMX=0 says not to."""
+def wanted() -> bool:
+    """Unless GPURNN_AMX=0 says otherwise. Raises ValueError if it is neither 0 nor 1."""
     value = os.environ.get("GPURNN_AMX", "1")
     if value.strip() not in ("0", "1"):
         raise ValueError(f"GPURNN_AMX: expected 0 or 1, got {value!r}")
-    if value.strip() == "0" or sys.platform != "linux" or platform.machine() != "x86_64":
+    return value.strip() == "1"
+
+
+def granted() -> bool:
+    """Asks, for all threads of the process and those of its forks."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
         return False
     failed: int = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILES)
     return failed == 0
