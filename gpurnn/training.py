@@ -31,6 +31,8 @@ class VJP(Protocol):
 def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP]:
     """See `RecurrentLayer.vjp`."""
     arguments = Arguments(layer, x, state, lengths)
+    # the caller may change what was given, and y, before the gradients are asked for: theirs are copies
+    lengths = None if arguments.lengths is None else arguments.lengths.copy()
     prepared, place = layer._prepared, arguments.place
     kernels = place.kernels
     layers = prepared.layers(kernels)
@@ -41,15 +43,15 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
             for array, shape in zip(arguments.state, shapes, strict=True)
         ]
         final = layer.empty_state(arguments.batch, place)
-        # x, then each layer's y; the caller may change x or y before the gradients are asked for: theirs are copies
+        # x, then each layer's y
         own = [place.lent_copy(arguments.x)]
         kept = []
         for index, one in enumerate(layers):
             y = place.lend((arguments.steps, arguments.batch, layer.directions * layer.output_size), layer.dtype)
-            if arguments.lengths is not None:
+            if lengths is not None:
                 y[...] = 0
             initial, last = layer.rows_of(given, index), layer.rows_of(final, index)
-            kept.append(kernels.forward(one, own[index], initial, arguments.lengths, y, last, keep=True))
+            kept.append(kernels.forward(one, own[index], initial, lengths, y, last, keep=True))
             own.append(y)
         out = place.lent_copy(arguments.as_given(own[-1]))
 
@@ -64,12 +66,10 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
         found: dict[str, Array] = {}
         names = layer._directions
         for index in reversed(range(len(layers))):
-            initial, dlast = layer.rows_of(given, index), layer.rows_of(dfinal, index)
+            initial, dlast, dfirst = (layer.rows_of(arrays, index) for arrays in (given, dfinal, dinitial))
             x, y = own[index : index + 2]
-            got = kernels.backward(layers[index], kept[index], x, y, initial, arguments.lengths, d, dlast)
+            got = kernels.backward(layers[index], kept[index], x, y, initial, lengths, d, dlast, dfirst)
             d = got.x
-            for target, part in zip(layer.rows_of(dinitial, index), got.state, strict=True):
-                target[...] = part
             for (_, prefix), arrays in zip(names[index], got.parameters, strict=True):
                 found |= {prefix + name: array for name, array in arrays.items()}
         assert d is not None

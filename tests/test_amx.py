@@ -154,7 +154,7 @@ def test_packed_strips(cell: str) -> None:
     """Weights of the way back: their parts add up to the matrix, k by block of units, gate and lane."""
     layer = Problem(cell, 1, 1, 21, 40).layer
     direction: weights.Weights = layer._prepared.layers(cpu)[0].directions[0]
-    packed = direction.backward(Products(True, True))
+    packed = direction.backward(Products(True, True)).arrays
     gates = direction.spec.gates
     for name, parameter, order in [("w_x", "W_x", range(gates)), ("w_h", "W_h", range(2 if cell == "gru" else gates))]:
         matrix = direction.parameters[parameter]

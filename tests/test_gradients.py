@@ -66,11 +66,11 @@ def test_what_goes_past_the_caches(
     cell: str, dtype: str, options: str, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the forward pass keeps is the same there, at sizes that leave vectors partly filled."""
-    from gpurnn_kernels.cpu import forward_pass
+    from gpurnn_kernels.cpu import kept
 
     p = Problem(cell, 5, 3, 7, 85, dtype=dtype, lengths=lengths, **LAYERS[options])
     near = p.gradients(BACKENDS["cpu"])
-    monkeypatch.setattr(forward_pass, "PAST_BYTES", 0)
+    monkeypatch.setattr(kept, "PAST_BYTES", 0)
     assert_same_bits(p.gradients(BACKENDS["cpu"]), near)
 
 

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_amx import needs_amx
 
-from gpurnn_kernels.cpu.packing import Layout, Order, Packer, narrow_vectors
-from gpurnn_kernels.cpu.shelf import FRESH
+from gpurnn_kernels.cpu.packing import Layout, Order, Packed, Packer, narrow_vectors
 from gpurnn_kernels.cpu.team import TEAMS
 from gpurnn_kernels.cpu.weights import Room, Weights
 from gpurnn_kernels.spec import Spec
@@ -45,7 +44,13 @@ def pack(
     blocks: int = 1,
 ) -> Floats:
     layout = Layout("W", tuple(gates), hidden, W.shape[1], lanes, width, factors, narrow, order, blocks)
-    return Packer({"W": layout}, "W", W.dtype, 1).pack({"W": W}, FRESH)["W"]
+    return packed_by(Packer({"W": layout}, "W", W.dtype, 1), {"W": W}).arrays["W"]
+
+
+def packed_by(packer: Packer, parameters: dict[str, Floats]) -> Packed:
+    packed = Packed.of(packer.room())
+    packer.pack(parameters, packed)
+    return packed
 
 
 def padded(W: Floats, gate: int, unit: int, hidden: int) -> Floats:
@@ -142,12 +147,12 @@ def test_threads_pack_the_same(order: Order) -> None:
         for name, gates, width in (("W", (0, 1, 2, 3), 4), ("W_n", (2,), 2))
     }
     parameters = {"W": W, "W_n": W[:900]}
-    alone = Packer(layouts, parameters, W.dtype, 1).pack(parameters, FRESH)
+    alone = packed_by(Packer(layouts, parameters, W.dtype, 1), parameters).arrays
     with TEAMS.lock:
         for threads in (2, 3):
             together = Packer(layouts, parameters, W.dtype, threads)
             for _ in range(2):
-                packed = together.pack(parameters, FRESH)
+                packed = packed_by(together, parameters).arrays
                 for name in layouts:
                     assert packed[name].tobytes() == alone[name].tobytes()
 
@@ -156,10 +161,9 @@ def test_two_first_calls_at_once_run_on_the_same_weights(monkeypatch: pytest.Mon
     """Those of which one packs in vain: what it gave up would be gone while it runs."""
     both, pack_all = threading.Barrier(2), Packer.pack
 
-    def pack_at_once(self: Packer, *args: Any) -> dict[str, Floats]:
-        found = pack_all(self, *args)
+    def pack_at_once(self: Packer, *args: Any) -> None:
+        pack_all(self, *args)
         both.wait(10)
-        return found
 
     monkeypatch.setattr(Packer, "pack", pack_at_once)
     parameters = {"W_x": matrix(7, 3, "float32"), "W_h": matrix(7, 7, "float32"), "b": matrix(7, 1, "float32")[:, 0]}
@@ -167,4 +171,4 @@ def test_two_first_calls_at_once_run_on_the_same_weights(monkeypatch: pytest.Mon
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lambda _: weights.forward(), range(2))
     assert one is other
-    assert weights.addresses() == {name: array.ctypes.data for name, array in one.items()}
+    assert one.addresses == {name: array.ctypes.data for name, array in one.arrays.items()}

@@ -237,8 +237,8 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[forward_pass.ForwardProgra
     made: list[forward_pass.ForwardProgram] = []
     plain: Callable[..., None] = forward_pass.ForwardProgram.__init__
 
-    def spy(self: Any, *args: Any) -> None:
-        plain(self, *args)
+    def spy(self: Any, *args: Any, **options: Any) -> None:
+        plain(self, *args, **options)
         made.append(self)
 
     monkeypatch.setattr(engine.ForwardProgram, "__init__", spy)

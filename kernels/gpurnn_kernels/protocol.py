@@ -35,8 +35,6 @@ class LayerGradientsLike(Protocol):
     @property
     def x(self) -> Array: ...  # (T, B, I)
     @property
-    def state(self) -> tuple[Array, ...]: ...  # (D, B, P), (D, B, H)
-    @property
     def parameters(self) -> tuple[dict[str, Array], ...]: ...  # a direction each
 
 
@@ -69,9 +67,11 @@ class Kernels(Protocol):
         state: Sequence[Array],
         lengths: Array | None,
         dy: Array | None,
-        dstate: Sequence[Array | None],
+        dfinal: Sequence[Array | None],
+        dstate: Sequence[Array],
     ) -> LayerGradientsLike:
-        """The gradients of a call of `forward` with keep=True, whose arrays are as it left them."""
+        """The gradients of a call of `forward` with keep=True, whose arrays are as it left them; fills dstate, those of the
+        initial state. dy and dfinal, of the final state: None for zeros."""
 
     def describe(self, layer: Any, x: Array, lengths: Array | None) -> str:
         """In one line, what `forward` would run for x (T, B, I), and why."""

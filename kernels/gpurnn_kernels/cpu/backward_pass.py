@@ -9,81 +9,46 @@ from .amx.choice import Products
 from .amx.gradients import amx_input_gradients, amx_recurrent_product, gradients_room
 from .amx.strips import rows_room
 from .backward import BACK, backward
-from .forward_pass import SAVED_GATES, Kept
 from .job import VECTOR_BYTES
 from .kernels import variant_of
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, cut
-from .shelf import ARRAYS
+from .shelf import ARRAYS, side_by_side
 from .weight_gradients import input_gradients, scratch
 from .weights import Weights
 
 _PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next one does
+_FIELDS = {"W_x": "dw_x", "W_h": "dw_h", "W_p": "dw_p", "b": "db", "b_hn": "db_hn", "peephole": "d_peephole"}
 
 
 class DirectionGradients:
-    """What one direction's backward pass fills: gradients of its state and parameters, and of x."""
+    """The arrays of one direction that the products fill: gradients of x and of parameters, matrices with padded columns."""
 
-    def __init__(self, records: Records, spec: Spec, steps: int, batch: int, ragged: bool) -> None:
-        rows, lanes = steps * batch, records.lanes
-        make = ARRAYS.borrowed_zeros if ragged else ARRAYS.borrowed
-        self.d_row = records.blocks * spec.gates * lanes + VECTOR_BYTES // records.item
-        # rows past a sequence's end count as zeros
-        self.d_gates = make(rows * self.d_row, spec.dtype)
-        self.apart = None if spec.cell == "lstm" else make(rows * records.row, spec.dtype)
-        self.dh = make(rows * records.row, spec.dtype) if spec.proj_size else None
-        self.state = [np.empty((batch, size), spec.dtype) for size in spec.state_sizes]
-        self._gate_rows = spec.gates * spec.hidden_size
-        self._spec = spec
-        self._w_x = self._padded(self._gate_rows, spec.input_size, lanes)
-        self._w_h = self._padded(self._gate_rows, spec.output_size, lanes)
-        self._w_p = self._padded(spec.proj_size, spec.hidden_size, lanes)
-        self._peephole = np.empty(3 * spec.hidden_size if spec.peepholes else 0, spec.dtype)
-        self.b = np.empty(self._gate_rows, spec.dtype)
-        self.b_hn = np.empty(spec.hidden_size, spec.dtype)
+    def __init__(self, spec: Spec, steps: int, batch: int) -> None:
         self.x = ARRAYS.lent((steps, batch, spec.input_size), spec.dtype)
+        lanes = VECTOR_BYTES // spec.dtype.itemsize
+        rows = spec.gates * spec.hidden_size
+        matrices = {"W_x": (rows, spec.input_size), "W_h": (rows, spec.output_size)}
+        vectors = {"b": rows}
+        if spec.cell == "gru_after":
+            vectors["b_hn"] = spec.hidden_size
+        if spec.peepholes:
+            vectors["peephole"] = 3 * spec.hidden_size
+        if spec.proj_size:
+            matrices["W_p"] = (spec.proj_size, spec.hidden_size)
+        self._columns = {name: columns for name, (_, columns) in matrices.items()}
+        self._arrays = {
+            name: ARRAYS.lent((rows, -(-columns // lanes) * lanes), spec.dtype) for name, (rows, columns) in matrices.items()
+        } | {name: np.empty(size, spec.dtype) for name, size in vectors.items()}
 
-    def _padded(self, rows: int, columns: int, lanes: int) -> Array:
-        return ARRAYS.lent((rows, -(-columns // lanes) * lanes), self._spec.dtype)
-
-    def bind(self, records: Records, direction: int) -> None:
-        item = records.item
-        records.set(
-            direction,
-            d_gates=address(self.d_gates),
-            d_row=self.d_row * item,
-            dh_0=address(self.state[0]),
-            dc_0=address(self.state[-1]),
-            dw_x=address(self._w_x),
-            dw_x_row=self._w_x.strides[0],
-            dw_h=address(self._w_h),
-            dw_h_row=self._w_h.strides[0],
-            dw_p=address(self._w_p),
-            dw_p_row=self._w_p.strides[0],
-            db=address(self.b),
-            d_peephole=address(self._peephole),
-            saved_dh=address(self.dh),
-            dx=address(self.x),
-        )
-        if self._spec.cell == "gru_after":
-            records.set(direction, dq=address(self.apart), db_hn=address(self.b_hn))
-        if self._spec.cell == "gru_before":
-            records.set(direction, fed=address(self.apart))
-
-    def done(self) -> None:
-        """The products have run: what they read can serve another call."""
-        ARRAYS.returned(self.d_gates, self.apart, self.dh)
+    def fields(self) -> dict[str, int]:
+        """Of a job that fills them."""
+        found = {"dx": address(self.x)} | {_FIELDS[name]: address(array) for name, array in self._arrays.items()}
+        return found | {f"{_FIELDS[name]}_row": self._arrays[name].strides[0] for name in self._columns}
 
     def parameters(self) -> dict[str, Array]:
-        spec = self._spec
-        named = {
-            "W_x": np.ascontiguousarray(self._w_x[:, : spec.input_size]),
-            "W_h": np.ascontiguousarray(self._w_h[:, : spec.output_size]),
-            "b": self.b,
-            "W_p": np.ascontiguousarray(self._w_p[:, : spec.hidden_size]),
-            "peephole": self._peephole,
-        }
-        return named | ({"b_hn": self.b_hn} if spec.cell == "gru_after" else {})
+        cut = {name: np.ascontiguousarray(self._arrays[name][:, :columns]) for name, columns in self._columns.items()}
+        return self._arrays | cut
 
 
 class BackwardProgram:
@@ -93,12 +58,13 @@ class BackwardProgram:
     def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule, products: Products) -> None:
         spec = weights[0].spec
         self._products = products
+        self._weights: Sequence[Weights] = ()
+        self._directions = len(weights)
         self.records = records = Records(spec, len(weights), schedule.shares, schedule.threads)
         step_row = records.blocks * spec.gates * records.lanes + VECTOR_BYTES // records.item
-        saved_row = records.blocks * SAVED_GATES[spec.cell] * records.lanes + VECTOR_BYTES // records.item
         for d, direction in enumerate(weights):
             records.sizes(d, direction.spec, steps, batch)
-            records.set(d, saved_row=saved_row * records.item)
+            records.set(d, d_row=step_row * records.item)
             records.set(d, dh=records.room(batch * records.row))
             records.set(d, step=records.room(2 * batch * step_row), step_row=step_row * records.item)
             records.set(d, step_plane=batch * step_row * records.item, step_n=2 * records.blocks * VECTOR_BYTES)
@@ -121,6 +87,14 @@ class BackwardProgram:
         records.tiles()
         records.tiles(transposed=True)
         self._large = _large_products(records, len(weights), steps * batch, schedule.threads, products.large)
+        # of a direction, from the steps to the products: gradients of the gates, of what W_hn had alone, of a projected h
+        rows, row = steps * batch, records.row * records.item
+        sizes = {"d_gates": rows * step_row * records.item}
+        if spec.cell != "lstm":
+            sizes["dq" if spec.cell == "gru_after" else "fed"] = rows * row
+        if spec.proj_size:
+            sizes["saved_dh"] = rows * row
+        self._places, self._bytes = side_by_side(sizes)
         self.use(weights)
 
     @property
@@ -130,18 +104,22 @@ class BackwardProgram:
 
     def use(self, weights: Sequence[Weights]) -> None:
         """Runs on these weights from now on: other values of the same shapes."""
-        self._weights = weights
-        for d, direction in enumerate(weights):
-            self.records.set(d, **direction.addresses(self._products))
+        if weights is not self._weights:
+            self._weights = weights
+            for d, direction in enumerate(weights):
+                self.records.set(d, **direction.backward(self._products).addresses)
 
-    def bind(self, direction: int, kept: Kept) -> None:
-        """Reads what the forward pass has left."""
-        self.records.set(direction, saved=address(kept.gates), saved_c=address(kept.c), saved_m=address(kept.m))
-
-    def run(self) -> None:
-        self.records.run()
-        self._large.copy_jobs(self.records)
+    def run(self, *, ragged: bool) -> None:
+        """ragged: rows past a sequence's end count as zeros."""
+        records = self.records
+        make = ARRAYS.borrowed_zeros if ragged else ARRAYS.borrowed
+        memory = make(self._directions * self._bytes // records.item, records.spec.dtype)
+        start = address(memory)
+        for d in range(self._directions):
+            records.set(d, **{name: start + d * self._bytes + place for name, place in self._places.items()})
+        records.run()
         self._large.run()
+        ARRAYS.returned(memory)
 
 
 def _large_products(like: Records, directions: int, rows: int, threads: int, amx: bool) -> Records:
@@ -155,7 +133,7 @@ def _large_products(like: Records, directions: int, rows: int, threads: int, amx
     inputs = [Share(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in range(directions)]
     tasks = [*((share, weight_kernel) for share in weight), *((share, input_kernel) for share in inputs)]
     tasks.sort(key=lambda task: task[0].thread)
-    records = Records(spec, directions, [share for share, _ in tasks], threads)
+    records = Records(spec, directions, [share for share, _ in tasks], threads, like.jobs)
     for work, (share, kernel) in zip(records.works, tasks, strict=True):
         work["kernel"] = records.address_of(kernel)
         if kernel is weight_kernel:

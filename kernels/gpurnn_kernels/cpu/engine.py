@@ -10,8 +10,10 @@ from ..spec import Array, Parameters, Spec
 from .amx.choice import choose
 from .backward import BACK
 from .backward_pass import BackwardProgram, DirectionGradients
-from .forward_pass import ForwardProgram, Kept
-from .records import Records, address
+from .forward_pass import ForwardProgram
+from .kept import Kept
+from .kept import keep as keep_rows
+from .records import address
 from .schedule import Schedule, schedule, vectors_per_panel
 from .shelf import Shelf
 from .target import target
@@ -59,22 +61,27 @@ def _threads() -> Iterator[int]:
 
 
 class _Order:
-    """Rows by length, longest first; nothing when they are all alike."""
+    """Rows by length, longest first; nothing when they are all alike. `fields`: what a job is told of it."""
 
     def __init__(self, lengths: Array | None) -> None:
-        self.batch = lengths
-        self.rows = None if lengths is None else np.argsort(-lengths, kind="stable")
-        self.lengths = None if lengths is None else lengths[self.rows]
+        self.lengths: Array | None = None
+        self.fields: dict[str, int] = {}
+        if lengths is not None:
+            self._batch, self._rows = lengths, np.argsort(-lengths, kind="stable")
+            self.lengths = lengths[self._rows]
+            arrays = {"order": self._rows, "lengths": self.lengths, "batch_lengths": self._batch}
+            self.fields = {name: address(array) for name, array in arrays.items()}
 
-    def bind(self, records: Records, direction: int) -> None:
-        records.set(direction, order=address(self.rows), lengths=address(self.lengths), batch_lengths=address(self.batch))
 
-
-def _bind_sequences(records: Records, direction: int, x: Array, y: Array) -> None:
-    """x (T, B, I) and this direction's part of y (T, B, D * P)."""
-    records.set(direction, x=address(x), x_t=x.strides[0], x_b=x.strides[1], x_i=x.strides[2])
-    offset = direction * records.spec.output_size * records.item
-    records.set(direction, y=address(y) + offset, y_t=y.strides[0], y_b=y.strides[1])
+def _sequences(spec: Spec, direction: int, x: Array, y: Array, dy: Array | None = None) -> dict[str, int]:
+    """What a job is told of x (T, B, I) and of its direction's part of y and dy (T, B, D * P)."""
+    offset = direction * spec.output_size * spec.dtype.itemsize
+    x_t, x_b, x_i = x.strides
+    y_t, y_b, _ = y.strides
+    found = {"x": address(x), "x_t": x_t, "x_b": x_b, "x_i": x_i, "y": address(y) + offset, "y_t": y_t, "y_b": y_b, "dy": 0}
+    if dy is not None:
+        found["dy"], found["dy_t"], found["dy_b"] = address(dy) + offset, dy.strides[0], dy.strides[1]
+    return found
 
 
 def plan(layer: Layer, batch: int, threads: int, lengths: Array | None = None) -> Schedule:
@@ -106,38 +113,41 @@ def forward(
     and (D, B, H), contiguous, the initial ones None for zeros; lengths (B,) int64, checked.
     """
     steps, batch, _ = x.shape
-    directions = layer.directions
+    spec, directions = layer.spec, layer.directions
     if batch == 0:
         return []
     order = _Order(lengths)
     with _threads() as threads:
         for direction in directions:
             direction.forward(threads)  # packed by all threads; whoever asks first packs alone else
-        key = (steps, batch, threads)
+        key = (steps, batch, threads, keep)
         program = layer.programs.forward.take(key) if lengths is None else None
         if program is None:
-            program = ForwardProgram(directions, steps, batch, plan(layer, batch, threads, order.lengths))
+            program = ForwardProgram(directions, steps, batch, plan(layer, batch, threads, order.lengths), keep=keep)
         else:
             program.use(directions)
         records = program.records
+        kept = [keep_rows(records, steps * batch) for _ in directions] if keep else []
         for d in range(len(directions)):
-            _bind_sequences(records, d, x, y)
-            order.bind(records, d)
-            for name, first, last in zip(("h", "c"), state, final, strict=False):
-                records.set(d, **{f"{name}_0": address(None if first is None else first[d]), f"{name}_n": address(last[d])})
-        kept = program.keep() if keep else []
+            fields = _sequences(spec, d, x, y) | _part(("h_0", "c_0"), state, d) | _part(("h_n", "c_n"), final, d)
+            records.set(d, **fields, **order.fields, **(kept[d].fields if keep else {}))
         records.run()
-        if keep:
-            program.keep_nothing()
         if lengths is None:
             layer.programs.forward.give(key, program)
     return kept
 
 
+def _part(names: Sequence[str], arrays: Sequence[Array | None], direction: int) -> dict[str, int]:
+    """A direction's addresses in state arrays (D, B, ..), by the fields of a job."""
+    return {
+        name: 0 if array is None else address(array) + direction * array.strides[0]
+        for name, array in zip(names, arrays, strict=False)
+    }
+
+
 @dataclass(frozen=True)
 class LayerGradients:
     x: Array  # (T, B, I)
-    state: tuple[Array, ...]  # (D, B, P) and (D, B, H)
     parameters: tuple[dict[str, Array], ...]  # a direction each
 
 
@@ -149,17 +159,20 @@ def backward(
     state: Sequence[Array],
     lengths: Array | None,
     dy: Array | None,
-    dstate: Sequence[Array | None],
+    dfinal: Sequence[Array | None],
+    dstate: Sequence[Array],
 ) -> LayerGradients:
-    """Gradients of a call of `forward` with keep=True, its arrays as it left them and x's inputs side by side.
+    """Gradients of a call of `forward` with keep=True, its arrays as it left them and x's inputs side by side; fills dstate,
+    those of the initial state.
 
-    dy (T, B, D * P) with its units side by side, dstate like the state, contiguous; None for zeros.
+    dy (T, B, D * P) with its units side by side; dfinal, of the final state, like the state, contiguous; None for zeros.
     """
     steps, batch, _ = x.shape
     spec, directions = layer.spec, layer.directions
     if batch == 0 or steps == 0:
-        return _gradients_of_nothing(layer, x, state, dstate)
+        return _gradients_of_nothing(layer, x, dfinal, dstate)
     order = _Order(lengths)
+    found = [DirectionGradients(spec, steps, batch) for _ in directions]
     with _threads() as threads:
         products = choose(spec, steps, batch)
         for direction in directions:
@@ -171,37 +184,24 @@ def backward(
             program = BackwardProgram(directions, steps, batch, share, products)
         else:
             program.use(directions)
-        records = program.records
-        gradients = []
-        for d, direction in enumerate(directions):
-            one = DirectionGradients(records, direction.spec, steps, batch, ragged=lengths is not None)
-            gradients.append(one)
-            one.bind(records, d)
-            program.bind(d, kept[d])
-            order.bind(records, d)
-            _bind_sequences(records, d, x, y)
-            offset = d * spec.output_size * records.item
-            records.set(d, dy=0)
-            if dy is not None:
-                records.set(d, dy=address(dy) + offset, dy_t=dy.strides[0], dy_b=dy.strides[1])
-            for name, first, last in zip(("h", "c"), state, dstate, strict=False):
-                records.set(d, **{f"{name}_0": address(first[d]), f"d{name}_n": address(None if last is None else last[d])})
-        program.run()
+        for d, one in enumerate(found):
+            fields = _sequences(spec, d, x, y, dy) | _part(("h_0", "c_0"), state, d)
+            fields |= _part(("dh_n", "dc_n"), dfinal, d) | _part(("dh_0", "dc_0"), dstate, d)
+            program.records.set(d, **fields, **order.fields, **kept[d].fields, **one.fields())
+        program.run(ragged=lengths is not None)
         if lengths is None:
             layer.programs.backward.give(key, program)
-    for one in gradients:
-        one.done()
-    dx = gradients[0].x
-    for other in gradients[1:]:
+    dx = found[0].x
+    for other in found[1:]:
         dx += other.x
-    states = tuple(np.stack([one.state[i] for one in gradients]) for i in range(len(spec.state_sizes)))
-    return LayerGradients(dx, states, tuple(one.parameters() for one in gradients))
+    return LayerGradients(dx, tuple(one.parameters() for one in found))
 
 
-def _gradients_of_nothing(layer: Layer, x: Array, state: Sequence[Array], dstate: Sequence[Array | None]) -> LayerGradients:
+def _gradients_of_nothing(layer: Layer, x: Array, dfinal: Sequence[Array | None], dstate: Sequence[Array]) -> LayerGradients:
     """Without a step, the state's gradient passes through and all else is zero."""
-    states = tuple(np.zeros_like(first) if last is None else last.copy() for first, last in zip(state, dstate, strict=True))
+    for first, last in zip(dstate, dfinal, strict=True):
+        first[...] = 0 if last is None else last
     parameters = tuple(
         {name: np.zeros_like(array) for name, array in direction.parameters.items()} for direction in layer.directions
     )
-    return LayerGradients(np.zeros_like(x), states, parameters)
+    return LayerGradients(np.zeros_like(x), parameters)

@@ -1,32 +1,27 @@
-"""The forward pass of one layer, made ready: records, scratch memory, and what a training call keeps.
+"""The forward pass of one layer, made ready: records and scratch memory.
 
 A program depends on a layer's weights, on T, B and the number of threads, not on the arrays of one call: those are bound to
 it, so that it can be kept and run again. Whoever takes one from the pool has it alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ..spec import Array
 from .barrier import LINE
 from .emission import BUNDLE
 from .forward import ROW_ENTRY, forward
 from .job import VECTOR_BYTES
-from .kernels import Kernel, variant_of
-from .records import Records, address, rows_at_once
+from .kernels import variant_of
+from .records import Records, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
-from .shelf import ARRAYS
 from .target import OWN_CACHE
-from .weights import Weights
+from .weights import Weights, narrow_of, wide_vectors
 
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
 MOST_SLOT_BYTES = 1 << 22  # that it may take where W_x, read once a chunk, would be read too often
 FEW_ROWS = 3  # that have the products of a step made for all panels together
 FAR_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
-PAST_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
 MANY_ROWS = 16  # that leave time to fetch weights ahead, where all packed ones leave a core's own cache
-SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 
 
 def slots_at_once(slot: int, inputs: int) -> int:
@@ -36,30 +31,18 @@ def slots_at_once(slot: int, inputs: int) -> int:
     return fitting if fitting >= inputs // 4 else max(fitting, min(inputs, MOST_SLOT_BYTES // slot))
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What one direction's forward pass leaves for its backward pass, at [t, b]: gates, activated or, for a layer with
-    options, not yet; the LSTM's c; a projected layer's m = o * tanh(c)."""
-
-    gates: Array  # (T * B, blocks * saved gates * lanes + a cache line)
-    c: Array | None  # (T * B, blocks * lanes + a cache line)
-    m: Array | None  # the same
-
-    def __del__(self) -> None:
-        ARRAYS.returned(self.gates, self.c, self.m)
-
-
 class ForwardProgram:
     """The records of one layer's forward pass, all its directions."""
 
-    def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule) -> None:
+    def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule, *, keep: bool = False) -> None:
+        """keep: leaves what the backward pass reads; see `kept.py`."""
         self.schedule = schedule
-        self.directions = len(weights)
-        self.rows = steps * batch
+        self._weights: Sequence[Weights] = ()
         spec = weights[0].spec
         self.records = records = Records(spec, len(weights), schedule.shares, schedule.threads)
         for d, direction in enumerate(weights):
             records.sizes(d, direction.spec, steps, batch)
+            records.set(d, narrow=narrow_of(spec), wide=wide_vectors(spec))
             records.set(d, h=records.room(2 * batch * records.row))
             if spec.cell == "lstm":
                 records.set(d, c=records.room(batch * records.row))
@@ -74,17 +57,13 @@ class ForwardProgram:
         for work, share in zip(records.works, schedule.shares, strict=True):
             work["kernel"] = records.address_of(forward)
             self._make_room(work, share, steps)
-        self._variant = variant_of(spec)
+        variant = variant_of(spec)
+        project, step = (records.address_of(one) for one in (variant.project, variant.step_keep if keep else variant.step))
+        for d in range(len(weights)):
+            records.set(d, project_kernel=project, step_kernel=step)
         packed = weights[0].forward()
-        leave = sum(array.nbytes for array in packed.values()) > OWN_CACHE
-        records.tiles(far=leave if rows >= MANY_ROWS else packed["w_h"].nbytes > FAR_BYTES)
-        self._calls(self._variant.step)
+        records.tiles(far=packed.bytes > OWN_CACHE if rows >= MANY_ROWS else packed.arrays["w_h"].nbytes > FAR_BYTES)
         self.use(weights)
-
-    def _calls(self, step: Kernel) -> None:
-        project, step_kernel = (self.records.address_of(kernel) for kernel in (self._variant.project, step))
-        for d in range(self.directions):
-            self.records.set(d, project_kernel=project, step_kernel=step_kernel)
 
     @property
     def bytes(self) -> int:
@@ -93,9 +72,10 @@ class ForwardProgram:
 
     def use(self, weights: Sequence[Weights]) -> None:
         """Runs on these weights from now on: other values of the same shapes."""
-        self._weights = weights
-        for d, direction in enumerate(weights):
-            self.records.set(d, narrow=direction.narrow, wide=direction.wide, **direction.addresses())
+        if weights is not self._weights:
+            self._weights = weights
+            for d, direction in enumerate(weights):
+                self.records.set(d, **direction.forward().addresses)
 
     def _make_room(self, work: Any, share: Share, steps: int) -> None:
         """A work's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""
@@ -138,25 +118,3 @@ class ForwardProgram:
         if steps == 1 and spec.gates * spec.hidden_size * spec.output_size * self.records.item <= FAR_BYTES:
             return True
         return spec.cell != "gru_before" and not together and SLOT_BYTES // slot < 2 * rows and 2 * rows >= spec.input_size
-
-    def keep(self) -> list[Kept]:
-        """Makes the next run leave what the backward pass reads."""
-        records, spec = self.records, self.records.spec
-        self._calls(self._variant.step_keep)
-        kept = []
-        for d in range(self.directions):
-            row = records.blocks * SAVED_GATES[spec.cell] * records.lanes + VECTOR_BYTES // records.item
-            one = Kept(
-                ARRAYS.borrowed(self.rows * row, spec.dtype),
-                ARRAYS.borrowed(self.rows * records.row, spec.dtype) if spec.cell == "lstm" else None,
-                ARRAYS.borrowed(self.rows * records.row, spec.dtype) if spec.proj_size else None,
-            )
-            records.set(d, saved=address(one.gates), saved_row=row * records.item)
-            records.set(d, saved_c=address(one.c), saved_m=address(one.m), past=one.gates.nbytes > PAST_BYTES)
-            kept.append(one)
-        return kept
-
-    def keep_nothing(self) -> None:
-        self._calls(self._variant.step)
-        for d in range(self.directions):
-            self.records.set(d, saved=0, saved_c=0, saved_m=0, past=0)

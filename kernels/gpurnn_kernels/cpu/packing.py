@@ -22,7 +22,7 @@ from .job import PACKING_WORD, WORK, packing_dtype
 from .records import address
 from .repack import pack_backward, pack_forward, pack_strips
 from .schedule import cut
-from .shelf import Arrays, aligned_zeros
+from .shelf import aligned, aligned_zeros
 from .team import TEAMS
 
 _SOURCE, _TO = PACKING_WORD["source"], PACKING_WORD["to"]
@@ -84,26 +84,41 @@ class Layout:
         return self.hidden_size % self.lanes > 0 or (self.order == "backward" and self.columns % self.lanes > 0)
 
 
+@dataclass(frozen=True)
+class Packed:
+    """The packed arrays of one direction for one pass, by their names in a job, and their addresses."""
+
+    arrays: dict[str, Array]
+    addresses: dict[str, int]
+
+    @staticmethod
+    def of(arrays: dict[str, Array]) -> "Packed":
+        return Packed(arrays, {name: address(array) for name, array in arrays.items()})
+
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+
 class Packer:
     """Packs the parameters of one direction for one pass, as often as they change. For one caller at a time."""
 
     def __init__(self, layouts: Mapping[str, Layout], given: Collection[str], dtype: np.dtype[Any], threads: int) -> None:
-        """given: names of the parameters; layouts of others become zeros. threads: that the caller has, with the team's lock
-        held, or 1."""
-        self._dtype = dtype
-        packed = [layout for layout in layouts.values() if layout.parameter in given]
-        shared = sum(layout.size for layout in packed) * dtype.itemsize >= _SHARED_BYTES
+        """given: names of the parameters; arrays of others are zeros. threads: that the caller has, with the team's lock held,
+        or 1."""
+        self._layouts, self._dtype = layouts, dtype
+        self._packed = {name: layout for name, layout in layouts.items() if layout.parameter in given}
+        shared = sum(layout.size for layout in self._packed.values()) * dtype.itemsize >= _SHARED_BYTES
         self._threads = threads if shared else 1
-        self._records = np.zeros(len(packed), packing_dtype(dtype.name))
-        words: list[Any] = [one.data for one in self._records.view(np.int64).reshape(len(packed), -1)]
-        self._works = aligned_zeros(len(packed) * self._threads * WORK.itemsize, np.dtype(np.uint8)).view(WORK)
-        self._starts = np.arange(self._threads + 1, dtype=np.int64) * len(packed)
+        count = len(self._packed)
+        self._records = np.zeros(count, packing_dtype(dtype.name))
+        self._works = aligned_zeros(count * self._threads * WORK.itemsize, np.dtype(np.uint8)).view(WORK)
+        self._starts = np.arange(self._threads + 1, dtype=np.int64) * count
+        self._words: list[Any] = [one.data for one in self._records.view(np.int64).reshape(count, -1)]
         self._held: list[Array] = []
-        for index, layout in enumerate(packed):
-            self._describe(words[index], layout)
+        for index, layout in enumerate(self._packed.values()):
+            self._describe(self._words[index], layout)
             self._share_out(index, layout)
-        of = dict(zip(packed, words, strict=True))
-        self._arrays = [(name, one, one.size, one.padded, of.get(one)) for name, one in layouts.items()]
 
     def _describe(self, words: Any, layout: Layout) -> None:
         gates = np.array(layout.gates, np.int64)
@@ -125,22 +140,22 @@ class Packer:
             work["kernel"] = kernel_address(_KERNELS[layout.order], self._dtype.name)
             work["panel_0"], work["panel_1"] = bounds[p], bounds[p + 1]
 
-    def pack(self, parameters: Parameters, arrays: Arrays) -> dict[str, Array]:
-        """The packed arrays, of memory from `arrays`."""
-        found, sources = {}, []
-        for name, layout, size, padded, words in self._arrays:
-            found[name] = to = arrays.borrowed(size, self._dtype)
-            if padded or words is None:
-                to[:] = 0
-            if words is None:
-                continue
-            source = np.ascontiguousarray(parameters[layout.parameter])
-            sources.append(source)  # what the kernels read must last
+    def room(self) -> dict[str, Array]:
+        """Memory for the packed arrays: what packing leaves as it is, and all of those that no parameter fills, is zeros."""
+        return {
+            name: (aligned_zeros if layout.padded or name not in self._packed else aligned)(layout.size, self._dtype)
+            for name, layout in self._layouts.items()
+        }
+
+    def pack(self, parameters: Parameters, to: Packed) -> None:
+        """Into arrays that `room` gave, to this or another packer of the same layouts."""
+        sources = {name: np.ascontiguousarray(array) for name, array in parameters.items()}
+        starts = {name: address(array) for name, array in sources.items()}
+        for (name, layout), words in zip(self._packed.items(), self._words, strict=True):
             if layout.narrow:
-                _pack_narrow(to, source, layout)
-            words[_SOURCE], words[_TO] = source.ctypes.data, address(to)
+                _pack_narrow(to.arrays[name], sources[layout.parameter], layout)
+            words[_SOURCE], words[_TO] = starts[layout.parameter], to.addresses[name]
         TEAMS.run(self._threads, self._works, self._starts)
-        return found
 
 
 def _pack_narrow(to: Array, source: Array, layout: Layout) -> None:

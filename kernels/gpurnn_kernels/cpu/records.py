@@ -42,7 +42,8 @@ def rows_at_once(rows: int, row_bytes: int) -> int:
 class Records:
     """`jobs[d]` of direction d; `works` in the order of threads, those of thread p from starts[p] to starts[p + 1]."""
 
-    def __init__(self, spec: Spec, directions: int, shares: Sequence[Share], threads: int) -> None:
+    def __init__(self, spec: Spec, directions: int, shares: Sequence[Share], threads: int, jobs: Array | None = None) -> None:
+        """jobs: those of other records of as many directions, which these run over."""
         self.spec = spec
         self.element = spec.dtype.name
         self.threads = threads
@@ -53,7 +54,7 @@ class Records:
         self.out_blocks = -(-spec.output_size // self.lanes)
         # a cache line more than the units: rows of a power of two bytes would fall on the same lines of the cache
         self.row = self.blocks * self.lanes + LINE // self.item
-        self.jobs = np.zeros(directions, job_dtype(self.element))
+        self.jobs = np.zeros(directions, job_dtype(self.element)) if jobs is None else jobs
         # the same memory as words: writing a field by name through NumPy takes four times as long
         self._words: list[Any] = [job.data for job in self.jobs.view(np.int64).reshape(directions, -1)]
         self.works = aligned_zeros(len(shares) * WORK.itemsize, np.dtype(np.uint8)).view(WORK)
@@ -121,10 +122,6 @@ class Records:
         words = self._words[direction]
         for name, value in fields.items():
             words[JOB_WORD[name]] = value
-
-    def copy_jobs(self, other: "Records") -> None:
-        """Runs over the jobs of other records of as many directions."""
-        self.jobs.view(np.int64)[:] = other.jobs.view(np.int64)
 
     def sizes(self, direction: int, spec: Spec, steps: int, batch: int) -> None:
         """What every job holds."""

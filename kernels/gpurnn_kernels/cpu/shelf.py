@@ -3,7 +3,7 @@ to touch for the first time than to fill."""
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -27,6 +27,15 @@ def aligned_zeros(count: int, dtype: np.dtype[np.generic]) -> Array:
     array = aligned(count, dtype)
     array[:] = 0
     return array
+
+
+def side_by_side(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
+    """-> where things of so many bytes begin in one piece of memory, on cache lines of their own, and the bytes of it."""
+    places, end = {}, 0
+    for name, size in sizes.items():
+        places[name] = end
+        end += -(-size // ALIGNMENT) * ALIGNMENT
+    return places, end
 
 
 class Shelf(Generic[T]):
@@ -112,4 +121,3 @@ class _Loan:
 
 # of training calls: what the forward pass keeps, the gates' gradients and the results, as large as x, y and more
 ARRAYS = Arrays(256 << 20)
-FRESH = Arrays(0)  # holds nothing: all memory from it is new

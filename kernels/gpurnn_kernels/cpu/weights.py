@@ -8,9 +8,8 @@ from ..spec import Array, Parameters, Spec
 from .activations import SIGMOID_SCALE, TANH_SCALE
 from .amx.choice import Products
 from .backward import BACK
-from .packing import Layout, Order, Packer, narrow_vectors
-from .records import address
-from .shelf import Arrays, Shelf
+from .packing import Layout, Order, Packed, Packer, narrow_vectors
+from .shelf import Shelf, aligned_zeros
 from .steps.gru_before_apart import gates_apart
 from .target import target
 from .tiles import WIDTHS
@@ -20,10 +19,10 @@ _PACKERS = 8  # that stay
 
 
 class Room:
-    """What the weights of one layer pass on to the next ones: memory, and packers by pass and threads."""
+    """What the weights of one layer pass on to the next ones: packed arrays by pass, and packers by pass and threads."""
 
     def __init__(self) -> None:
-        self.arrays = Arrays(WEIGHTS_BYTES)
+        self.packed: Shelf[Packed] = Shelf(WEIGHTS_BYTES, lambda packed: packed.bytes)
         self.packers: Shelf[Packer] = Shelf(_PACKERS, lambda packer: 1)
 
 
@@ -33,55 +32,59 @@ class Weights:
     def __init__(self, spec: Spec, parameters: Parameters, room: Room) -> None:
         self.spec = spec
         self.parameters = parameters
-        self.narrow = _narrow(spec)
-        self.wide = target().wide(spec.output_size)  # vectors of a wide panel
         self._room = room
-        self._passes: dict[Products | None, tuple[dict[str, Array], dict[str, int]]] = {}
+        self._passes: dict[Products | None, Packed] = {}
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
-            packed = [array for arrays, _ in self._passes.values() for array in arrays.values()]
-            self._room.arrays.returned(*packed)
+            for backward, packed in self._passes.items():
+                self._room.packed.give(backward, packed)
 
-    def forward(self, threads: int = 1) -> dict[str, Array]:
+    def forward(self, threads: int = 1) -> Packed:
         """threads: that the caller has, with the team's lock held, or 1."""
-        return self._packed(None, threads)[0]
+        return self._of(None, threads)
 
-    def backward(self, products: Products, threads: int = 1) -> dict[str, Array]:
-        return self._packed(products, threads)[0]
+    def backward(self, products: Products, threads: int = 1) -> Packed:
+        return self._of(products, threads)
 
-    def addresses(self, backward: Products | None = None) -> dict[str, int]:
-        """Of the arrays packed for the forward or for a backward pass."""
-        return self._packed(backward, 1)[1]
-
-    def _packed(self, backward: Products | None, threads: int) -> tuple[dict[str, Array], dict[str, int]]:
+    def _of(self, backward: Products | None, threads: int) -> Packed:
         found = self._passes.get(backward)
-        if found is None:
-            arrays = self._pack(backward, threads)
-            # of two threads that come first, one packs in vain
-            found = self._passes.setdefault(backward, (arrays, {name: address(array) for name, array in arrays.items()}))
-        return found
+        # of two threads that come first, one packs in vain
+        return self._passes.setdefault(backward, self._pack(backward, threads)) if found is None else found
 
-    def _pack(self, backward: Products | None, threads: int) -> dict[str, Array]:
-        spec, key = self.spec, (backward, threads)
-        packer = self._room.packers.take(key)
+    def _pack(self, backward: Products | None, threads: int) -> Packed:
+        spec, room, key = self.spec, self._room, (backward, threads)
+        packer = room.packers.take(key)
         if packer is None:
             layouts = _forward_layouts(spec) if backward is None else _backward_layouts(spec, backward)
             packer = Packer(layouts, self.parameters, spec.dtype, threads)
-        found = packer.pack(self.parameters, self._room.arrays)
-        self._room.packers.give(key, packer)
-        zeros, lanes = self._room.arrays.borrowed_zeros, target().lanes(spec.dtype.itemsize)
-        if backward is not None:
-            # what the sums of a panel of any width start from
-            found["b"] = zeros(max(WIDTHS) * lanes, spec.dtype)
-        if spec.variant != spec.cell:
-            limit = zeros(lanes, spec.dtype)
-            limit[:] = np.inf if spec.clip is None else spec.clip
-            found |= {"limit": limit, "zeros": zeros(BACK * lanes, spec.dtype)}
-        return found
+        packed = room.packed.take(backward)
+        if packed is None:
+            packed = Packed.of(packer.room() | _constants(spec, backward is not None))
+        packer.pack(self.parameters, packed)
+        room.packers.give(key, packer)
+        return packed
 
 
-def _narrow(spec: Spec) -> int:
+def _constants(spec: Spec, backward: bool) -> dict[str, Array]:
+    """What the kernels read besides."""
+    found, lanes = {}, target().lanes(spec.dtype.itemsize)
+    if backward:
+        # what the sums of a panel of any width start from
+        found["b"] = aligned_zeros(max(WIDTHS) * lanes, spec.dtype)
+    if spec.variant != spec.cell:
+        limit = aligned_zeros(lanes, spec.dtype)
+        limit[:] = np.inf if spec.clip is None else spec.clip
+        found |= {"limit": limit, "zeros": aligned_zeros(BACK * lanes, spec.dtype)}
+    return found
+
+
+def wide_vectors(spec: Spec) -> int:
+    """Vectors of a wide panel."""
+    return target().wide(spec.output_size)
+
+
+def narrow_of(spec: Spec) -> int:
     """Vectors that the gates of the left-over units share; 0 for none, and for kernels that do not know of it."""
     known = spec.variant == spec.cell != "gru_before"
     return narrow_vectors(spec.gates, spec.hidden_size, target().lanes(spec.dtype.itemsize)) if known else 0
@@ -93,8 +96,8 @@ def _factors(spec: Spec) -> tuple[float, ...] | None:
 
 
 def _forward_layouts(spec: Spec) -> dict[str, Layout]:
-    lanes, wide = target().lanes(spec.dtype.itemsize), target().wide(spec.output_size)
-    narrow, factors = _narrow(spec), _factors(spec)
+    lanes, wide = target().lanes(spec.dtype.itemsize), wide_vectors(spec)
+    narrow, factors = narrow_of(spec), _factors(spec)
 
     def of(parameter: str, gates: tuple[int, ...], columns: int, width: int, blocks: int = 1) -> Layout:
         return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, factors, narrow, blocks=blocks)

@@ -108,7 +108,6 @@ def forward(
 @dataclass(frozen=True)
 class LayerGradients:
     x: DeviceArray  # (T, B, I)
-    state: tuple[DeviceArray, ...]  # (D, B, H) each
     parameters: tuple[dict[str, DeviceArray], ...]  # a direction each
 
 
@@ -120,18 +119,22 @@ def backward(
     state: Sequence[DeviceArray],
     lengths: DeviceArray | None,
     dy: DeviceArray | None,
-    dstate: Sequence[DeviceArray | None],
+    dfinal: Sequence[DeviceArray | None],
+    dstate: Sequence[DeviceArray],
 ) -> LayerGradients:
-    """Gradients of a call of `forward` with keep=True, its arrays as it left them; may be called again."""
+    """Gradients of a call of `forward` with keep=True, its arrays as it left them; fills dstate, those of the initial state.
+    May be called again."""
     steps, batch, _ = x.shape
     device = device_of(x)
     d_final = [
-        device.zeros(first.shape, first.dtype) if last is None else last for first, last in zip(state, dstate, strict=True)
+        device.zeros(first.shape, first.dtype) if last is None else last for first, last in zip(state, dfinal, strict=True)
     ]
-    d_state = tuple(array.copy() for array in d_final)  # becomes the gradient of the initial state
+    # becomes the gradient of the initial state
+    for first, last in zip(dstate, d_final, strict=True):
+        first[...] = last
     if batch == 0 or steps == 0:
         zeros = [{name: device.zeros(a.shape, a.dtype) for name, a in one.items()} for one in layer.parameters]
-        return LayerGradients(device.zeros(x.shape, x.dtype), d_state, tuple(zeros))
+        return LayerGradients(device.zeros(x.shape, x.dtype), tuple(zeros))
     x, y = _flat(x), _flat(y)
     if lengths is not None:
         x = whole.masked(device, x, lengths)
@@ -143,7 +146,7 @@ def backward(
         run = Run(device, spec, weights, steps, batch, lengths)
         d_gates = run.empty(steps, batch, 4 * H if spec.cell == "gru_after" else spec.gates * H)
         of_y = None if dy is None else _kernels_can_read(dy[..., part])
-        initial, last, first = ([array[d] for array in arrays] for arrays in (state, d_final, d_state))
+        initial, last, first = ([array[d] for array in arrays] for arrays in (state, d_final, dstate))
         plan = layer.plan_back(d, batch, device)
         if isinstance(plan, persistent.BackwardPlan):
             persistent.backward(
@@ -164,7 +167,7 @@ def backward(
         one.add_to(dx, accumulate=d > 0)
         names = layer.parameters[d]
         found.append({name: array for name, array in one.parameters().items() if name in names})
-    return LayerGradients(run.narrowed(dx), d_state, tuple(found))
+    return LayerGradients(run.narrowed(dx), tuple(found))
 
 
 def _kernels_can_read(dy: DeviceArray) -> DeviceArray:
