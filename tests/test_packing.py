@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_amx import needs_amx
 
-from gpurnn_kernels.cpu.packing import Layout, Order, Packed, Packer, narrow_vectors
+from gpurnn_kernels.cpu.packing import Layout, Order, Packed, Packer, Sources, narrow_vectors
 from gpurnn_kernels.cpu.team import TEAMS
 from gpurnn_kernels.cpu.weights import Room, Weights
 from gpurnn_kernels.spec import Spec
@@ -49,7 +49,7 @@ def pack(
 
 def packed_by(packer: Packer, parameters: dict[str, Floats]) -> Packed:
     packed = Packed.of(packer.room())
-    packer.pack(parameters, packed)
+    packer.pack(Sources.of(parameters), packed)
     return packed
 
 

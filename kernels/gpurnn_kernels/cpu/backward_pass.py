@@ -13,11 +13,12 @@ from .job import VECTOR_BYTES
 from .kernels import variant_of
 from .records import Records, address, rows_at_once
 from .schedule import Schedule, Share, cut
-from .shelf import ARRAYS, side_by_side
+from .shelf import ARRAYS, aligned, side_by_side
 from .weight_gradients import input_gradients, scratch
 from .weights import Weights
 
 _PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next one does
+_OWN_BYTES = 1 << 20  # that a program has for what its steps leave for its products; more is borrowed for each run
 _FIELDS = {"W_x": "dw_x", "W_h": "dw_h", "W_p": "dw_p", "b": "db", "b_hn": "db_hn", "peephole": "d_peephole"}
 
 
@@ -43,12 +44,18 @@ class DirectionGradients:
 
     def fields(self) -> dict[str, int]:
         """Of a job that fills them."""
-        found = {"dx": address(self.x)} | {_FIELDS[name]: address(array) for name, array in self._arrays.items()}
-        return found | {f"{_FIELDS[name]}_row": self._arrays[name].strides[0] for name in self._columns}
+        found = {_FIELDS[name]: address(array) for name, array in self._arrays.items()}
+        found["dx"] = address(self.x)
+        for name in self._columns:
+            found[f"{_FIELDS[name]}_row"] = self._arrays[name].strides[0]
+        return found
 
     def parameters(self) -> dict[str, Array]:
-        cut = {name: np.ascontiguousarray(self._arrays[name][:, :columns]) for name, columns in self._columns.items()}
-        return self._arrays | cut
+        found = self._arrays
+        for name, columns in self._columns.items():
+            if found[name].shape[1] > columns:
+                found[name] = np.ascontiguousarray(found[name][:, :columns])
+        return found
 
 
 class BackwardProgram:
@@ -95,6 +102,12 @@ class BackwardProgram:
         if spec.proj_size:
             sizes["saved_dh"] = rows * row
         self._places, self._bytes = side_by_side(sizes)
+        self._between = len(weights) * self._bytes // records.item
+        self._own: Array | None = None
+        if len(weights) * self._bytes <= _OWN_BYTES:
+            self._own = aligned(self._between, spec.dtype)
+            records.hold(self._own)
+            self._hand_on_in(self._own)
         self.use(weights)
 
     @property
@@ -111,15 +124,22 @@ class BackwardProgram:
 
     def run(self, *, ragged: bool) -> None:
         """ragged: rows past a sequence's end count as zeros."""
-        records = self.records
-        make = ARRAYS.borrowed_zeros if ragged else ARRAYS.borrowed
-        memory = make(self._directions * self._bytes // records.item, records.spec.dtype)
+        memory = self._own
+        if memory is None:
+            memory = ARRAYS.borrowed(self._between, self.records.spec.dtype)
+            self._hand_on_in(memory)
+        if ragged:
+            memory[:] = 0
+        self.records.run()
+        self._large.run()
+        if memory is not self._own:
+            ARRAYS.returned(memory)
+
+    def _hand_on_in(self, memory: Array) -> None:
+        """Has the steps write there what the products read."""
         start = address(memory)
         for d in range(self._directions):
-            records.set(d, **{name: start + d * self._bytes + place for name, place in self._places.items()})
-        records.run()
-        self._large.run()
-        ARRAYS.returned(memory)
+            self.records.set(d, **{name: start + d * self._bytes + place for name, place in self._places.items()})
 
 
 def _large_products(like: Records, directions: int, rows: int, threads: int, amx: bool) -> Records:

@@ -1,7 +1,6 @@
 """The CPU backend's sequence-level calls: one layer, all its directions, over NumPy arrays. `protocol.py` has the contract."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,6 @@ from .backward import BACK
 from .backward_pass import BackwardProgram, DirectionGradients
 from .forward_pass import ForwardProgram
 from .kept import Kept
-from .kept import keep as keep_rows
 from .records import address
 from .schedule import Schedule, schedule, vectors_per_panel
 from .shelf import Shelf
@@ -47,17 +45,17 @@ def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: L
     return Layer([Weights(*one, programs.room) for one in zip(specs, parameters, strict=True)], programs)
 
 
-@contextmanager
-def _threads() -> Iterator[int]:
-    """How many threads this call has: all, or its own when another call has the team."""
-    wanted = get_num_threads()
-    if wanted > 1 and TEAMS.rested() and TEAMS.lock.acquire(blocking=False):
-        try:
-            yield wanted
-        finally:
+class _Threads:
+    """How many threads a call has, inside: all, or its own when another call has the team."""
+
+    def __enter__(self) -> int:
+        wanted = get_num_threads()
+        self._together = wanted > 1 and TEAMS.rested() and TEAMS.lock.acquire(blocking=False)
+        return wanted if self._together else 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._together:
             TEAMS.lock.release()
-    else:
-        yield 1
 
 
 class _Order:
@@ -117,7 +115,7 @@ def forward(
     if batch == 0:
         return []
     order = _Order(lengths)
-    with _threads() as threads:
+    with _Threads() as threads:
         for direction in directions:
             direction.forward(threads)  # packed by all threads; whoever asks first packs alone else
         key = (steps, batch, threads, keep)
@@ -127,10 +125,13 @@ def forward(
         else:
             program.use(directions)
         records = program.records
-        kept = [keep_rows(records, steps * batch) for _ in directions] if keep else []
+        kept = []
         for d in range(len(directions)):
             fields = _sequences(spec, d, x, y) | _part(("h_0", "c_0"), state, d) | _part(("h_n", "c_n"), final, d)
-            records.set(d, **fields, **order.fields, **(kept[d].fields if keep else {}))
+            records.set(d, **fields, **order.fields)
+            if program.keeper:
+                kept.append(program.keeper.keep())
+                records.set(d, **kept[-1].fields)
         records.run()
         if lengths is None:
             layer.programs.forward.give(key, program)
@@ -173,7 +174,7 @@ def backward(
         return _gradients_of_nothing(layer, x, dfinal, dstate)
     order = _Order(lengths)
     found = [DirectionGradients(spec, steps, batch) for _ in directions]
-    with _threads() as threads:
+    with _Threads() as threads:
         products = choose(spec, steps, batch)
         for direction in directions:
             direction.backward(products, threads)

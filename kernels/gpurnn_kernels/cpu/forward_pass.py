@@ -11,6 +11,7 @@ from .barrier import LINE
 from .emission import BUNDLE
 from .forward import ROW_ENTRY, forward
 from .job import VECTOR_BYTES
+from .kept import Keeper
 from .kernels import variant_of
 from .records import Records, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
@@ -35,7 +36,7 @@ class ForwardProgram:
     """The records of one layer's forward pass, all its directions."""
 
     def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule, *, keep: bool = False) -> None:
-        """keep: leaves what the backward pass reads; see `kept.py`."""
+        """keep: leaves what the backward pass reads, in memory from `keeper`."""
         self.schedule = schedule
         self._weights: Sequence[Weights] = ()
         spec = weights[0].spec
@@ -61,6 +62,7 @@ class ForwardProgram:
         project, step = (records.address_of(one) for one in (variant.project, variant.step_keep if keep else variant.step))
         for d in range(len(weights)):
             records.set(d, project_kernel=project, step_kernel=step)
+        self.keeper = Keeper(records, steps * batch) if keep else None
         packed = weights[0].forward()
         records.tiles(far=packed.bytes > OWN_CACHE if rows >= MANY_ROWS else packed.arrays["w_h"].nbytes > FAR_BYTES)
         self.use(weights)

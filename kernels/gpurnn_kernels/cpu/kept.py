@@ -22,18 +22,26 @@ class Kept:
         ARRAYS.returned(*self.arrays)
 
 
-def keep(records: Records, rows: int) -> Kept:
-    """Memory for one direction, `rows` rows (t, b): gates, activated or, for a layer with options, not yet; the LSTM's c; a
-    projected layer's m = o * tanh(c)."""
-    spec = records.spec
-    # a vector more than the gates take: rows of a power of two bytes would fall on the same lines of the cache
-    saved_row = (records.blocks * _SAVED_GATES[spec.cell] + 1) * VECTOR_BYTES
-    sizes = {"saved": rows * saved_row // records.item}
-    if spec.cell == "lstm":
-        sizes["saved_c"] = rows * records.row
-    if spec.proj_size:
-        sizes["saved_m"] = rows * records.row
-    arrays = {name: ARRAYS.borrowed(size, spec.dtype) for name, size in sizes.items()}
-    fields = {name: address(array) for name, array in arrays.items()}
-    past = arrays["saved"].nbytes > PAST_BYTES
-    return Kept({**fields, "saved_row": saved_row, "past": past}, list(arrays.values()))
+class Keeper:
+    """Gives a forward pass of `rows` rows (t, b) memory for what one direction of it keeps."""
+
+    def __init__(self, records: Records, rows: int) -> None:
+        spec = records.spec
+        self._dtype = spec.dtype
+        # a vector more than the gates take: rows of a power of two bytes would fall on the same lines of the cache
+        saved_row = (records.blocks * _SAVED_GATES[spec.cell] + 1) * VECTOR_BYTES
+        # gates, activated or, for a layer with options, not yet; the LSTM's c; a projected layer's m = o * tanh(c)
+        self._sizes = {"saved": rows * saved_row // records.item}
+        if spec.cell == "lstm":
+            self._sizes["saved_c"] = rows * records.row
+        if spec.proj_size:
+            self._sizes["saved_m"] = rows * records.row
+        self._fields = {"saved_row": saved_row, "past": rows * saved_row > PAST_BYTES}
+
+    def keep(self) -> Kept:
+        fields, arrays = self._fields.copy(), []
+        for name, size in self._sizes.items():
+            array = ARRAYS.borrowed(size, self._dtype)
+            fields[name] = address(array)
+            arrays.append(array)
+        return Kept(fields, arrays)

@@ -10,7 +10,7 @@ their gates share vectors instead: [k][gate][unit], without padding in between. 
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -84,6 +84,18 @@ class Layout:
         return self.hidden_size % self.lanes > 0 or (self.order == "backward" and self.columns % self.lanes > 0)
 
 
+class Sources(NamedTuple):
+    """Parameters without gaps, and their addresses."""
+
+    arrays: dict[str, Array]
+    addresses: dict[str, int]
+
+    @staticmethod
+    def of(parameters: Parameters) -> "Sources":
+        arrays = {name: np.ascontiguousarray(array) for name, array in parameters.items()}
+        return Sources(arrays, {name: address(array) for name, array in arrays.items()})
+
+
 @dataclass(frozen=True)
 class Packed:
     """The packed arrays of one direction for one pass, by their names in a job, and their addresses."""
@@ -147,14 +159,12 @@ class Packer:
             for name, layout in self._layouts.items()
         }
 
-    def pack(self, parameters: Parameters, to: Packed) -> None:
+    def pack(self, sources: Sources, to: Packed) -> None:
         """Into arrays that `room` gave, to this or another packer of the same layouts."""
-        sources = {name: np.ascontiguousarray(array) for name, array in parameters.items()}
-        starts = {name: address(array) for name, array in sources.items()}
         for (name, layout), words in zip(self._packed.items(), self._words, strict=True):
             if layout.narrow:
-                _pack_narrow(to.arrays[name], sources[layout.parameter], layout)
-            words[_SOURCE], words[_TO] = starts[layout.parameter], to.addresses[name]
+                _pack_narrow(to.arrays[name], sources.arrays[layout.parameter], layout)
+            words[_SOURCE], words[_TO] = sources.addresses[layout.parameter], to.addresses[name]
         TEAMS.run(self._threads, self._works, self._starts)
 
 

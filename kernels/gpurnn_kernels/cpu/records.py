@@ -30,7 +30,7 @@ def address(array: Array | None) -> int:
     try:
         return addressof(_byte_at(array))  # a quarter of what array.ctypes.data takes
     except (TypeError, ValueError):  # read-only, with gaps, or empty
-        return array.ctypes.data
+        return int(array.__array_interface__["data"][0])
 
 
 def rows_at_once(rows: int, row_bytes: int) -> int:

@@ -46,27 +46,28 @@ class Shelf(Generic[T]):
         """limit: bytes that stay; size: the bytes of a thing."""
         self._limit = limit
         self._size = size
-        self._free: dict[Any, list[T]] = {}
+        self._free: dict[Any, list[tuple[T, int]]] = {}
         self._bytes = 0
 
     def take(self, key: Any) -> T | None:
         try:
-            thing = self._free[key].pop()
+            thing, size = self._free[key].pop()
         except (KeyError, IndexError):
             return None
-        self._bytes -= self._size(thing)
+        self._bytes -= size
         return thing
 
     def give(self, key: Any, thing: T) -> None:
-        self._free[key] = [*self._free.pop(key, []), thing]  # as the last key
-        self._bytes += self._size(thing)
+        size = self._size(thing)
+        self._free[key] = [*self._free.pop(key, ()), (thing, size)]  # as the last key
+        self._bytes += size
         if self._bytes > self._limit:
             self._thin_out()
 
     def _thin_out(self) -> None:
         kept = 0
         for other, things in reversed(list(self._free.items())):
-            size = sum(self._size(one) for one in things)
+            size = sum(size for _, size in things)
             if kept + size > self._limit:
                 self._free.pop(other, None)
             else:

@@ -8,7 +8,7 @@ from ..spec import Array, Parameters, Spec
 from .activations import SIGMOID_SCALE, TANH_SCALE
 from .amx.choice import Products
 from .backward import BACK
-from .packing import Layout, Order, Packed, Packer, narrow_vectors
+from .packing import Layout, Order, Packed, Packer, Sources, narrow_vectors
 from .shelf import Shelf, aligned_zeros
 from .steps.gru_before_apart import gates_apart
 from .target import target
@@ -33,6 +33,7 @@ class Weights:
         self.spec = spec
         self.parameters = parameters
         self._room = room
+        self._sources: Sources | None = None
         self._passes: dict[Products | None, Packed] = {}
 
     def __del__(self) -> None:
@@ -61,7 +62,9 @@ class Weights:
         packed = room.packed.take(backward)
         if packed is None:
             packed = Packed.of(packer.room() | _constants(spec, backward is not None))
-        packer.pack(self.parameters, packed)
+        if self._sources is None:
+            self._sources = Sources.of(self.parameters)
+        packer.pack(self._sources, packed)
         room.packers.give(key, packer)
         return packed
 
