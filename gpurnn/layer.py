@@ -29,7 +29,7 @@ class Prepared:
     def __init__(
         self,
         specs: list[list[Spec]],
-        names: list[list[str]],
+        names: list[list[dict[str, str]]],
         arrays: Mapping[str, Array],
         coupled: bool,
         previous: Prepared | None,
@@ -46,17 +46,16 @@ class Prepared:
         if found is None:
             before = self._previous.pop(kernels, None) or [None] * len(self._specs)
             made = [
-                kernels.prepare(specs, [self._of(prefix) for prefix in names], layer)
+                kernels.prepare(specs, [self._of(direction) for direction in names], layer)
                 for specs, names, layer in zip(self._specs, self._names, before, strict=True)
             ]
             # of two threads that come first, one packs in vain: a lock might stay held for ever in a forked child
             found = self._layers.setdefault(kernels, made)
         return found
 
-    def _of(self, prefix: str) -> dict[str, Array]:
+    def _of(self, names: dict[str, str]) -> dict[str, Array]:
         """One direction's arrays, by their names without the prefix."""
-        rest = {name[len(prefix) :]: array for name, array in self.arrays.items() if name.startswith(prefix)}
-        found = {name: array for name, array in rest.items() if "." not in name}
+        found = {short: self.arrays[name] for short, name in names.items()}
         return coupling.tied(found) if self._coupled else found
 
     def gradients(self, found: Mapping[str, Array]) -> dict[str, Array]:
@@ -148,6 +147,16 @@ class RecurrentLayer:
         return found
 
     @cached_property
+    def _specs_and_names(self) -> tuple[list[list[Spec]], list[list[dict[str, str]]]]:
+        """Per layer, per direction: its spec, and its parameters' names in full by those without the prefix."""
+        layers = self._directions
+        names = [
+            [{name: prefix + name for name in parameters.shapes(spec, self.bias)} for spec, prefix in directions]
+            for directions in layers
+        ]
+        return [[spec for spec, _ in directions] for directions in layers], names
+
+    @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {
             prefix + name: shape
@@ -158,11 +167,8 @@ class RecurrentLayer:
 
     def _prepare(self, given: Mapping[str, Any]) -> Prepared:
         arrays = parameters.checked(given, self._shapes, self.dtype)
-        layers = self._directions
-        specs = [[spec for spec, _ in directions] for directions in layers]
-        names = [[prefix for _, prefix in directions] for directions in layers]
         previous = getattr(self, "_prepared", None)
-        return Prepared(specs, names, MappingProxyType(arrays), self.input_forget, previous)
+        return Prepared(*self._specs_and_names, MappingProxyType(arrays), self.input_forget, previous)
 
     @property
     def params(self) -> Mapping[str, Array]:

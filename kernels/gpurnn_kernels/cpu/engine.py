@@ -71,15 +71,18 @@ class _Order:
             self.fields = {name: address(array) for name, array in arrays.items()}
 
 
-def _sequences(spec: Spec, direction: int, x: Array, y: Array, dy: Array | None = None) -> dict[str, int]:
-    """What a job is told of x (T, B, I) and of its direction's part of y and dy (T, B, D * P)."""
-    offset = direction * spec.output_size * spec.dtype.itemsize
-    x_t, x_b, x_i = x.strides
-    y_t, y_b, _ = y.strides
-    found = {"x": address(x), "x_t": x_t, "x_b": x_b, "x_i": x_i, "y": address(y) + offset, "y_t": y_t, "y_b": y_b, "dy": 0}
-    if dy is not None:
-        found["dy"], found["dy_t"], found["dy_b"] = address(dy) + offset, dy.strides[0], dy.strides[1]
-    return found
+def _of_rows(name: str, array: Array, offset: int = 0) -> dict[str, int]:
+    """What a job is told of x, y or dy (T, B, ..), from `offset` bytes on."""
+    by_step, by_row, _ = array.strides
+    return {name: address(array) + offset, f"{name}_t": by_step, f"{name}_b": by_row}
+
+
+def _of_state(names: Sequence[str], arrays: Sequence[Array | None], direction: int) -> dict[str, int]:
+    """A direction's addresses in state arrays (D, B, ..), by the fields of a job."""
+    return {
+        name: 0 if array is None else address(array) + direction * array.strides[0]
+        for name, array in zip(names, arrays, strict=False)
+    }
 
 
 def plan(layer: Layer, batch: int, threads: int, lengths: Array | None = None) -> Schedule:
@@ -111,7 +114,7 @@ def forward(
     and (D, B, H), contiguous, the initial ones None for zeros; lengths (B,) int64, checked.
     """
     steps, batch, _ = x.shape
-    spec, directions = layer.spec, layer.directions
+    directions, part = layer.directions, layer.spec.output_size * layer.spec.dtype.itemsize
     if batch == 0:
         return []
     order = _Order(lengths)
@@ -127,8 +130,8 @@ def forward(
         records = program.records
         kept = []
         for d in range(len(directions)):
-            fields = _sequences(spec, d, x, y) | _part(("h_0", "c_0"), state, d) | _part(("h_n", "c_n"), final, d)
-            records.set(d, **fields, **order.fields)
+            records.set(d, **_of_rows("x", x), x_i=x.strides[2], **_of_rows("y", y, d * part), **order.fields)
+            records.set(d, **_of_state(("h_0", "c_0"), state, d), **_of_state(("h_n", "c_n"), final, d))
             if program.keeper:
                 kept.append(program.keeper.keep())
                 records.set(d, **kept[-1].fields)
@@ -136,14 +139,6 @@ def forward(
         if lengths is None:
             layer.programs.forward.give(key, program)
     return kept
-
-
-def _part(names: Sequence[str], arrays: Sequence[Array | None], direction: int) -> dict[str, int]:
-    """A direction's addresses in state arrays (D, B, ..), by the fields of a job."""
-    return {
-        name: 0 if array is None else address(array) + direction * array.strides[0]
-        for name, array in zip(names, arrays, strict=False)
-    }
 
 
 @dataclass(frozen=True)
@@ -170,6 +165,7 @@ def backward(
     """
     steps, batch, _ = x.shape
     spec, directions = layer.spec, layer.directions
+    part = spec.output_size * spec.dtype.itemsize
     if batch == 0 or steps == 0:
         return _gradients_of_nothing(layer, x, dfinal, dstate)
     order = _Order(lengths)
@@ -185,10 +181,12 @@ def backward(
             program = BackwardProgram(directions, steps, batch, share, products)
         else:
             program.use(directions)
+        records = program.records
         for d, one in enumerate(found):
-            fields = _sequences(spec, d, x, y, dy) | _part(("h_0", "c_0"), state, d)
-            fields |= _part(("dh_n", "dc_n"), dfinal, d) | _part(("dh_0", "dc_0"), dstate, d)
-            program.records.set(d, **fields, **order.fields, **kept[d].fields, **one.fields())
+            of_dy = {"dy": 0} if dy is None else _of_rows("dy", dy, d * part)
+            records.set(d, **_of_rows("x", x), **_of_rows("y", y, d * part), **of_dy, **order.fields)
+            records.set(d, **_of_state(("h_0", "c_0"), state, d), **_of_state(("dh_n", "dc_n"), dfinal, d))
+            records.set(d, **_of_state(("dh_0", "dc_0"), dstate, d), **kept[d].fields, **one.fields())
         program.run(ragged=lengths is not None)
         if lengths is None:
             layer.programs.backward.give(key, program)

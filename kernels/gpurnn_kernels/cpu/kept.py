@@ -1,7 +1,5 @@
 """What a forward pass leaves for the backward pass, beside x and y: a few arrays of each direction."""
 
-from dataclasses import dataclass
-
 from ..spec import Array
 from .job import VECTOR_BYTES
 from .records import Records, address
@@ -11,15 +9,14 @@ _SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 PAST_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
 
 
-@dataclass(frozen=True)
 class Kept:
     """Of one direction. `fields`: what the jobs of both passes are told of it."""
 
-    fields: dict[str, int]
-    arrays: list[Array]
+    def __init__(self, fields: dict[str, int], arrays: list[Array]) -> None:
+        self.fields, self._arrays = fields, arrays
 
     def __del__(self) -> None:
-        ARRAYS.returned(*self.arrays)
+        ARRAYS.returned(*self._arrays)
 
 
 class Keeper:

@@ -93,23 +93,21 @@ class Sources(NamedTuple):
     @staticmethod
     def of(parameters: Parameters) -> "Sources":
         arrays = {name: np.ascontiguousarray(array) for name, array in parameters.items()}
-        return Sources(arrays, {name: address(array) for name, array in arrays.items()})
+        # read-only arrays, which `address` is slow for
+        return Sources(arrays, {name: array.__array_interface__["data"][0] for name, array in arrays.items()})
 
 
-@dataclass(frozen=True)
-class Packed:
-    """The packed arrays of one direction for one pass, by their names in a job, and their addresses."""
+class Packed(NamedTuple):
+    """The packed arrays of one direction for one pass, by their names in a job, their addresses and bytes."""
 
     arrays: dict[str, Array]
     addresses: dict[str, int]
+    bytes: int
 
     @staticmethod
     def of(arrays: dict[str, Array]) -> "Packed":
-        return Packed(arrays, {name: address(array) for name, array in arrays.items()})
-
-    @property
-    def bytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays.values())
+        addresses = {name: address(array) for name, array in arrays.items()}
+        return Packed(arrays, addresses, sum(array.nbytes for array in arrays.values()))
 
 
 class Packer:
