@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -22,6 +23,9 @@ def on_device(array: Any) -> bool:
     return type(array) is not np.ndarray and (is_cupy(array) or getattr(array, "home", None) is not None)
 
 
+_EVERYWHERE = nullcontext()
+
+
 class Place:
     """The memory of the host, or of one device."""
 
@@ -37,7 +41,7 @@ class Place:
     def __str__(self) -> str:
         return "a NumPy array" if self.device is None else f"an array on {self.device.limits.name}"
 
-    @property
+    @cached_property
     def kernels(self) -> "Kernels":
         if self.device is None:
             from gpurnn_kernels import cpu
@@ -61,19 +65,13 @@ class Place:
 
         return ARRAYS.lent(shape, dtype)
 
-    def lent_copy(self, array: Array) -> Array:
-        """Without gaps."""
-        made = self.lend(array.shape, array.dtype)
-        made[...] = array
-        return made
-
     def contiguous(self, array: Array) -> Array:
         """Itself, or a copy without gaps."""
         return array if array.flags.c_contiguous else array.copy()
 
     def current(self) -> AbstractContextManager[Any]:
         """Inside, what CUDA does it does there."""
-        return nullcontext() if self.device is None else self.device.current()
+        return _EVERYWHERE if self.device is None else self.device.current()
 
 
 HOST = Place()

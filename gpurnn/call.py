@@ -14,6 +14,8 @@ from .backend import HOST, on_device, place_of
 if TYPE_CHECKING:
     from .layer import RecurrentLayer
 
+PLAIN_SHAPES = 8  # of x, that a layer keeps in mind and has calls ready for
+
 
 class PlainCall:
     """A call without state and lengths on contiguous arrays of one shape: checked once, then as short as can be."""
@@ -53,6 +55,16 @@ class Arguments:
     """A call's checked arguments: x as (T, B, I) whatever it came as, state arrays (L * D, B, ..), lengths (B,)."""
 
     def __init__(self, layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> None:
+        self.plain = state is None and lengths is None and type(x) is np.ndarray and x.dtype is layer.dtype and x.flags.carray
+        known = layer.known_shapes.get(x.shape) if self.plain else None
+        if known is not None:
+            self.__dict__.update(known)
+        else:
+            x = self._checked(layer, x, state, lengths)
+        self.x = self.inside(x)
+
+    def _checked(self, layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> Array:
+        """x; fills in what calls with the same shape of x have in common, and all else."""
         given = checks.array("x", x, layer.dtype)
         self.place = place_of(given)
         checks.runs_on("x", layer.dtype, self.place)
@@ -61,15 +73,22 @@ class Arguments:
         sizes = [None] * (1 if self.unbatched else 2)
         checks.shape("x", given, [*sizes, layer.input_size], letters)
         self.batch_first = layer.batch_first and not self.unbatched
-        self.x = given[:, None] if self.unbatched else given.swapaxes(0, 1) if self.batch_first else given
-        self.steps, self.batch, _ = self.x.shape
+        self.steps: int
+        self.batch: int
+        self.steps, self.batch, _ = self.inside(given).shape
+        self.y_shape = (*given.shape[:-1], layer.directions * layer.output_size)
         self.state = layer.checked_state("state", state, self.batch, self.place, self.unbatched)
         self.lengths: Array | None = None
         if lengths is not None:
             if self.unbatched and np.ndim(lengths) == 0:
                 lengths = (lengths if on_device(lengths) else np.asarray(lengths)).reshape(1)
             self.lengths = checks.lengths(lengths, self.batch, self.steps, self.place)
-        self.plain = state is None and lengths is None and self.batch > 0 and self.place is HOST and given.flags.carray
+        self.plain = self.plain and self.batch > 0
+        if self.plain:
+            if len(layer.known_shapes) >= PLAIN_SHAPES:
+                layer.known_shapes.clear()
+            layer.known_shapes[x.shape] = self.__dict__.copy()
+        return given
 
     def output(self, layer: RecurrentLayer, *, lent: bool = False) -> Array:
         """An array for y as (T, B, D * P), in the layout that the caller will see; zeros where no kernel will write.
@@ -79,6 +98,17 @@ class Arguments:
         if self.lengths is not None:
             y[...] = 0
         return y.swapaxes(0, 1) if self.batch_first else y
+
+    def between(self, layer: RecurrentLayer) -> Array:
+        """An array for what stacked layers hand on, (T, B, D * P) without gaps, of memory that calls use again."""
+        y = self.place.lend((self.steps, self.batch, self.y_shape[-1]), layer.dtype)
+        if self.lengths is not None:
+            y[...] = 0
+        return y
+
+    def inside(self, array: Array) -> Array:
+        """An array in the layout of the caller's x as (T, B, n)."""
+        return array[:, None] if self.unbatched else array.swapaxes(0, 1) if self.batch_first else array
 
     def as_given(self, y: Array) -> Array:
         """(T, B, n) in the layout of the caller's x."""

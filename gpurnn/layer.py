@@ -13,14 +13,13 @@ from gpurnn_kernels.spec import Array, CellName, Spec
 
 from . import checks, coupling, parameters
 from .backend import Place
-from .call import Arguments, PlainCall
+from .call import PLAIN_SHAPES, Arguments, PlainCall
 
 if TYPE_CHECKING:
     from .stream import Stream
     from .training import VJP
 
 DTYPES = ("float16", "float32", "float64")
-PLAIN_SHAPES = 8  # that are kept ready
 
 
 class Prepared:
@@ -97,6 +96,7 @@ class RecurrentLayer:
     ) -> None:
         for name, value in sizes.items():
             setattr(self, name, checks.size(name, value))
+        self.known_shapes: dict[tuple[int, ...], dict[str, Any]] = {}  # of plain calls: what `Arguments` found
         self.bias = checks.flag("bias", bias)
         self.batch_first = checks.flag("batch_first", batch_first)
         self.bidirectional = checks.flag("bidirectional", bidirectional)
@@ -220,6 +220,8 @@ class RecurrentLayer:
 
     def rows_of(self, arrays: list[Array] | list[Array | None], index: int) -> list[Any]:
         """Layer `index`'s part of (L * D, B, ..) arrays: (D, B, ..)."""
+        if self.num_layers == 1:
+            return arrays
         part = slice(index * self.directions, (index + 1) * self.directions)
         return [None if array is None else array[part] for array in arrays]
 

@@ -36,24 +36,24 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
     prepared, place = layer._prepared, arguments.place
     kernels = place.kernels
     layers = prepared.layers(kernels)
-    shapes = layer.state_shapes(arguments.batch)
     with place.current():
         given = [
             place.zeros(shape, layer.dtype) if array is None else array.copy()
-            for array, shape in zip(arguments.state, shapes, strict=True)
+            for array, shape in zip(arguments.state, layer.state_shapes(arguments.batch), strict=True)
         ]
         final = layer.empty_state(arguments.batch, place)
-        # x, then each layer's y
-        own = [place.lent_copy(arguments.x)]
-        kept = []
+        out = arguments.output(layer, lent=True)
+        source, kept = arguments.x, []
+        x_stays = source.strides[-1] != source.itemsize
+        if x_stays:
+            source = source.copy()  # kernels copy rows as a whole
         for index, one in enumerate(layers):
-            y = place.lend((arguments.steps, arguments.batch, layer.directions * layer.output_size), layer.dtype)
-            if lengths is not None:
-                y[...] = 0
+            y_stays = index < len(layers) - 1
+            y = arguments.between(layer) if y_stays else out
             initial, last = layer.rows_of(given, index), layer.rows_of(final, index)
-            kept.append(kernels.forward(one, own[index], initial, lengths, y, last, keep=True))
-            own.append(y)
-        out = place.lent_copy(arguments.as_given(own[-1]))
+            stays = {"x_stays": x_stays or index > 0, "y_stays": y_stays}
+            kept.append(kernels.forward(one, source, initial, lengths, y, last, keep=True, **stays))
+            source = y
 
     def gradients(dy: Array | None, dstate: Any = None) -> Gradients:
         with place.current():
@@ -67,8 +67,7 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
         names = layer._directions
         for index in reversed(range(len(layers))):
             initial, dlast, dfirst = (layer.rows_of(arrays, index) for arrays in (given, dfinal, dinitial))
-            x, y = own[index : index + 2]
-            got = kernels.backward(layers[index], kept[index], x, y, initial, lengths, d, dlast, dfirst)
+            got = kernels.backward(layers[index], kept[index], initial, lengths, d, dlast, dfirst)
             d = got.x
             for (_, prefix), arrays in zip(names[index], got.parameters, strict=True):
                 found |= {prefix + name: array for name, array in arrays.items()}
@@ -76,22 +75,16 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
         dx = place.contiguous(arguments.as_given(d))
         return Gradients(dx, layer.state_as_given(dinitial, arguments.unbatched), prepared.gradients(found))
 
-    return (out, layer.state_as_given(final, arguments.unbatched)), gradients
+    return (arguments.as_given(out), layer.state_as_given(final, arguments.unbatched)), gradients
 
 
-def _checked_dy(layer: RecurrentLayer, arguments: Any, dy: Any) -> Array | None:
+def _checked_dy(layer: RecurrentLayer, arguments: Arguments, dy: Any) -> Array | None:
     """dy as (T, B, D * P) with its units side by side."""
     if dy is None:
         return None
     checked = checks.array("dy", dy, layer.dtype, arguments.place)
-    width = layer.directions * layer.output_size
-    letter = "P" if layer.proj_size else "H"
-    if arguments.unbatched:
-        checks.shape("dy", checked, [arguments.steps, width], f"T, D*{letter}")
-        checked = checked[:, None]
-    elif arguments.batch_first:
-        checks.shape("dy", checked, [arguments.batch, arguments.steps, width], f"B, T, D*{letter}")
-        checked = checked.swapaxes(0, 1)
-    else:
-        checks.shape("dy", checked, [arguments.steps, arguments.batch, width], f"T, B, D*{letter}")
+    if checked.shape != arguments.y_shape:
+        rows = "T" if arguments.unbatched else "B, T" if arguments.batch_first else "T, B"
+        checks.shape("dy", checked, arguments.y_shape, f"{rows}, D*{'P' if layer.proj_size else 'H'}")
+    checked = arguments.inside(checked)
     return checked if checked.strides[-1] == checked.itemsize else arguments.place.contiguous(checked)

@@ -55,23 +55,26 @@ class Kernels(Protocol):
         final: Sequence[Array],
         *,
         keep: bool = False,
+        x_stays: bool = False,
+        y_stays: bool = False,
     ) -> Any:
-        """x (T, B, I) -> fills y (T, B, D * P), already zero past `lengths`, and the final state, arrays (D, B, ..)."""
+        """x (T, B, I) -> fills y (T, B, D * P), already zero past `lengths`, and the final state, arrays (D, B, ..).
+
+        keep: gives what `backward` reads, with copies of x and y but for those that stay as they are.
+        """
 
     def backward(
         self,
         layer: Any,
         kept: Any,
-        x: Array,
-        y: Array,
         state: Sequence[Array],
         lengths: Array | None,
         dy: Array | None,
         dfinal: Sequence[Array | None],
         dstate: Sequence[Array],
     ) -> LayerGradientsLike:
-        """The gradients of a call of `forward` with keep=True, whose arrays are as it left them; fills dstate, those of the
-        initial state. dy and dfinal, of the final state: None for zeros."""
+        """The gradients of a call of `forward` with keep=True from an initial state; fills dstate, those of
+        the latter. dy and dfinal, of the final state: None for zeros."""
 
     def describe(self, layer: Any, x: Array, lengths: Array | None) -> str:
         """In one line, what `forward` would run for x (T, B, I), and why."""

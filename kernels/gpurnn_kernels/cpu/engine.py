@@ -13,9 +13,9 @@ from .forward_pass import ForwardProgram
 from .kept import Kept
 from .records import address
 from .schedule import Schedule, schedule, vectors_per_panel
-from .shelf import Shelf
+from .shelf import ARRAYS, Shelf
 from .target import target
-from .team import TEAMS, get_num_threads
+from .team import Threads, get_num_threads
 from .weights import Room, Weights
 
 PROGRAM_BYTES = 16 << 20  # of programs that stay
@@ -45,19 +45,6 @@ def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: L
     return Layer([Weights(*one, programs.room) for one in zip(specs, parameters, strict=True)], programs)
 
 
-class _Threads:
-    """How many threads a call has, inside: all, or its own when another call has the team."""
-
-    def __enter__(self) -> int:
-        wanted = get_num_threads()
-        self._together = wanted > 1 and TEAMS.rested() and TEAMS.lock.acquire(blocking=False)
-        return wanted if self._together else 1
-
-    def __exit__(self, *_: object) -> None:
-        if self._together:
-            TEAMS.lock.release()
-
-
 class _Order:
     """Rows by length, longest first; nothing when they are all alike. `fields`: what a job is told of it."""
 
@@ -69,20 +56,6 @@ class _Order:
             self.lengths = lengths[self._rows]
             arrays = {"order": self._rows, "lengths": self.lengths, "batch_lengths": self._batch}
             self.fields = {name: address(array) for name, array in arrays.items()}
-
-
-def _of_rows(name: str, array: Array, offset: int = 0) -> dict[str, int]:
-    """What a job is told of x, y or dy (T, B, ..), from `offset` bytes on."""
-    by_step, by_row, _ = array.strides
-    return {name: address(array) + offset, f"{name}_t": by_step, f"{name}_b": by_row}
-
-
-def _of_state(names: Sequence[str], arrays: Sequence[Array | None], direction: int) -> dict[str, int]:
-    """A direction's addresses in state arrays (D, B, ..), by the fields of a job."""
-    return {
-        name: 0 if array is None else address(array) + direction * array.strides[0]
-        for name, array in zip(names, arrays, strict=False)
-    }
 
 
 def plan(layer: Layer, batch: int, threads: int, lengths: Array | None = None) -> Schedule:
@@ -107,18 +80,25 @@ def forward(
     final: Sequence[Array],
     *,
     keep: bool = False,
-) -> Sequence[Kept]:
-    """Runs one layer: fills y (T, B, D * P) and the final state; -> what `backward` reads, if it is to be kept.
+    x_stays: bool = False,
+    y_stays: bool = False,
+) -> Kept | None:
+    """Runs one layer: fills y (T, B, D * P) and the final state; -> what `backward` reads, if it is to be kept, with copies of
+    x and y but for those that stay as they are.
 
     x (T, B, I) of any strides; y with its units side by side, already zero past `lengths`; state arrays (D, B, P)
     and (D, B, H), contiguous, the initial ones None for zeros; lengths (B,) int64, checked.
     """
     steps, batch, _ = x.shape
     directions, part = layer.directions, layer.spec.output_size * layer.spec.dtype.itemsize
+    own_x, own_y = x, y
+    if keep:
+        own_x = x if x_stays else ARRAYS.lent(x.shape, x.dtype)
+        own_y = y if y_stays else ARRAYS.lent(y.shape, y.dtype)
     if batch == 0:
-        return []
+        return Kept(own_x, own_y, []) if keep else None
     order = _Order(lengths)
-    with _Threads() as threads:
+    with Threads() as threads:
         for direction in directions:
             direction.forward(threads)  # packed by all threads; whoever asks first packs alone else
         key = (steps, batch, threads, keep)
@@ -130,15 +110,22 @@ def forward(
         records = program.records
         kept = []
         for d in range(len(directions)):
-            records.set(d, **_of_rows("x", x), x_i=x.strides[2], **_of_rows("y", y, d * part), **order.fields)
-            records.set(d, **_of_state(("h_0", "c_0"), state, d), **_of_state(("h_n", "c_n"), final, d))
+            records.bind(d, "x", x)
+            records.bind(d, "y", own_y, d * part)
+            if keep:
+                # x by one direction for both
+                records.bind(d, "own_x", None if x_stays or d else own_x)
+                records.bind(d, "out_y", None if y_stays else y, d * part)
+            for name, arrays in (("h_0", state), ("h_n", final)):
+                records.bind_state(d, name, arrays)
+            records.set(d, x_i=x.strides[2], **order.fields)
             if program.keeper:
                 kept.append(program.keeper.keep())
                 records.set(d, **kept[-1].fields)
         records.run()
         if lengths is None:
             layer.programs.forward.give(key, program)
-    return kept
+    return Kept(own_x, own_y, kept) if keep else None
 
 
 @dataclass(frozen=True)
@@ -149,20 +136,18 @@ class LayerGradients:
 
 def backward(
     layer: Layer,
-    kept: Sequence[Kept],
-    x: Array,
-    y: Array,
+    kept: Kept,
     state: Sequence[Array],
     lengths: Array | None,
     dy: Array | None,
     dfinal: Sequence[Array | None],
     dstate: Sequence[Array],
 ) -> LayerGradients:
-    """Gradients of a call of `forward` with keep=True, its arrays as it left them and x's inputs side by side; fills dstate,
-    those of the initial state.
+    """Gradients of a call of `forward` with keep=True from an initial state; fills dstate, those of the latter.
 
     dy (T, B, D * P) with its units side by side; dfinal, of the final state, like the state, contiguous; None for zeros.
     """
+    x, y = kept.x, kept.y
     steps, batch, _ = x.shape
     spec, directions = layer.spec, layer.directions
     part = spec.output_size * spec.dtype.itemsize
@@ -170,7 +155,7 @@ def backward(
         return _gradients_of_nothing(layer, x, dfinal, dstate)
     order = _Order(lengths)
     found = [DirectionGradients(spec, steps, batch) for _ in directions]
-    with _Threads() as threads:
+    with Threads() as threads:
         products = choose(spec, steps, batch)
         for direction in directions:
             direction.backward(products, threads)
@@ -183,10 +168,12 @@ def backward(
             program.use(directions)
         records = program.records
         for d, one in enumerate(found):
-            of_dy = {"dy": 0} if dy is None else _of_rows("dy", dy, d * part)
-            records.set(d, **_of_rows("x", x), **_of_rows("y", y, d * part), **of_dy, **order.fields)
-            records.set(d, **_of_state(("h_0", "c_0"), state, d), **_of_state(("dh_n", "dc_n"), dfinal, d))
-            records.set(d, **_of_state(("dh_0", "dc_0"), dstate, d), **kept[d].fields, **one.fields())
+            records.bind(d, "x", x)
+            for name, array in (("y", y), ("dy", dy)):
+                records.bind(d, name, array, d * part)
+            for name, arrays in (("h_0", state), ("dh_n", dfinal), ("dh_0", dstate)):
+                records.bind_state(d, name, arrays)
+            records.set(d, **order.fields, **kept.steps[d].fields, **one.fields())
         program.run(ragged=lengths is not None)
         if lengths is None:
             layer.programs.backward.give(key, program)

@@ -8,7 +8,7 @@ that every panel of a step reads the old one. Rows that are through with their s
 from .barrier import meet
 from .inline import called, inlined
 from .job import VECTOR_BYTES
-from .memory import address_of, call_words, load_word, record, store_fence, store_word
+from .memory import address_of, call_words, copy_memory, load_word, record, store_fence, store_word
 from .pointwise import clear_vector, copy_element, copy_units, store_units
 
 V1 = VECTOR_BYTES
@@ -128,6 +128,24 @@ def gather(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
                 copy_element(zero, (to + i * item, source + i * x_i))
 
 
+@called
+def copy_rows(job, work, first, rows, s, count, to, to_t, to_b, source, source_t, source_b):  # type: ignore[no-untyped-def]
+    """`count` bytes of each of the rows at step s, of which works that have the same ones take a part each."""
+    last = first + rows * (work.member + 1) // work.members
+    first += rows * work.member // work.members
+    if job.lengths:
+        for row in range(first, last):
+            t, b = time_of(job, row, s), batch_row(job, row)
+            copy_memory(to + t * to_t + b * to_b, source + t * source_t + b * source_b, count)
+    elif to_b == count and source_b == count:
+        t = time_of(job, first, s)
+        copy_memory(to + t * to_t + first * to_b, source + t * source_t + first * source_b, (last - first) * count)
+    else:
+        t = time_of(job, first, s)
+        for row in range(first, last):
+            copy_memory(to + t * to_t + row * to_b, source + t * source_t + row * source_b, count)
+
+
 def forward(job, work):  # type: ignore[no-untyped-def]
     """All rows of a work through their sequences, by the job's kernels `project_kernel` and `step_kernel`."""
     addresses = address_of(job), address_of(work)
@@ -149,6 +167,9 @@ def forward(job, work):  # type: ignore[no-untyped-def]
             while left > 0 and slot + left <= work.capacity and (slot == 0 or not work.fused):
                 if not (lone or even):
                     gather(job, work, first, left, s, slot)
+                if job.own_x:
+                    own = job.own_x, job.own_x_t, job.own_x_b
+                    copy_rows(job, work, first, left, s, job.I * item, *own, job.x, job.x_t, job.x_b)
                 slot += left
                 s += 1
                 left = running(job, first, left, s)
@@ -177,6 +198,9 @@ def forward(job, work):  # type: ignore[no-untyped-def]
                         store_word(entry + 16, job.saved_c + kept * job.kept_row)
                 call_words(job.step_kernel, (*addresses, first, active, now, slot))
                 meet(work)
+                if job.out_y:
+                    out = job.out_y, job.out_y_t, job.out_y_b
+                    copy_rows(job, work, first, active, now, job.P * item, *out, job.y, job.y_t, job.y_b)
                 slot += active
                 active = running(job, first, active, now + 1)
         store_state(job, work, first, rows)

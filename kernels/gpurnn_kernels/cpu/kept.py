@@ -1,4 +1,7 @@
-"""What a forward pass leaves for the backward pass, beside x and y: a few arrays of each direction."""
+"""What a forward pass leaves for the backward pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..spec import Array
 from .job import VECTOR_BYTES
@@ -9,14 +12,23 @@ _SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 PAST_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
 
 
-class Kept:
-    """Of one direction. `fields`: what the jobs of both passes are told of it."""
+class KeptSteps:
+    """Of one direction: arrays of its gates and cells. `fields`: what the jobs of both passes are told of them."""
 
     def __init__(self, fields: dict[str, int], arrays: list[Array]) -> None:
         self.fields, self._arrays = fields, arrays
 
     def __del__(self) -> None:
         ARRAYS.returned(*self._arrays)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Of one layer: arrays that nobody else changes."""
+
+    x: Array  # (T, B, I)
+    y: Array  # (T, B, D * P)
+    steps: Sequence[KeptSteps]  # a direction each
 
 
 class Keeper:
@@ -35,10 +47,10 @@ class Keeper:
             self._sizes["saved_m"] = rows * records.row
         self._fields = {"saved_row": saved_row, "past": rows * saved_row > PAST_BYTES}
 
-    def keep(self) -> Kept:
+    def keep(self) -> KeptSteps:
         fields, arrays = self._fields.copy(), []
         for name, size in self._sizes.items():
             array = ARRAYS.borrowed(size, self._dtype)
             fields[name] = address(array)
             arrays.append(array)
-        return Kept(fields, arrays)
+        return KeptSteps(fields, arrays)

@@ -107,6 +107,14 @@ def restore_denormals(builder: ir.IRBuilder, before: ir.Value) -> None:
     arch.emit_restore(builder, before)
 
 
+@emitter(types.void, 3)
+def copy_memory(builder: ir.IRBuilder, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
+    """`count` bytes, which do not overlap, as the C library copies them."""
+    kind = ir.IntType(8).as_pointer()
+    copy = builder.module.declare_intrinsic("llvm.memcpy", [kind, kind, INT64])
+    builder.call(copy, [builder.inttoptr(to, kind), builder.inttoptr(source, kind), count, ir.IntType(1)(0)])
+
+
 @emitter(types.int64, 1)
 def call0(builder: ir.IRBuilder, function: ir.Value) -> ir.Value:
     """Calls the C function `int f(void)` at an address."""

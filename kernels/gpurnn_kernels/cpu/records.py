@@ -123,6 +123,20 @@ class Records:
         for name, value in fields.items():
             words[JOB_WORD[name]] = value
 
+    def bind(self, direction: int, name: str, array: Array | None, offset: int = 0) -> None:
+        """x, y or dy (T, B, ..), from `offset` bytes on; None: 0. Their strides come next in a job."""
+        words, at = self._words[direction], JOB_WORD[name]
+        words[at] = 0
+        if array is not None:
+            words[at] = address(array) + offset
+            words[at + 1], words[at + 2], _ = array.strides
+
+    def bind_state(self, direction: int, name: str, arrays: Sequence[Array | None]) -> None:
+        """A direction's part of state arrays h and c (D, B, ..), h's field by its name, c's the next one."""
+        words = self._words[direction]
+        for at, array in enumerate(arrays, JOB_WORD[name]):
+            words[at] = 0 if array is None else address(array) + direction * array.strides[0]
+
     def sizes(self, direction: int, spec: Spec, steps: int, batch: int) -> None:
         """What every job holds."""
         row = self.row * self.item

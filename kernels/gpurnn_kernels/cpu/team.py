@@ -284,3 +284,16 @@ def set_num_threads(count: int) -> None:
     if count < 1:
         raise ValueError(f"number of threads: expected at least 1, got {count}")
     _Setting.count = int(count)
+
+
+class Threads:
+    """How many threads a call has, inside: all, or its own when another call has the team."""
+
+    def __enter__(self) -> int:
+        wanted = get_num_threads()
+        self._together = wanted > 1 and TEAMS.rested() and TEAMS.lock.acquire(blocking=False)
+        return wanted if self._together else 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._together:
+            TEAMS.lock.release()

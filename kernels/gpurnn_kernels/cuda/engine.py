@@ -69,6 +69,15 @@ def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: L
     return Layer(specs, parameters)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a forward pass leaves for the backward pass: arrays that nobody else changes."""
+
+    x: DeviceArray  # (T, B, I)
+    y: DeviceArray  # (T, B, D * H)
+    gates: list[Saved]  # a direction each
+
+
 def forward(
     layer: Layer,
     x: DeviceArray,
@@ -78,8 +87,11 @@ def forward(
     final: Sequence[DeviceArray],
     *,
     keep: bool = False,
-) -> list[Saved]:
-    """Runs one layer: fills y (T, B, D * H) and the final state; -> what `backward` reads, if it is to be kept."""
+    x_stays: bool = False,
+    y_stays: bool = False,
+) -> Kept | None:
+    """Runs one layer: fills y (T, B, D * H) and the final state; -> what `backward` reads, if it is to be kept, with copies of
+    x and y but for those that stay as they are."""
     steps, batch, inputs = x.shape
     device = device_of(x)
     found = []
@@ -102,7 +114,7 @@ def forward(
             stepwise.forward(run, gates, initial, of_y, last, saved)
         if saved is not None:
             found.append(saved)
-    return found
+    return Kept(x if x_stays else x.copy(), y if y_stays else y.copy(), found) if keep else None
 
 
 @dataclass(frozen=True)
@@ -113,17 +125,16 @@ class LayerGradients:
 
 def backward(
     layer: Layer,
-    kept: Sequence[Saved],
-    x: DeviceArray,
-    y: DeviceArray,
+    kept: Kept,
     state: Sequence[DeviceArray],
     lengths: DeviceArray | None,
     dy: DeviceArray | None,
     dfinal: Sequence[DeviceArray | None],
     dstate: Sequence[DeviceArray],
 ) -> LayerGradients:
-    """Gradients of a call of `forward` with keep=True, its arrays as it left them; fills dstate, those of the initial state.
-    May be called again."""
+    """Gradients of a call of `forward` with keep=True from an initial state; fills dstate, those of the latter. May be called
+    again."""
+    x, y = kept.x, kept.y
     steps, batch, _ = x.shape
     device = device_of(x)
     d_final = [
@@ -150,18 +161,18 @@ def backward(
         plan = layer.plan_back(d, batch, device)
         if isinstance(plan, persistent.BackwardPlan):
             persistent.backward(
-                *(device, plan, spec, weights, kept[d], y[..., part], initial, lengths, of_y),
+                *(device, plan, spec, weights, kept.gates[d], y[..., part], initial, lengths, of_y),
                 *(last, d_gates, first),
             )
         else:
             if of_y is None:
                 of_y = run.zeros(steps, batch, H)
             wide = [run.widened(array) for array in first]
-            stepwise_back.backward(run, kept[d], initial, y[..., part], of_y, wide, d_gates)
+            stepwise_back.backward(run, kept.gates[d], initial, y[..., part], of_y, wide, d_gates)
             for to, source in zip(first, wide, strict=True):
                 if to is not source:
                     to[...] = source
-        one = DirectionGradients(run, kept[d], x, y.reshape(steps * batch, -1)[:, part], initial[0], d_gates)
+        one = DirectionGradients(run, kept.gates[d], x, y.reshape(steps * batch, -1)[:, part], initial[0], d_gates)
         if dx is None:
             dx = run.wide_empty(*x.shape)
         one.add_to(dx, accumulate=d > 0)
