@@ -14,10 +14,10 @@ from gpurnn_kernels.spec import Array, CellName, Spec
 from . import checks, coupling, parameters
 from .backend import Place
 from .call import PLAIN_SHAPES, Arguments, PlainCall
+from .training import VJP, vjp
 
 if TYPE_CHECKING:
     from .stream import Stream
-    from .training import VJP
 
 DTYPES = ("float16", "float32", "float64")
 
@@ -259,8 +259,6 @@ class RecurrentLayer:
         `Gradients(x, state, params)` and may be called more than once. dy has y's shape (None: zeros), dstate the
         returned state's. Gradients of x past `lengths` are 0. The same arrays give the same bits on any number of threads.
         """
-        from .training import vjp
-
         return vjp(self, x, state, lengths)
 
     def stream(self, batch_size: int = 1, state: Any = None) -> Stream:

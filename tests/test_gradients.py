@@ -22,6 +22,8 @@ from reference import packed, parts
 from reference_cells import CELLS
 from test_outputs import SIZES, every_cell
 
+import gpurnn
+
 every_dtype = pytest.mark.parametrize("dtype", GRADIENTS)
 
 
@@ -145,15 +147,20 @@ def test_absent_arguments_are_zeros(cell: str, options: str) -> None:
 
 
 @every_cell
-def test_calls_do_not_disturb_each_other(cell: str) -> None:
+@pytest.mark.parametrize("options", ["forward", "stacked-both", "batch-first"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
+def test_calls_do_not_disturb_each_other(cell: str, options: str, ragged: bool) -> None:
     """Gradients are those of the call, whatever happens to the layer and to the arrays in the meantime."""
-    p = Problem(cell, num_layers=2)
-    x, state, dy = p.x.copy(), packed([s.copy() for s in parts(p.state)]), p.dy.copy()
-    (y, last), vjp = p.layer.vjp(x, state)
+    p = Problem(cell, lengths=[2, 5, 0] if ragged else None, **LAYERS[options])
+    x, state, dy = p.laid_out(p.x).copy(), packed([s.copy() for s in parts(p.state)]), p.laid_out(p.dy).copy()
+    lengths = np.array(p.lengths) if ragged else None
+    (y, last), vjp = p.layer.vjp(x, state, lengths)
     first = named(vjp(dy, p.dstate))
     kept = {name: a.copy() for name, a in first.items()}
     for a in (x, y, *leaves(state), *leaves(last)):
         a.fill(9)
+    if lengths is not None:
+        lengths.fill(3)
     p.layer.load_params({name: np.zeros_like(a) for name, a in p.params.items()})
     p.run()
     half = named(vjp(dy / 2, packed([d / 2 for d in parts(p.dstate)])))
@@ -191,6 +198,37 @@ def test_what_is_given_back(cell: str) -> None:
     assert_same_bits(parts(grads.state)[0], batched["h_0"][:, 0])
     assert_same_bits(dict(grads.params), {name: batched[name] for name in grads.params})
     assert isinstance(grads.state, tuple) == (CELLS[cell].states == 2)
+
+
+@every_cell
+@pytest.mark.parametrize("sizes", [(4, 1, 6, 600), (4, 3, 16, 600), (7, 64, 40, 40), (7, 50, 32, 40)], ids=str)
+def test_what_threads_copy(cell: str, sizes: tuple[int, int, int, int]) -> None:
+    """x and y, by rows or steps or units, whoever computes what."""
+    p = Problem(cell, *sizes)
+    expected, alone = p.run(), p.gradients(BACKENDS["cpu"])
+    for threads in (1, 2, 3):
+        gpurnn.set_num_threads(threads)
+        x = p.x.copy()
+        (y, last), vjp = p.layer.vjp(x, p.state)
+        assert_same_bits((y, last), expected)
+        x.fill(np.nan)
+        y.fill(np.nan)
+        assert_same_bits(named(vjp(p.dy, p.dstate)), alone)
+
+
+@every_cell
+@pytest.mark.parametrize("inputs", [1, 6])
+def test_strided_x(cell: str, inputs: int) -> None:
+    p = Problem(cell, 6, 4, inputs, 9)
+    _, vjp = p.layer.vjp(p.x)
+    expected = named(vjp(p.dy))
+    wide = np.full((12, 5, 2 * inputs), np.nan, np.float32)
+    wide[::-2, 1:, ::2] = p.x
+    reversed_twice = np.flip(p.x[..., ::-1].copy(), -1)
+    for x in (wide[::-2, 1:, ::2], np.asfortranarray(p.x), reversed_twice):
+        _, vjp = p.layer.vjp(x)
+        x.fill(np.nan)
+        assert_same_bits(named(vjp(p.dy)), expected)
 
 
 @every_cell

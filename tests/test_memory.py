@@ -2,6 +2,7 @@
 
 import gc
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -112,6 +113,20 @@ def test_layers_are_freed(cell: str) -> None:
 
 
 @pytest.mark.usefixtures("traced")
+@every_cell
+def test_calls_hold_no_array_of_the_caller(cell: str) -> None:
+    """What a layer keeps in mind of a shape of x is not x."""
+    layer = new_layer(cell, 8, 16)
+    x = np.zeros((5, 3, 8), np.float32)
+    (y, last), vjp = layer.vjp(x)
+    vjp(y)
+    layer(x)
+    held = [weakref.ref(a) for a in (x, y)]
+    del x, y, last, vjp
+    gc.collect()
+    assert [one() for one in held] == [None, None]
+
+
 @every_cell
 def test_calls_in_a_loop_keep_nothing(cell: str) -> None:
     layer = new_layer(cell, 8, 16)

@@ -116,6 +116,11 @@ def gather(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
     # the compiler must take it that a copy may have changed the job
     lanes, inputs, x_i, zero = job.lanes, job.I, job.x_i, job.zero
     item = V1 // lanes
+    if not job.lengths and x_i == item and job.x_b == inputs * item and job.x_b == work.gathered_row:
+        # they lie side by side in x, too
+        source = job.x + time_of(job, first, s) * job.x_t + first * job.x_b
+        copy_memory(work.gathered + slot * work.gathered_row, source, rows * job.x_b)
+        return
     for m in range(rows):
         row = first + m
         to = work.gathered + (slot + m) * work.gathered_row
@@ -130,7 +135,7 @@ def gather(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
 
 @called
 def copy_rows(job, work, first, rows, s, count, to, to_t, to_b, source, source_t, source_b):  # type: ignore[no-untyped-def]
-    """`count` bytes of each of the rows at step s, of which works that have the same ones take a part each."""
+    """`count` bytes of each of the rows at step s, which works that share rows share out."""
     last = first + rows * (work.member + 1) // work.members
     first += rows * work.member // work.members
     if job.lengths:
@@ -144,6 +149,19 @@ def copy_rows(job, work, first, rows, s, count, to, to_t, to_b, source, source_t
         t = time_of(job, first, s)
         for row in range(first, last):
             copy_memory(to + t * to_t + row * to_b, source + t * source_t + row * source_b, count)
+
+
+@inlined
+def address_rows(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+    """Fills in what each of the rows at step s writes to."""
+    for m in range(rows):
+        row = first + m
+        entry = work.row_table + ROW_ENTRY * m
+        store_word(entry, job.y + time_of(job, row, s) * job.y_t + batch_row(job, row) * job.y_b)
+        if job.saved:
+            kept = saved_row(job, row, s)
+            store_word(entry + 8, job.saved + kept * job.saved_row)
+            store_word(entry + 16, job.saved_c + kept * job.kept_row)
 
 
 def forward(job, work):  # type: ignore[no-untyped-def]
@@ -188,14 +206,7 @@ def forward(job, work):  # type: ignore[no-untyped-def]
                     meet(work)
             slot = 0
             for now in range(begin, s):
-                for m in range(active):
-                    row = first + m
-                    entry = work.row_table + ROW_ENTRY * m
-                    store_word(entry, job.y + time_of(job, row, now) * job.y_t + batch_row(job, row) * job.y_b)
-                    if job.saved:
-                        kept = saved_row(job, row, now)
-                        store_word(entry + 8, job.saved + kept * job.saved_row)
-                        store_word(entry + 16, job.saved_c + kept * job.kept_row)
+                address_rows(job, work, first, active, now)
                 call_words(job.step_kernel, (*addresses, first, active, now, slot))
                 meet(work)
                 if job.out_y:
