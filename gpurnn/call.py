@@ -56,7 +56,7 @@ class Arguments:
 
     def __init__(self, layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> None:
         self.plain = state is None and lengths is None and type(x) is np.ndarray and x.dtype is layer.dtype and x.flags.carray
-        known = layer.known_shapes.get(x.shape) if self.plain else None
+        known = layer._known_shapes.get(x.shape) if self.plain else None
         if known is not None:
             self.__dict__.update(known)
         else:
@@ -85,9 +85,9 @@ class Arguments:
             self.lengths = checks.lengths(lengths, self.batch, self.steps, self.place)
         self.plain = self.plain and self.batch > 0
         if self.plain:
-            if len(layer.known_shapes) >= PLAIN_SHAPES:
-                layer.known_shapes.clear()
-            layer.known_shapes[x.shape] = self.__dict__.copy()
+            if len(layer._known_shapes) >= PLAIN_SHAPES:
+                layer._known_shapes.clear()
+            layer._known_shapes[x.shape] = self.__dict__.copy()
         return given
 
     def output(self, layer: RecurrentLayer, *, lent: bool = False) -> Array:

@@ -96,7 +96,7 @@ class RecurrentLayer:
     ) -> None:
         for name, value in sizes.items():
             setattr(self, name, checks.size(name, value))
-        self.known_shapes: dict[tuple[int, ...], dict[str, Any]] = {}  # of plain calls: what `Arguments` found
+        self._known_shapes: dict[tuple[int, ...], dict[str, Any]] = {}  # of plain calls: what `Arguments` found
         self.bias = checks.flag("bias", bias)
         self.batch_first = checks.flag("batch_first", batch_first)
         self.bidirectional = checks.flag("bidirectional", bidirectional)
