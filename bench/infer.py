@@ -10,7 +10,7 @@ from bench.bound import sequence_bound
 from bench.cases import OURS
 from bench.compare import Measure, Report
 from bench.contest import Entry
-from bench.report import print_limits, print_rows, print_summary
+from bench.report import print_limits, print_of_sgemm, print_rows, print_summary
 
 
 def measure(peers: Sequence[str]) -> Measure:
@@ -24,3 +24,4 @@ def show(console: Console, report: Report) -> None:
     print_limits(console, report.limits)
     print_rows(console, "Inference", report.rows)
     print_summary(console, report.rows)
+    print_of_sgemm(console, report.rows, report.limits)

@@ -107,6 +107,13 @@ def print_summary(console: Console, rows: Sequence[Row], implementations: Sequen
         console.print(f"{reached.what}: least {reached.least:.2f}, median {reached.middle:.2f}", highlight=False)
 
 
+def print_of_sgemm(console: Console, rows: Sequence[Row], limits: Sequence[Limits]) -> None:
+    """How near gpurnn comes to the best product of two matrices."""
+    for reached in summary.of_sgemm(rows, limits):
+        text = f"of SGEMM, {reached.what}: least {reached.least:.0%}, median {reached.middle:.0%} ({reached.count} cells)"
+        console.print(text, highlight=False)
+
+
 def print_limits(console: Console, limits: Sequence[Limits]) -> None:
     """The machine's limits, one column a thread count."""
     table = Table(title="Limits of the machine", title_justify="left", header_style="bold", box=box.SIMPLE)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import geometric_mean, median
 
 from bench.cases import OURS
+from bench.limits import Limits
 from bench.rows import Row
 
 
@@ -82,6 +83,16 @@ def of_bound(rows: Iterable[Row]) -> list[Reached]:
             found += _reached(f"{cell}, {what}: cell equations besides", [row.pointwise or 0 for row in here])
             found += _reached(f"{cell}, {what}: clock", [row.clock for row in here if row.clock is not None])
     return found
+
+
+def of_sgemm(rows: Iterable[Row], limits: Iterable[Limits]) -> list[Reached]:
+    """GFLOP/s of gpurnn over those of the best SGEMM on as many threads, by cell, for B >= 8 and I = H from 128 on."""
+    rates = {one.threads: one.sgemm_flops / 1e9 for one in limits}
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.implementation == OURS and row.input == row.hidden >= 128 and row.batch >= 8 and row.threads in rates:
+            found[row.cell].append(row.gflops / rates[row.threads])
+    return [one for cell, values in found.items() for one in _reached(f"{cell}, B >= 8, H >= 128", values)]
 
 
 def scaling(rows: Iterable[Row]) -> list[Reached]:
