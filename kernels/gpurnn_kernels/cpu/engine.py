@@ -58,6 +58,11 @@ class _Order:
             self.fields = {name: address(array) for name, array in arrays.items()}
 
 
+def _bytes_of_one(spec: Spec) -> int:
+    """One direction's part of a row of y."""
+    return spec.output_size * spec.dtype.itemsize
+
+
 def plan(layer: Layer, batch: int, threads: int, lengths: Array | None = None) -> Schedule:
     """How a call with `batch` rows is shared out; lengths: of the rows, longest first."""
     spec = layer.spec
@@ -86,11 +91,12 @@ def forward(
     """Runs one layer: fills y (T, B, D * P) and the final state; -> what `backward` reads, if it is to be kept, with copies of
     x and y but for those that stay as they are.
 
-    x (T, B, I) of any strides; y with its units side by side, already zero past `lengths`; state arrays (D, B, P)
-    and (D, B, H), contiguous, the initial ones None for zeros; lengths (B,) int64, checked.
+    x (T, B, I) of any strides, but with its inputs side by side where it is kept; y with its units side by side, already zero
+    past `lengths`; state arrays (D, B, P) and (D, B, H), contiguous, the initial ones None for zeros; lengths (B,) int64,
+    checked.
     """
     steps, batch, _ = x.shape
-    directions, part = layer.directions, layer.spec.output_size * layer.spec.dtype.itemsize
+    directions, of_one = layer.directions, _bytes_of_one(layer.spec)
     own_x, own_y = x, y
     if keep:
         own_x = x if x_stays else ARRAYS.lent(x.shape, x.dtype)
@@ -111,11 +117,11 @@ def forward(
         kept = []
         for d in range(len(directions)):
             records.bind(d, "x", x)
-            records.bind(d, "y", own_y, d * part)
+            records.bind(d, "y", own_y, d * of_one)
             if keep:
                 # x by one direction for both
                 records.bind(d, "own_x", None if x_stays or d else own_x)
-                records.bind(d, "out_y", None if y_stays else y, d * part)
+                records.bind(d, "out_y", None if y_stays else y, d * of_one)
             for name, arrays in (("h_0", state), ("h_n", final)):
                 records.bind_state(d, name, arrays)
             records.set(d, x_i=x.strides[2], **order.fields)
@@ -149,8 +155,7 @@ def backward(
     """
     x, y = kept.x, kept.y
     steps, batch, _ = x.shape
-    spec, directions = layer.spec, layer.directions
-    part = spec.output_size * spec.dtype.itemsize
+    spec, directions, of_one = layer.spec, layer.directions, _bytes_of_one(layer.spec)
     if batch == 0 or steps == 0:
         return _gradients_of_nothing(layer, x, dfinal, dstate)
     order = _Order(lengths)
@@ -170,7 +175,7 @@ def backward(
         for d, one in enumerate(found):
             records.bind(d, "x", x)
             for name, array in (("y", y), ("dy", dy)):
-                records.bind(d, name, array, d * part)
+                records.bind(d, name, array, d * of_one)
             for name, arrays in (("h_0", state), ("dh_n", dfinal), ("dh_0", dstate)):
                 records.bind_state(d, name, arrays)
             records.set(d, **order.fields, **kept.steps[d].fields, **one.fields())
