@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 PLAIN_SHAPES = 8  # of x, that a layer keeps in mind and has calls ready for
 
 
+def remember(known: dict[tuple[int, ...], Any], shape: tuple[int, ...], what: Any) -> None:
+    """By the shape of x; of too many shapes, none of the earlier ones."""
+    if len(known) >= PLAIN_SHAPES:
+        known.clear()
+    known[shape] = what
+
+
 class PlainCall:
     """A call without state and lengths on contiguous arrays of one shape: checked once, then as short as can be."""
 
@@ -77,6 +84,7 @@ class Arguments:
         self.batch: int
         self.steps, self.batch, _ = self.inside(given).shape
         self.y_shape = (*given.shape[:-1], layer.directions * layer.output_size)
+        self._dtype = layer.dtype
         self.state = layer.checked_state("state", state, self.batch, self.place, self.unbatched)
         self.lengths: Array | None = None
         if lengths is not None:
@@ -85,26 +93,25 @@ class Arguments:
             self.lengths = checks.lengths(lengths, self.batch, self.steps, self.place)
         self.plain = self.plain and self.batch > 0
         if self.plain:
-            if len(layer._known_shapes) >= PLAIN_SHAPES:
-                layer._known_shapes.clear()
-            layer._known_shapes[x.shape] = self.__dict__.copy()
+            remember(layer._known_shapes, x.shape, self.__dict__.copy())
         return given
 
-    def output(self, layer: RecurrentLayer, *, lent: bool = False) -> Array:
+    def output(self, *, lent: bool = False) -> Array:
         """An array for y as (T, B, D * P), in the layout that the caller will see; zeros where no kernel will write.
         lent: of memory that calls use again."""
-        first = (self.batch, self.steps) if self.batch_first else (self.steps, self.batch)
-        y = (self.place.lend if lent else self.place.empty)((*first, layer.directions * layer.output_size), layer.dtype)
-        if self.lengths is not None:
-            y[...] = 0
-        return y.swapaxes(0, 1) if self.batch_first else y
+        if self.batch_first:
+            return self._rows(self.batch, self.steps, lent).swapaxes(0, 1)
+        return self._rows(self.steps, self.batch, lent)
 
-    def between(self, layer: RecurrentLayer) -> Array:
+    def between(self) -> Array:
         """An array for what stacked layers hand on, (T, B, D * P) without gaps, of memory that calls use again."""
-        y = self.place.lend((self.steps, self.batch, self.y_shape[-1]), layer.dtype)
+        return self._rows(self.steps, self.batch, True)
+
+    def _rows(self, first: int, second: int, lent: bool) -> Array:
+        rows = (self.place.lend if lent else self.place.empty)((first, second, self.y_shape[-1]), self._dtype)
         if self.lengths is not None:
-            y[...] = 0
-        return y
+            rows[...] = 0
+        return rows
 
     def inside(self, array: Array) -> Array:
         """An array in the layout of the caller's x as (T, B, n)."""

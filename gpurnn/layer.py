@@ -13,11 +13,11 @@ from gpurnn_kernels.spec import Array, CellName, Spec
 
 from . import checks, coupling, parameters
 from .backend import Place
-from .call import PLAIN_SHAPES, Arguments, PlainCall
-from .training import VJP, vjp
+from .call import Arguments, PlainCall, remember
 
 if TYPE_CHECKING:
     from .stream import Stream
+    from .training import VJP
 
 DTYPES = ("float16", "float32", "float64")
 
@@ -235,10 +235,10 @@ class RecurrentLayer:
         kernels = place.kernels
         layers = prepared.layers(kernels)
         with place.current():
-            y = arguments.output(self)
+            y = arguments.output()
             final = self.empty_state(arguments.batch, place)
             # stacked layers write y and one scratch array in turn, so that the last one writes y
-            targets = [y, arguments.output(self, lent=True) if len(layers) > 1 else y]
+            targets = [y, arguments.output(lent=True) if len(layers) > 1 else y]
             source = arguments.x
             for index, layer in enumerate(layers):
                 out = targets[(len(layers) - 1 - index) % 2]
@@ -247,9 +247,7 @@ class RecurrentLayer:
                 source = out
         if arguments.plain:
             # the next call with this shape goes the short way
-            if len(prepared.plain) >= PLAIN_SHAPES:
-                prepared.plain.clear()
-            prepared.plain[x.shape] = PlainCall(self, arguments, kernels, layers)
+            remember(prepared.plain, x.shape, PlainCall(self, arguments, kernels, layers))
         return arguments.as_given(y), self.state_as_given(final, arguments.unbatched)
 
     def vjp(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Any, VJP]:
@@ -259,6 +257,8 @@ class RecurrentLayer:
         `Gradients(x, state, params)` and may be called more than once. dy has y's shape (None: zeros), dstate the
         returned state's. Gradients of x past `lengths` are 0. The same arrays give the same bits on any number of threads.
         """
+        from .training import vjp
+
         return vjp(self, x, state, lengths)
 
     def stream(self, batch_size: int = 1, state: Any = None) -> Stream:

@@ -42,14 +42,14 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
             for array, shape in zip(arguments.state, layer.state_shapes(arguments.batch), strict=True)
         ]
         final = layer.empty_state(arguments.batch, place)
-        out = arguments.output(layer, lent=True)
+        out = arguments.output(lent=True)
         source, kept = arguments.x, []
         x_stays = source.strides[-1] != source.itemsize
         if x_stays:
             source = source.copy()  # kernels copy rows as a whole
         for index, one in enumerate(layers):
             y_stays = index < len(layers) - 1
-            y = arguments.between(layer) if y_stays else out
+            y = arguments.between() if y_stays else out
             initial, last = layer.rows_of(given, index), layer.rows_of(final, index)
             stays = {"x_stays": x_stays or index > 0, "y_stays": y_stays}
             kept.append(kernels.forward(one, source, initial, lengths, y, last, keep=True, **stays))

@@ -49,13 +49,13 @@ class PersistentProblem:
         self.dtype = np.dtype(dtype)
         self.T, self.B, self.H, self.lengths = T, B, H, lengths
         self.spec = Spec(cell, 1, H, self.dtype, reverse, precision=precision, fast_math=fast_math)  # type: ignore[arg-type]
-        G = self.spec.gates
+        G, states = self.spec.gates, 2 if cell == "lstm" else 1
         self.xp = draw(T, B, G * H)
         W_h = (draw(G * H, H) * np.float32(2 / np.sqrt(H))).astype(dtype)
         self.weights = {"W_h": W_h, "b": draw(G * H), "b_hn": draw(H)}
-        self.state = [draw(B, H).astype(dtype) for _ in self.spec.state_sizes]
+        self.state = [draw(B, H).astype(dtype) for _ in range(states)]
         self.dy = draw(T, B, H)
-        self.dstate = [draw(B, H) for _ in self.spec.state_sizes]
+        self.dstate = [draw(B, H) for _ in range(states)]
         self.valid = np.clip(np.full(B, T) if lengths is None else lengths, 0, T)
         past = np.arange(T)[:, None] >= self.valid
         self.xp[past] = np.nan

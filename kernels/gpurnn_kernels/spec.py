@@ -38,11 +38,6 @@ class Spec:
         return self.proj_size or self.hidden_size
 
     @property
-    def state_sizes(self) -> tuple[int, ...]:
-        """Of the arrays in the state: h and c, or h."""
-        return (self.output_size, self.hidden_size) if self.cell == "lstm" else (self.hidden_size,)
-
-    @property
     def variant(self) -> str:
         """The kernels that run it: the plain cell's, or those that can do more."""
         if self.cell == "lstm":

@@ -18,7 +18,7 @@ from .weight_gradients import input_gradients, scratch
 from .weights import Weights
 
 _PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next one does
-_OWN_BYTES = 1 << 20  # that a program has for what its steps leave for its products; more is borrowed for each run
+_SCRATCH_BYTES = 1 << 20  # that a program holds of what its steps leave for its products; more is borrowed for each run
 _FIELDS = {"W_x": "dw_x", "W_h": "dw_h", "W_p": "dw_p", "b": "db", "b_hn": "db_hn", "peephole": "d_peephole"}
 
 
@@ -94,21 +94,24 @@ class BackwardProgram:
         records.tiles()
         records.tiles(transposed=True)
         self._large = _large_products(records, len(weights), steps * batch, schedule.threads, products.large)
-        # of a direction, from the steps to the products: gradients of the gates, of what W_hn had alone, of a projected h
-        rows, row = steps * batch, records.row * records.item
+        self._lay_out_scratch(steps * batch, step_row)
+        self.use(weights)
+
+    def _lay_out_scratch(self, rows: int, step_row: int) -> None:
+        """Of a direction, from the steps to the products, `rows` rows (t, b): gradients of the gates, of what W_hn had alone,
+        of a projected h."""
+        records, spec, row = self.records, self.records.spec, self.records.row * self.records.item
         sizes = {"d_gates": rows * step_row * records.item}
         if spec.cell != "lstm":
             sizes["dq" if spec.cell == "gru_after" else "fed"] = rows * row
         if spec.proj_size:
             sizes["saved_dh"] = rows * row
         self._places, self._bytes = side_by_side(sizes)
-        self._between = len(weights) * self._bytes // records.item
-        self._own: Array | None = None
-        if len(weights) * self._bytes <= _OWN_BYTES:
-            self._own = aligned(self._between, spec.dtype)
-            records.hold(self._own)
-            self._hand_on_in(self._own)
-        self.use(weights)
+        self._scratch: Array | None = None
+        if self._directions * self._bytes <= _SCRATCH_BYTES:
+            self._scratch = aligned(self._directions * self._bytes // records.item, spec.dtype)
+            records.hold(self._scratch)
+            self._bind_scratch(self._scratch)
 
     @property
     def bytes(self) -> int:
@@ -124,18 +127,18 @@ class BackwardProgram:
 
     def run(self, *, ragged: bool) -> None:
         """ragged: rows past a sequence's end count as zeros."""
-        memory = self._own
+        records, memory = self.records, self._scratch
         if memory is None:
-            memory = ARRAYS.borrowed(self._between, self.records.spec.dtype)
-            self._hand_on_in(memory)
+            memory = ARRAYS.borrowed(self._directions * self._bytes // records.item, records.spec.dtype)
+            self._bind_scratch(memory)
         if ragged:
             memory[:] = 0
-        self.records.run()
+        records.run()
         self._large.run()
-        if memory is not self._own:
+        if memory is not self._scratch:
             ARRAYS.returned(memory)
 
-    def _hand_on_in(self, memory: Array) -> None:
+    def _bind_scratch(self, memory: Array) -> None:
         """Has the steps write there what the products read."""
         start = address(memory)
         for d in range(self._directions):

@@ -178,7 +178,7 @@ def backward(
                 records.bind(d, name, array, d * of_one)
             for name, arrays in (("h_0", state), ("dh_n", dfinal), ("dh_0", dstate)):
                 records.bind_state(d, name, arrays)
-            records.set(d, **order.fields, **kept.steps[d].fields, **one.fields())
+            records.set(d, **order.fields, **kept.directions[d].fields, **one.fields())
         program.run(ragged=lengths is not None)
         if lengths is None:
             layer.programs.backward.give(key, program)

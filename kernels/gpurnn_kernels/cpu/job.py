@@ -49,7 +49,7 @@ _JOB = (
     *("h", "h_plane", "c", "rh", "m", "row"),
     # for the backward pass, at [t, b]: activated gates; c; m; their strides of a (t, b) row; whether they go past the caches
     *("saved", "saved_row", "saved_c", "saved_m", "kept_row", "past"),
-    # what is to get copies of x and y, strided as they are, or 0
+    # arrays that get copies of x and of y as the steps go, or 0: the backward pass's own x, and the caller's y
     *("own_x", "own_x_t", "own_x_b", "out_y", "out_y_t", "out_y_b"),
     # gradients at [t, b] (rows of units: kept_row apart): of the gates that W_x saw; what W_hn alone saw (dq) or was fed (rh)
     *("d_gates", "d_row", "dq", "fed", "saved_dh"),

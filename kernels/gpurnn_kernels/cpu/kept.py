@@ -12,8 +12,8 @@ _SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 PAST_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
 
 
-class KeptSteps:
-    """Of one direction: arrays of its gates and cells. `fields`: what the jobs of both passes are told of them."""
+class KeptDirection:
+    """Of one direction: arrays of its gates and cells at [t, b]. `fields`: what the jobs of both passes are told of them."""
 
     def __init__(self, fields: dict[str, int], arrays: list[Array]) -> None:
         self.fields, self._arrays = fields, arrays
@@ -28,7 +28,7 @@ class Kept:
 
     x: Array  # (T, B, I)
     y: Array  # (T, B, D * P)
-    steps: Sequence[KeptSteps]  # a direction each
+    directions: Sequence[KeptDirection]
 
 
 class Keeper:
@@ -47,10 +47,10 @@ class Keeper:
             self._sizes["saved_m"] = rows * records.row
         self._fields = {"saved_row": saved_row, "past": rows * saved_row > PAST_BYTES}
 
-    def keep(self) -> KeptSteps:
+    def keep(self) -> KeptDirection:
         fields, arrays = self._fields.copy(), []
         for name, size in self._sizes.items():
             array = ARRAYS.borrowed(size, self._dtype)
             fields[name] = address(array)
             arrays.append(array)
-        return KeptSteps(fields, arrays)
+        return KeptDirection(fields, arrays)

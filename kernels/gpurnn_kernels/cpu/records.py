@@ -124,7 +124,7 @@ class Records:
             words[JOB_WORD[name]] = value
 
     def bind(self, direction: int, name: str, array: Array | None, offset: int = 0) -> None:
-        """x, y or dy (T, B, ..), from `offset` bytes on; None: 0. Their strides come next in a job."""
+        """The field of an array (T, B, ..) from `offset` bytes on, and those of its strides, which come next; None: 0."""
         words, at = self._words[direction], JOB_WORD[name]
         words[at] = 0
         if array is not None:

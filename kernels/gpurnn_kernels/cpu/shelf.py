@@ -88,11 +88,6 @@ class Arrays(Shelf[Array]):
         found = self.take(count * dtype.itemsize)
         return aligned(count, dtype) if found is None else found.view(dtype)
 
-    def borrowed_zeros(self, count: int, dtype: np.dtype[Any]) -> Array:
-        array = self.borrowed(count, dtype)
-        array[:] = 0
-        return array
-
     def returned(self, *arrays: Array | None) -> None:
         """Nobody may use the arrays, of any shape but contiguous, any more."""
         for array in arrays:

@@ -33,7 +33,7 @@ class Weights:
         self.spec = spec
         self.parameters = parameters
         self._room = room
-        self._sources: Sources | None = None
+        self._sources = Sources.of(parameters)
         self._passes: dict[Products | None, Packed] = {}
 
     def __del__(self) -> None:
@@ -62,8 +62,6 @@ class Weights:
         packed = room.packed.take(backward)
         if packed is None:
             packed = Packed.of(packer.room() | _constants(spec, backward is not None))
-        if self._sources is None:
-            self._sources = Sources.of(self.parameters)
         packer.pack(self._sources, packed)
         room.packers.give(key, packer)
         return packed
