@@ -13,7 +13,8 @@ from reference import packed
 from reference_cells import CELLS
 
 import gpurnn
-from gpurnn_kernels.cpu import engine, forward_pass, records, schedule
+from gpurnn_kernels.cpu import engine, forward_pass, records, schedule, target
+from gpurnn_kernels.cpu.steps import gru_before_apart
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", OUTPUTS)
@@ -189,6 +190,27 @@ def test_streams_share_units(cell: str, far: bool, B: int, threads: int, monkeyp
         assert_same_bits(stream.step(x_t), y_t)
     assert_same_bits(stream.state, state)
     assert {bool(work["fused"]) for program in made for work in program.records.works} == {not far}
+
+
+@pytest.mark.parametrize("H", [150, 170])  # pairs of vectors of units; and one that is alone
+@pytest.mark.parametrize("B", [1, 3, 5])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_z_apart_from_r(H: int, B: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the reset-before GRU, as steps of a stream and of a sequence have it where weights are more than a cache."""
+    gpurnn.set_num_threads(threads)
+    y, state = Problem("gru", 6, B, 13, H).run()
+    monkeypatch.setattr(schedule, "_choose", lambda *_: ("units" if threads > 1 else "one", "forced"))
+    monkeypatch.setattr(gru_before_apart, "OWN_CACHE", 0)
+    monkeypatch.setattr(target, "_OF_FIRST_CACHE", {16: 0, 32: 0})
+    p = Problem("gru", 6, B, 13, H)
+    made = programs(monkeypatch)
+    assert_same_bits(p.run(), (y, state))
+    stream = p.layer.stream(B, p.state)
+    for x_t, y_t in zip(p.x, y, strict=True):
+        assert_same_bits(stream.step(x_t), y_t)
+    assert_same_bits(stream.state, state)
+    assert {bool(work["fused"]) for program in made for work in program.records.works} == {False, True}
+    assert all(gru_before_apart.gates_apart(program.records.spec) for program in made)
 
 
 @every_cell

@@ -15,6 +15,7 @@ from .kept import Keeper
 from .kernels import variant_of
 from .records import Records, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
+from .steps.gru_before_apart import gates_apart
 from .target import OWN_CACHE
 from .weights import Weights, narrow_of, wide_vectors
 
@@ -94,8 +95,9 @@ class ForwardProgram:
         work["fused"] = fused = self._projects_its_own(steps, cap, slot, together)
         if fused:
             capacity = cap
-        work["at_once"] = at_once = 1 if not together else BUNDLE // vectors_per_panel(spec) if fused else max(1, panels)
-        work["groups"] = -(-panels // at_once)
+        all_at_once = together and (not fused or gates_apart(spec))
+        at_once = max(1, panels) if all_at_once else BUNDLE // vectors_per_panel(spec) if together else 1
+        work["at_once"], work["groups"] = at_once, -(-panels // at_once)
         # a step of two phases leaves its slots from the first one for the second
         one = fused and not together and spec.cell != "gru_before"
         if one:

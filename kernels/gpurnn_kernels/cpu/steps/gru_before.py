@@ -35,13 +35,21 @@ def gru_before_begin(job, work, x, x_row, slots, panel, count, back):  # type: i
     pairs = blocks // 2
     w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(work, panel, 0)
     start(job, job.wide, slots, x, x_row, 4 * pairs // job.wide, w, job.I, b, out, work.slot_row, job.wide * V1, back)
-    w_n, b_n, out_n = job.w_x_n + panel * job.I * V2, job.b_n + panel * V2, slot_n_at(work, panel, 0)
-    start(job, 2, slots, x, x_row, pairs, w_n, job.I, b_n, out_n, work.slot_row // 2, V2, back)
     if blocks & 1:
         w += pairs * job.I * V4
         start(job, 2, slots, x, x_row, 1, w, job.I, b + pairs * V4, out + pairs * V4, work.slot_row, 0, 0)
-        w_n += pairs * job.I * V2
-        start(job, 1, slots, x, x_row, 1, w_n, job.I, b_n + pairs * V2, out_n + pairs * V2, work.slot_row // 2, 0, 0)
+    begin_candidate(job, work, x, x_row, slots, panel, blocks, back)
+
+
+@inlined
+def begin_candidate(job, work, x, x_row, slots, panel, blocks, back):  # type: ignore[no-untyped-def]
+    """W_xn x + b_n, alike."""
+    pairs, row = blocks // 2, work.slot_row // 2
+    w, b, out = job.w_x_n + panel * job.I * V2, job.b_n + panel * V2, slot_n_at(work, panel, 0)
+    start(job, 2, slots, x, x_row, pairs, w, job.I, b, out, row, V2, back)
+    if blocks & 1:
+        w += pairs * job.I * V2
+        start(job, 1, slots, x, x_row, 1, w, job.I, b + pairs * V2, out + pairs * V2, row, 0, 0)
 
 
 gru_before_project = make_project("gru_before_project", gru_before_begin)
@@ -136,6 +144,14 @@ def nothing_before(job, work, rows, h, back, slot):  # type: ignore[no-untyped-d
 
 
 @inlined
+def gates_together(job, work, rows, h, back, slot, panel, count):  # type: ignore[no-untyped-def]
+    """The products of z and r, after all of x where a step projects its own."""
+    if work.fused:
+        gru_before_begin(job, work, work.x, work.x_row, rows, panel, count, back)
+    gru_before_gates(job, work, rows, h, back, slot, panel, blocks_in(job, panel, count))
+
+
+@inlined
 def candidate_alone(job, work, rows, h, rh, back, slot, panel, blocks):  # type: ignore[no-untyped-def]
     gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks)
 
@@ -151,7 +167,7 @@ class Form:
     """What a step does with slots of one order: products before all else, those of z and r, those of n, the cell equations."""
 
     before: Any = nothing_before
-    gates: Any = gru_before_gates
+    gates: Any = gates_together
     candidate: Any = candidate_alone
     cells: Any = panel_cells
 
@@ -171,9 +187,7 @@ def make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], form: 
         while panel >= 0:
             count = taken_from(work, panel)
             blocks = blocks_in(job, panel, count)
-            if work.fused:
-                gru_before_begin(job, work, work.x, work.x_row, rows, panel, count, back)
-            gates(job, work, rows, h, back, slot, panel, blocks)
+            gates(job, work, rows, h, back, slot, panel, count)
             run(reset_unit, reset_places, job, work, first, rows, s, slot, panel, blocks)
             panel = take(work, back)
         meet(work)
