@@ -26,35 +26,27 @@ class Bound:
     seconds: float
     by: str  # what the recurrence (for a step: the step) waits for: "fma" or "weights"
     pointwise: float  # seconds for the cell equations, which are not in the bound
-    thread_flops: float  # the FMA peak of one thread, that the bound takes
-
-
-def _check(case: Case, limits: Limits) -> None:
-    if limits.threads != case.threads:
-        raise ValueError(f"limits of {limits.threads} thread(s) do not bound a case on {case.threads}")
-
-
-def _pointwise(case: Case, steps: int, limits: Limits) -> float:
-    return steps * case.batch * case.hidden * limits.unit_ns[case.cell] * 1e-9 / case.threads
+    thread_limit: float  # of one thread: flops a second or, where weights bind, bytes a second
 
 
 def sequence_bound(case: Case, limits: Limits) -> Bound:
     """`limits` must be those of the case's thread count."""
-    _check(case, limits)
     projection = case.projection_flops / limits.fma_flops
-    arithmetic = case.recurrent_flops / limits.fma_flops
-    reading = case.seq * case.recurrent_bytes / limits.bandwidth(case.recurrent_bytes)
-    by = "fma" if arithmetic >= reading else "weights"
-    return Bound(
-        projection + max(arithmetic, reading), by, _pointwise(case, case.seq, limits), limits.fma_flops / limits.threads
-    )
+    return _bound(case, limits, case.seq, projection, case.recurrent_flops, case.recurrent_bytes)
 
 
 def step_bound(case: Case, limits: Limits) -> Bound:
     """Of one step; `limits` must be those of the case's thread count."""
-    _check(case, limits)
-    size = case.projection_bytes + case.recurrent_bytes
-    arithmetic = case.flops / case.seq / limits.fma_flops
-    reading = size / limits.bandwidth(size)
-    by = "fma" if arithmetic >= reading else "weights"
-    return Bound(max(arithmetic, reading), by, _pointwise(case, 1, limits), limits.fma_flops / limits.threads)
+    return _bound(case, limits, 1, 0.0, case.flops / case.seq, case.stream_bytes)
+
+
+def _bound(case: Case, limits: Limits, steps: int, before: float, flops: float, size: int) -> Bound:
+    """`before`: seconds before the steps; `flops`: of all steps; `size`: bytes that each of them reads."""
+    if limits.threads != case.threads:
+        raise ValueError(f"limits of {limits.threads} thread(s) do not bound a case on {case.threads}")
+    rate = limits.bandwidth(size)
+    arithmetic, reading = flops / limits.fma_flops, steps * size / rate
+    pointwise = steps * case.batch * case.hidden * limits.unit_ns[case.cell] * 1e-9 / case.threads
+    if arithmetic >= reading:
+        return Bound(before + arithmetic, "fma", pointwise, limits.fma_flops / limits.threads)
+    return Bound(before + reading, "weights", pointwise, rate / limits.threads)

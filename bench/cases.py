@@ -58,6 +58,11 @@ class Case:
         """Of W_h, read once a step."""
         return FLOAT_BYTES * self.gates * self.hidden * self.hidden
 
+    @property
+    def stream_bytes(self) -> int:
+        """Of W_x and W_h, read once by a step of a stream."""
+        return self.projection_bytes + self.recurrent_bytes
+
     def __str__(self) -> str:
         return f"{self.cell} H={self.hidden} I={self.input} B={self.batch} T={self.seq}, {self.threads} thread(s)"
 
@@ -74,9 +79,9 @@ class Grid:
     seq: Sequence[int] = (64,)
 
     def cases(self) -> list[Case]:
-        """Every case once, those of one thread count together (its processes are started once)."""
-        product_of_all = product(self.threads, self.cells, self.inputs, self.hidden, self.batch, self.seq)
-        cases = [Case(cell, H, B, T, I or H, threads) for threads, cell, I, H, B, T in product_of_all]
+        """Every case once, on all thread counts one after the other: a machine may be slower ten minutes later."""
+        product_of_all = product(self.cells, self.inputs, self.hidden, self.batch, self.seq, self.threads)
+        cases = [Case(cell, H, B, T, I or H, threads) for cell, I, H, B, T, threads in product_of_all]
         return list(dict.fromkeys(cases))
 
 

@@ -1,7 +1,8 @@
-"""The clock that a core has left right after calls: a processor that must keep to a power or a current slows down under
-multiply-adds and traffic between caches, and takes milliseconds to come back, so that multiply-adds in registers tell.
+"""What a core has left of its limits right after calls: a processor that must keep to a power or a current slows down under
+multiply-adds and traffic between caches, and takes milliseconds to come back, and neighbours take part of what caches and
+memory can give, so that multiply-adds in registers, and reading, tell.
 
-The roofline takes the peak of a quiet core; this says how much of it the machine granted.
+The roofline takes the best that was seen of a quiet machine; this says how much of it the machine granted.
 """
 
 from __future__ import annotations
@@ -25,26 +26,42 @@ class Clock:
 
     def __init__(self) -> None:
         self._loops = Loops()
-        self._memory, self._at = aligned(ALIGN)
-        self._rounds = 1
-        while self._seconds(self._rounds) < MEASURED_S:
-            self._rounds *= 2
-
-    def _seconds(self, rounds: int) -> float:
-        begin = time.perf_counter()
-        self._loops.fma(self._at, rounds)
-        return time.perf_counter() - begin
+        self._sums, self._at = aligned(ALIGN)
 
     def flops(self, call: Callable[[], object]) -> float:
         """Flops a second of this thread's multiply-adds in registers right after calls."""
-        found: list[float] = []
-        end = time.perf_counter() + TURNS_S
-        while not found or (len(found) < TURNS and time.perf_counter() < end):
-            enough = time.perf_counter() + CALLS_S
+        # the loop's own code is out of the caches
+        rate = _after(call, lambda rounds: self._loops.fma(self._at, rounds), 1)
+        return rate * self._loops.round_flops
+
+    def bytes(self, call: Callable[[], object], size: int) -> float:
+        """Bytes a second of this thread's reading of `size` bytes, back and forth, right after calls."""
+        once = size // self._loops.round_bytes
+        size = once * self._loops.round_bytes
+        _memory, at = aligned(size)
+        # the caches hold what the calls have read
+        rate = _after(call, lambda rounds: self._loops.read(self._at, at, size, rounds), 2 * once)
+        return rate * self._loops.round_bytes
+
+
+def _after(call: Callable[[], object], run: Callable[[int], None], before: int) -> float:
+    """Rounds of `run` a second, right after calls and as many rounds as `before`."""
+    rounds = before
+    while _seconds(run, rounds) < MEASURED_S:
+        rounds *= 2
+    found: list[float] = []
+    end = time.perf_counter() + TURNS_S
+    while not found or (len(found) < TURNS and time.perf_counter() < end):
+        enough = time.perf_counter() + CALLS_S
+        call()
+        while time.perf_counter() < enough:
             call()
-            while time.perf_counter() < enough:
-                call()
-            # the loop's own code is out of the caches
-            self._seconds(1)
-            found.append(min(self._seconds(self._rounds) for _ in range(AFTER)))
-        return self._rounds * self._loops.round_flops / median(found)
+        run(before)
+        found.append(min(_seconds(run, rounds) for _ in range(AFTER)))
+    return rounds / median(found)
+
+
+def _seconds(run: Callable[[int], None], rounds: int) -> float:
+    begin = time.perf_counter()
+    run(rounds)
+    return time.perf_counter() - begin

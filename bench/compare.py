@@ -1,11 +1,11 @@
-"""Runs a list of cases: thread count by thread count, limits first, then case by case; keeps the file up to date."""
+"""Runs a list of cases: limits first, then case by case; keeps the file up to date."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, astuple, dataclass, field, fields
-from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -78,37 +78,39 @@ def compare(report: Report, cases: Sequence[Case], measure: Measure, path: Path,
     warning = mixed_halves()
     if warning:
         console.print(f"[red]{warning}[/red]")
+
+    def fail(text: str) -> None:
+        report.errors.append(text)
+        console.print(f"[red]error: {text}[/red]")
+
+    def rows_with(limits: Limits, case: Case, samples: dict[str, list[Sample]]) -> list[Row]:
+        roof = measure.bound(case, limits) if measure.bound else None
+        return rows_of(case, samples, measure.flops(case), roof)
+
     names = list(dict.fromkeys(entry.name for entry in measure.entries))
-    done = 0
-    for threads, group in groupby(cases, key=lambda case: case.threads):
-        limits = measure_limits(threads)
-        finished: list[tuple[Case, dict[str, list[Sample]]]] = []
-        earlier = list(report.rows)
-
-        def rows_with(limits: Limits, case: Case, samples: dict[str, list[Sample]]) -> list[Row]:
-            roof = measure.bound(case, limits) if measure.bound else None
-            return rows_of(case, samples, measure.flops(case), roof)
-
-        def fail(text: str) -> None:
-            report.errors.append(text)
-            console.print(f"[red]error: {text}[/red]")
-
-        with Team(names, threads, console.print, fail) as team:
+    counts = sorted({case.threads for case in cases})
+    limits = {threads: measure_limits(threads) for threads in counts}
+    report.limits = list(limits.values())
+    finished: list[tuple[Case, dict[str, list[Sample]]]] = []
+    with ExitStack() as stack:
+        teams = {threads: stack.enter_context(Team(names, threads, fail)) for threads in counts}
+        for team in teams.values():
             report.missing.update(team.missing)
             report.versions.update(team.versions)
-            if not team.names:
-                fail("none of the implementations can be measured")
-                return
-            for case in group:
-                samples = contest(case, measure.entries, team, report.settings, fail)
-                rows = rows_with(limits, case, samples)
-                finished.append((case, samples))
-                report.rows.extend(rows)
-                report.write(path)
-                done += 1
-                console.print(case_line(f"{done}/{len(cases)}", case, rows), highlight=False)
-        # what disturbed the limits at the beginning may have gone by the end
-        limits = best_of(limits, measure_limits(threads))
-        report.limits.append(limits)
-        report.rows = earlier + [row for case, samples in finished for row in rows_with(limits, case, samples)]
-        report.write(path)
+        for reason in report.missing.values():
+            console.print(f"left out: {reason}")
+        if not any(team.names for team in teams.values()):
+            fail("none of the implementations can be measured")
+            return
+        for done, case in enumerate(cases, 1):
+            samples = contest(case, measure.entries, teams[case.threads], report.settings, fail)
+            finished.append((case, samples))
+            rows = rows_with(limits[case.threads], case, samples)
+            report.rows.extend(rows)
+            report.write(path)
+            console.print(case_line(f"{done}/{len(cases)}", case, rows), highlight=False)
+    # what disturbed the limits at the beginning may have gone by the end
+    limits = {threads: best_of(before, measure_limits(threads)) for threads, before in limits.items()}
+    report.limits = list(limits.values())
+    report.rows = [row for case, samples in finished for row in rows_with(limits[case.threads], case, samples)]
+    report.write(path)

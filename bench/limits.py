@@ -17,7 +17,8 @@ import numpy as np
 
 from bench.machine_code import Loops
 
-READ_SIZES = tuple(2**k for k in range(14, 25))  # bytes, 16 KiB to 16 MiB, divided over the threads
+# bytes, 16 KiB to 16 MiB, divided over the threads: those of an LSTM of 2**k units, and of a GRU
+READ_SIZES = tuple(sorted({2**k for k in range(14, 25)} | {3 * 2**k for k in range(13, 23)}))
 SGEMM_SIZE = 1024
 RUN_S = 0.005
 REPEATS = 30  # the best counts: a limit is what the machine can do when nothing disturbs it

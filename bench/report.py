@@ -103,8 +103,9 @@ def print_summary(console: Console, rows: Sequence[Row], implementations: Sequen
     for reached in summary.of_bound(rows):
         text = f"of bound, {reached.what}: least {reached.least:.0%}, median {reached.middle:.0%} ({reached.count} cells)"
         console.print(text, highlight=False)
-    for reached in summary.scaling(rows):
-        console.print(f"{reached.what}: least {reached.least:.2f}, median {reached.middle:.2f}", highlight=False)
+    for reached, below in summary.scaling(rows):
+        text = f"{reached.what}: least {reached.least:.2f}, median {reached.middle:.2f} ({reached.count} cells"
+        console.print(f"{text}, {below} below {summary.SCALING})", highlight=False)
 
 
 def print_of_sgemm(console: Console, rows: Sequence[Row], limits: Sequence[Limits]) -> None:
@@ -124,7 +125,7 @@ def print_limits(console: Console, limits: Sequence[Limits]) -> None:
     table.add_row(f"FMA peak, {lanes} lanes, GFLOP/s", *(f"{found.fma_flops / 1e9:.0f}" for found in limits))
     table.add_row("SGEMM 1024^3, NumPy or PyTorch, GFLOP/s", *(f"{found.sgemm_flops / 1e9:.0f}" for found in limits))
     for size in sorted(limits[0].read_bytes):
-        name = f"{size // 1024} KiB" if size < 2**20 else f"{size // 2**20} MiB"
+        name = f"{size // 1024} KiB" if size < 2**20 else f"{size / 2**20:g} MiB"
         rates = (f"{found.read_bytes[size] / 1e9:.0f}" for found in limits)
         table.add_row(f"reading {name} back and forth, GB/s", *rates)
     for cell in limits[0].unit_ns:

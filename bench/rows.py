@@ -32,7 +32,7 @@ class Row:
     bound_by: str | None  # what the recurrence waits for at the roofline: "fma" or "weights"
     of_bound: float | None  # bound_ms / ms
     pointwise: float | None  # the cell equations' part of ms, by what they take alone (gpurnn only)
-    clock: float | None  # part of the FMA peak that a thread's multiply-adds in registers have right after calls (gpurnn only)
+    clock: float | None  # part of what binds, FMA peak or reading rate, that a thread has right after calls (gpurnn only)
     best_peer: str | None
     ratio: float | None  # best peer's ms / ms
     ratio_low: float | None  # the least of the rounds' own ratios
@@ -71,7 +71,8 @@ def rows_of(case: Case, rounds: dict[str, list[Sample]], flops: float, roof: Bou
     rows = []
     for name, samples in rounds.items():
         times = [sample.p50 for sample in samples]
-        clocks = [sample.clock for sample in samples if sample.clock is not None]
+        left = [sample.flops if roof and roof.by == "fma" else sample.reading for sample in samples]
+        clocks = [rate for rate in left if rate is not None]
         seconds = medians[name]
         ratios = [min(rounds[p][k].p50 for p in peers) / times[k] for k in range(len(times))] if best else []
         rows.append(
@@ -93,7 +94,7 @@ def rows_of(case: Case, rounds: dict[str, list[Sample]], flops: float, roof: Bou
                 bound_by=roof.by if roof else None,
                 of_bound=roof.seconds / seconds if roof else None,
                 pointwise=roof.pointwise / seconds if roof and is_ours(name) else None,
-                clock=median(clocks) / roof.thread_flops if roof and clocks else None,
+                clock=median(clocks) / roof.thread_limit if roof and clocks else None,
                 best_peer=best,
                 ratio=medians[best] / seconds if best else None,
                 ratio_low=min(ratios, default=None),

@@ -11,6 +11,8 @@ from bench.cases import OURS
 from bench.limits import Limits
 from bench.rows import Row
 
+SCALING = 1.8  # that two threads should be over one
+
 
 @dataclass(frozen=True)
 class Ratios:
@@ -68,7 +70,8 @@ def _reached(what: str, values: Sequence[float]) -> list[Reached]:
 
 def of_bound(rows: Iterable[Row]) -> list[Reached]:
     """Fraction of the bound, by cell: B >= 8 with I = H at H = 128 and from 256, and one row from H = 256. And the part of the
-    time that the cell equations take, which are not in the bound; and the part of the peak that the clock left."""
+    time that the cell equations take, which are not in the bound; the part of what binds that the clock left, and what gpurnn
+    makes of that part."""
     found = []
     mine = [row for row in rows if row.implementation == OURS and row.of_bound is not None and row.input == row.hidden]
     for cell in dict.fromkeys(row.cell for row in mine):
@@ -81,7 +84,10 @@ def of_bound(rows: Iterable[Row]) -> list[Reached]:
             here = [row for row in region if row.cell == cell]
             found += _reached(f"{cell}, {what}", [row.of_bound or 0 for row in here])
             found += _reached(f"{cell}, {what}: cell equations besides", [row.pointwise or 0 for row in here])
-            found += _reached(f"{cell}, {what}: clock", [row.clock for row in here if row.clock is not None])
+            found += _reached(f"{cell}, {what}: clock", [row.clock for row in here if row.clock])
+            found += _reached(
+                f"{cell}, {what}: over the clock", [(row.of_bound or 0) / row.clock for row in here if row.clock]
+            )
     return found
 
 
@@ -95,8 +101,8 @@ def of_sgemm(rows: Iterable[Row], limits: Iterable[Limits]) -> list[Reached]:
     return [one for cell, values in found.items() for one in _reached(f"{cell}, B >= 8, H >= 128", values)]
 
 
-def scaling(rows: Iterable[Row]) -> list[Reached]:
-    """One thread's time / two threads', by cell, for B >= 8 and H >= 128."""
+def scaling(rows: Iterable[Row]) -> list[tuple[Reached, int]]:
+    """One thread's time / two threads', by cell, for B >= 8 and H >= 128; and how many of these are below SCALING."""
     times: dict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
     for row in rows:
         if row.implementation == OURS and row.batch >= 8 and row.hidden >= 128:
@@ -105,7 +111,11 @@ def scaling(rows: Iterable[Row]) -> list[Reached]:
     for key, by_threads in times.items():
         if {1, 2} <= by_threads.keys():
             gains[str(key[0])].append(by_threads[1] / by_threads[2])
-    return [reached for cell, values in gains.items() for reached in _reached(f"{cell}, 2 threads over 1", values)]
+    return [
+        (reached, sum(value < SCALING for value in values))
+        for cell, values in gains.items()
+        for reached in _reached(f"{cell}, 2 threads over 1", values)
+    ]
 
 
 def times_faster(rows: Sequence[Row], peer: str) -> list[tuple[Row, float]]:

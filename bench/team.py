@@ -19,7 +19,7 @@ from bench.timing import Sample
 class Team:
     """Starts the workers that are wanted and installed; a worker that died is started again for its next command."""
 
-    def __init__(self, names: Sequence[str], threads: int, note: Callable[[str], None], fail: Callable[[str], None]) -> None:
+    def __init__(self, names: Sequence[str], threads: int, fail: Callable[[str], None]) -> None:
         self.threads = threads
         self.names: list[str] = []
         self.missing: dict[str, str] = {}
@@ -31,7 +31,6 @@ class Team:
                 self.names.append(name)
             except Missing as missing:
                 self.missing[name] = str(missing)
-                note(f"left out: {missing}")
             except BenchError as error:
                 fail(str(error))
 

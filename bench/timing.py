@@ -25,7 +25,10 @@ class Sample:
     repeats: int
     cpus: float  # CPUs that the process kept busy meanwhile, spinning threads included
     others: float = 0.0  # CPUs that everything else on the machine kept busy meanwhile, warm-up and rest included
-    clock: float | None = None  # flops a second of one thread's multiply-adds in registers right after calls (gpurnn only)
+    # what one thread has right after calls (gpurnn only): flops a second of multiply-adds in registers, bytes a second of
+    # reading its part of the weights
+    flops: float | None = None
+    reading: float | None = None
 
 
 def time_calls(call: Callable[[], object], budget: float) -> Sample:

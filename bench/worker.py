@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import data, timing
 from bench.cases import OURS, Case
 from bench.errors import Missing, Unsupported
 from bench.peers import Peer, load
+
+if TYPE_CHECKING:
+    from bench.clock import Clock
 
 BOUNDED = "infer", "step"  # kinds whose time is held against the roofline
 CHECKED_STEPS = 16  # of a stream, so that a state which is not kept is found out
@@ -34,11 +37,11 @@ class Server:
         self._case: Case | None = None
         self._weights: data.Arrays = {}
         self._calls: dict[str, Callable[[], object]] = {}
-        self._clock: Callable[[Callable[[], object]], float] | None = None
+        self._clock: Clock | None = None
         if name == OURS:
             from bench.clock import Clock
 
-            self._clock = Clock().flops
+            self._clock = Clock()
 
     def version(self) -> str:
         """Of the package."""
@@ -73,9 +76,11 @@ class Server:
         Gives also the CPU seconds that all of it took.
         """
         cpu = time.process_time()
-        result = timing.time_calls(self._calls[kind], budget)
-        if self._clock and kind in BOUNDED:
-            result = replace(result, clock=self._clock(self._calls[kind]))
+        call, case = self._calls[kind], self._case
+        result = timing.time_calls(call, budget)
+        if self._clock and case and kind in BOUNDED:
+            part = (case.stream_bytes if kind == "step" else case.recurrent_bytes) // case.threads
+            result = replace(result, flops=self._clock.flops(call), reading=self._clock.bytes(call, part))
         timing.rest_until_quiet()
         return result, time.process_time() - cpu
 
