@@ -192,6 +192,24 @@ def test_streams_share_units(cell: str, far: bool, B: int, threads: int, monkeyp
     assert {bool(work["fused"]) for program in made for work in program.records.works} == {not far}
 
 
+@every_cell
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_with_copies_of_weights(cell: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which are those of the layer after each change."""
+    monkeypatch.setattr(schedule, "_choose", lambda *_: ("rows", "forced"))
+    p = Problem(cell, 5, 9, 13, 130, num_layers=2)
+    made = programs(monkeypatch)
+    for _ in range(3):
+        p.layer.load_params({name: a / 2 for name, a in p.layer.params.items()})
+        gpurnn.set_num_threads(1)
+        expected = [p.layer(p.x) for _ in range(2)]
+        gpurnn.set_num_threads(threads)
+        for wanted in expected:
+            assert_same_bits(p.layer(p.x), wanted)
+    copies = [bool(own._copies) for program in made for _, own in program._own]
+    assert sum(copies) >= threads - 1
+
+
 @pytest.mark.parametrize("H", [150, 170])  # pairs of vectors of units; and one that is alone
 @pytest.mark.parametrize("B", [1, 3, 5])
 @pytest.mark.parametrize("threads", [1, 2, 3])

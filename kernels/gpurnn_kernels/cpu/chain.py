@@ -96,7 +96,7 @@ class Chain:
         self.records: list[Records] = []
         self._binds: list[tuple[int, int, int]] = []
         self.threads = threads
-        programs = [ForwardProgram(one.directions, steps, batch, plan(one, batch, threads)) for one in layers]
+        programs = [ForwardProgram(one.directions, steps, batch, plan(one, batch, threads), copies=True) for one in layers]
         self.on_team = not all(program.records.alone for program in programs)
         for index, program in enumerate(programs):
             records = program.records

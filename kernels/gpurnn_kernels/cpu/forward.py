@@ -219,3 +219,16 @@ def forward(job, work):  # type: ignore[no-untyped-def]
     # the backward pass may read on other threads
     if job.past:
         store_fence()
+
+
+def forward_own(job, work):  # type: ignore[no-untyped-def]
+    """`own_kernel` over a job of the work's own: a copy, but for `own_fields`: the bytes of a job, how many fields there are,
+    then the offset and the value of each."""
+    source, addressed = address_of(job), address_of(work)
+    work = record(work)
+    own, fields = work.own, work.own_fields
+    copy_memory(own, source, load_word(fields))
+    for i in range(load_word(fields + 8)):
+        field = fields + 16 * (i + 1)
+        store_word(own + load_word(field), load_word(field + 8))
+    call_words(work.own_kernel, (own, addressed))

@@ -13,6 +13,8 @@ from .forward import ROW_ENTRY, forward
 from .job import VECTOR_BYTES
 from .kept import Keeper
 from .kernels import variant_of
+from .own import OwnJob
+from .packing import Packed
 from .records import Records, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
 from .steps.gru_before_apart import gates_apart
@@ -36,8 +38,17 @@ def slots_at_once(slot: int, inputs: int) -> int:
 class ForwardProgram:
     """The records of one layer's forward pass, all its directions."""
 
-    def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule, *, keep: bool = False) -> None:
-        """keep: leaves what the backward pass reads, in memory from `keeper`."""
+    def __init__(
+        self,
+        weights: Sequence[Weights],
+        steps: int,
+        batch: int,
+        schedule: Schedule,
+        *,
+        keep: bool = False,
+        copies: bool = False,
+    ) -> None:
+        """keep: leaves what the backward pass reads, in memory from `keeper`. copies: threads may have copies of W_h."""
         self.schedule = schedule
         self._weights: Sequence[Weights] = ()
         spec = weights[0].spec
@@ -45,13 +56,6 @@ class ForwardProgram:
         for d, direction in enumerate(weights):
             records.sizes(d, direction.spec, steps, batch)
             records.set(d, narrow=narrow_of(spec), wide=wide_vectors(spec))
-            records.set(d, h=records.room(2 * batch * records.row))
-            if spec.cell == "lstm":
-                records.set(d, c=records.room(batch * records.row))
-            if spec.cell == "gru_before":
-                records.set(d, rh=records.room(batch * records.row))
-            if spec.proj_size:
-                records.set(d, m=records.room(batch * records.row))
         rows = max(share.row_1 - share.row_0 for share in schedule.shares)
         if rows > FEW_ROWS and spec.variant != "lstm_options":
             records.take_in_turns(schedule.shares)
@@ -59,13 +63,16 @@ class ForwardProgram:
         for work, share in zip(records.works, schedule.shares, strict=True):
             work["kernel"] = records.address_of(forward)
             self._make_room(work, share, steps)
+        packed = [direction.forward() for direction in weights]
+        self._own: list[tuple[int, OwnJob]] = []  # by direction
+        self._make_planes(batch, packed if copies else None)
         variant = variant_of(spec)
         project, step = (records.address_of(one) for one in (variant.project, variant.step_keep if keep else variant.step))
         for d in range(len(weights)):
             records.set(d, project_kernel=project, step_kernel=step)
         self.keeper = Keeper(records, steps * batch) if keep else None
-        packed = weights[0].forward()
-        records.tiles(far=packed.bytes > OWN_CACHE if rows >= MANY_ROWS else packed.arrays["w_h"].nbytes > FAR_BYTES)
+        far = packed[0].bytes > OWN_CACHE if rows >= MANY_ROWS else packed[0].arrays["w_h"].nbytes > FAR_BYTES
+        records.tiles(far=far)
         self.use(weights)
 
     @property
@@ -79,6 +86,20 @@ class ForwardProgram:
             self._weights = weights
             for d, direction in enumerate(weights):
                 self.records.set(d, **direction.forward().addresses)
+            for d, own in self._own:
+                own.use(weights[d].forward())
+
+    def _make_planes(self, batch: int, copied: Sequence[Packed] | None) -> None:
+        """Rows of units: those of a direction, or each thread's own. copied: weights of which threads may have copies."""
+        records, spec = self.records, self.records.spec
+        wanted = {"h": 2, "c": spec.cell == "lstm", "rh": spec.cell == "gru_before", "m": spec.proj_size > 0}
+        planes = {name: int(count) for name, count in wanted.items() if count}
+        for work, share in zip(records.works, self.schedule.shares, strict=True):
+            d = share.direction
+            if self.schedule.splits[d] == "rows":
+                self._own.append((d, OwnJob(records, work, share, planes, copied[d] if copied else None)))
+            elif share.member == 0:
+                records.set(d, **{name: records.room(count * batch * records.row) for name, count in planes.items()})
 
     def _make_room(self, work: Any, share: Share, steps: int) -> None:
         """A work's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""

@@ -84,6 +84,8 @@ _WORK = (
     *("fused", "x", "x_row"),
     # panels that a step takes at once, how many groups of them there are; steps of the calls before
     *("at_once", "groups", "turn"),
+    # room for a job of the work's own, the fields in it that are, and the kernel that runs it
+    *("own", "own_fields", "own_kernel"),
     # room for what a bundle of vectors takes
     *("words",),
     # groups of this phase that the work has taken; where works that share rows take them from each other, or 0; phases so far

@@ -12,7 +12,7 @@ from .amx.gradients import (
     amx_weight_gradients,
 )
 from .backward import backward
-from .forward import forward
+from .forward import forward, forward_own
 from .repack import pack_backward, pack_forward, pack_strips
 from .steps.back import (
     gru_after_clip_step_back,
@@ -74,6 +74,7 @@ KERNELS = tuple(
             *TILES.values(),
             *TILES_FAR.values(),
             forward,
+            forward_own,
             *(kernel for variant in VARIANTS.values() for kernel in (variant.project, variant.step)),
             *(variant.step_keep for variant in VARIANTS.values()),
             pack_backward,

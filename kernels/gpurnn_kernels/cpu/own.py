@@ -1,0 +1,50 @@
+"""What a thread with rows of its own has apart from the others: its rows of h, c, r * h and m and, where it helps, W_h.
+
+Cores that write to one page wait for each other, as each fetches ahead what another is about to write; and a line of weights
+that several cores share is slow to come back to one whose cache has lost it. So each thread runs a copy of its job, made anew
+in each call, in which these fields are its own.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..spec import Array
+from .forward import forward_own
+from .job import JOB_WORD
+from .packing import Packed
+from .records import Records
+from .schedule import Share
+from .shelf import aligned
+
+_PAGE = 1 << 12  # bytes within which processors fetch ahead
+_COPIED = range(1 << 17, (1 << 20) + 1)  # bytes of W_h: the first caches hold less, and of more a core's own cache a part
+_WEIGHTS = ("w_h", "w_h_n")
+
+
+class OwnJob:
+    """Of one work."""
+
+    def __init__(self, records: Records, work: Any, share: Share, planes: Mapping[str, int], packed: Packed | None) -> None:
+        """planes: of rows, by their field. packed: the weights, if W_h shall be copied where that helps."""
+        rows, row, job = share.row_1 - share.row_0, records.row * records.item, records.jobs.itemsize
+        at = records.room((sum(planes.values()) * rows * row + job + _PAGE) // records.item)
+        fields = {"h_plane": rows * row}
+        for name, count in planes.items():
+            # rows keep their numbers
+            fields[name] = at - share.row_0 * row
+            at += count * rows * row
+        # the first thread has the packed ones
+        shared = {name: packed.arrays[name] for name in _WEIGHTS if name in packed.arrays} if packed and share.row_0 else {}
+        copied = sum(array.nbytes for array in shared.values()) in _COPIED
+        self._copies: dict[str, Array] = {name: aligned(a.size, a.dtype) for name, a in shared.items() if copied}
+        fields |= {name: records.hold(copy) for name, copy in self._copies.items()}
+        pairs = [(8 * JOB_WORD[name], value) for name, value in fields.items()]
+        work["own"], work["own_fields"] = at, records.hold(np.array([(job, len(pairs)), *pairs], np.int64))
+        work["own_kernel"], work["kernel"] = work["kernel"], records.address_of(forward_own)
+
+    def use(self, packed: Packed) -> None:
+        """Runs on these weights from now on."""
+        for name, copy in self._copies.items():
+            copy[:] = packed.arrays[name]
