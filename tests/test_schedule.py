@@ -28,6 +28,7 @@ ZEN_3 = describe("x86_64-unknown-linux-gnu", "znver3", "+avx2,+fma")
         (XEON, "gru_after", 64, 1, "one"),
         (XEON, "gru_after", 128, 128, "rows"),
         (XEON, "gru_after", 512, 8, "units"),
+        (XEON, "gru_after", 512, 32, "units"),
         (ZEN_3, "lstm", 32, 1, "one"),
         (ZEN_3, "lstm", 32, 32, "rows"),
         (ZEN_3, "lstm", 512, 1, "units"),

@@ -26,6 +26,7 @@ _HANDED = {32: 180.0, 16: 0.0}  # a cache line that another thread has written: 
 _UNIT = {32: 70.0, 16: 100.0}  # the cell equations of one vector of units of one row
 _READ = 2.3  # a vector of weights, from the second cache: so much a tile takes at least
 _READ_FAR = {32: 11.0, 16: 2.3}  # one that the second cache does not hold
+_WAIT_FAR = {32: 4.0, 16: 0.0}  # what multiply-adds of many rows wait for it
 _NEAR_BYTES = {32: 1 << 20, 16: 1 << 19}  # of weights that it may not hold, beside all else
 _SHARED = {32: 1.0, 16: 1.06}  # times as long take two threads that both read such weights
 _HELPED = (
@@ -74,7 +75,7 @@ def _tile_cost(rows: int, wide: int, far: bool, machine: Target) -> float:
     heights = [rows // tiles + (tile < rows % tiles) for tile in range(tiles)]
     # with eight sums, no multiply-add may be late
     near = sum(max(_READ, height * (1.1 if height * wide <= 8 else 1.0)) for height in heights)
-    return max(near, _READ_FAR[machine.registers]) if far else near
+    return max(near + _WAIT_FAR[machine.registers], _READ_FAR[machine.registers]) if far else near
 
 
 def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
