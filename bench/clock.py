@@ -36,7 +36,7 @@ class Clock:
 
     def bytes(self, call: Callable[[], object], size: int) -> float:
         """Bytes a second of this thread's reading of `size` bytes, back and forth, right after calls."""
-        once = size // self._loops.round_bytes
+        once = max(1, size // self._loops.round_bytes)
         size = once * self._loops.round_bytes
         _memory, at = aligned(size)
         # the caches hold what the calls have read
