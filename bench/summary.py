@@ -11,7 +11,7 @@ from bench.cases import OURS
 from bench.limits import Limits
 from bench.rows import Row
 
-SCALING = 1.8  # that two threads should be over one
+SCALING = 1.8  # times as fast as one thread two should be
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,13 @@ class ForwardProgram:
     def _make_planes(self, batch: int, copied: Sequence[Packed] | None) -> None:
         """Rows of units: those of a direction, or each thread's own. copied: weights of which threads may have copies."""
         records, spec = self.records, self.records.spec
-        wanted = {"h": 2, "c": spec.cell == "lstm", "rh": spec.cell == "gru_before", "m": spec.proj_size > 0}
-        planes = {name: int(count) for name, count in wanted.items() if count}
+        planes = {"h": 2}
+        if spec.cell == "lstm":
+            planes["c"] = 1
+        if spec.cell == "gru_before":
+            planes["rh"] = 1
+        if spec.proj_size:
+            planes["m"] = 1
         for work, share in zip(records.works, self.schedule.shares, strict=True):
             d = share.direction
             if self.schedule.splits[d] == "rows":
@@ -116,8 +121,8 @@ class ForwardProgram:
         work["fused"] = fused = self._projects_its_own(steps, cap, slot, together)
         if fused:
             capacity = cap
-        all_at_once = together and (not fused or gates_apart(spec))
-        at_once = max(1, panels) if all_at_once else BUNDLE // vectors_per_panel(spec) if together else 1
+        few = fused and not gates_apart(spec)
+        at_once = 1 if not together else BUNDLE // vectors_per_panel(spec) if few else max(1, panels)
         work["at_once"], work["groups"] = at_once, -(-panels // at_once)
         # a step of two phases leaves its slots from the first one for the second
         one = fused and not together and spec.cell != "gru_before"

@@ -1,8 +1,8 @@
 """What a thread with rows of its own has apart from the others: its rows of h, c, r * h and m and, where it helps, W_h.
 
-Cores that write to one page wait for each other, as each fetches ahead what another is about to write; and a line of weights
-that several cores share is slow to come back to one whose cache has lost it. So each thread runs a copy of its job, made anew
-in each call, in which these fields are its own.
+Two threads whose rows lie side by side are slower than two processes, and so are two that read the same W_h from their caches:
+a core probably fetches ahead what the other one is about to write, and a line that both hold is slow to come back to one that
+has lost it. So each thread runs a copy of its job, made anew in each call, in which these fields are its own.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _WEIGHTS = ("w_h", "w_h_n")
 
 
 class OwnJob:
-    """Of one work."""
+    """Of one work: [plane][row] for each field of rows, then the copy of the job."""
 
     def __init__(self, records: Records, work: Any, share: Share, planes: Mapping[str, int], packed: Packed | None) -> None:
         """planes: of rows, by their field. packed: the weights, if W_h shall be copied where that helps."""

@@ -41,6 +41,7 @@ def multiply_gate(job, work, rows, a, a_row, depth, w, init, init_row, back, slo
 
 @inlined
 def make_gate(job, work, rows, h, back, slot, panel, blocks, gate):  # type: ignore[no-untyped-def]
+    """Adds W_hz h (0) or W_hr h (1) to the slots of one step; where it projects its own x, after W_x x + b of the gate."""
     if work.fused:
         w_x, b = job.w_x + panel * job.I * V4, job.b + panel * V4
         multiply_gate(job, work, rows, work.x, work.x_row, job.I, w_x, b, 0, back, slot, panel, blocks, gate)
@@ -65,6 +66,7 @@ def begin_n(job, work, rows, x, back, slot, panel, blocks):  # type: ignore[no-u
 
 @inlined
 def make_n(job, work, rows, rh, back, slot, panel, blocks):  # type: ignore[no-untyped-def]
+    """Adds W_hn (r * h), alike; steps that go forth have made W_xn x + b_n with z."""
     if work.fused and back:
         begin_n(job, work, rows, work.x, back, slot, panel, blocks)
     gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks)
