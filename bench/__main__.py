@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import cases, cold, cuda, infer, step, train
+from bench import beside, cases, cold, cuda, infer, step, train
 from bench.compare import Report, compare, read_rows
 from bench.contest import Settings
 from bench.cuda import model as predictions
@@ -156,6 +156,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--cells", nargs="+", choices=cases.CELLS, default=list(cases.CELLS))
     command.add_argument("--rounds", type=positive, default=3)
     command.add_argument("--json", type=Path, default=RESULTS / "cold.json", metavar="FILE")
+    command = commands.add_parser("beside", help="calls beside busy processes and other libraries' threads")
+    command.add_argument("--scenes", nargs="+", choices=beside.SCENES, default=list(beside.SCENES))
+    command.add_argument("--seconds", type=seconds, default=10.0, metavar="S", help="of each scene")
+    command.add_argument("--json", type=Path, default=RESULTS / "beside.json", metavar="FILE")
     command = commands.add_parser("plot", help="draw the figure from a file of `infer`")
     command.add_argument("json", type=Path)
     command.add_argument("plot", type=Path)
@@ -181,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_limits(arguments.threads or default_threads(), arguments.json, console)
         if arguments.bench == "cold":
             return cold.run(arguments.cells, arguments.rounds, arguments.json, console)
+        if arguments.bench == "beside":
+            return beside.run(arguments.scenes, arguments.seconds, arguments.json, console)
         if arguments.bench == "plot":
             draw(arguments.json, arguments.plot)
             return 0

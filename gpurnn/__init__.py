@@ -18,8 +18,9 @@ from .files import load as load
 from .gru import GRU as GRU
 from .lstm import LSTM as LSTM
 from .stream import Stream as Stream
-from .threads import get_num_threads as get_num_threads
-from .threads import set_num_threads as set_num_threads
+from .thread_count import get_num_threads as get_num_threads
+from .thread_count import set_num_threads as set_num_threads
+from .thread_count import threads as threads
 from .training import Gradients as Gradients
 
 __version__ = version("gpurnn")

@@ -261,11 +261,15 @@ class RecurrentLayer:
 
         return vjp(self, x, state, lengths)
 
-    def stream(self, batch_size: int = 1, state: Any = None) -> Stream:
-        """A `Stream` that is fed one step at a time and keeps the state. ValueError for two directions or reverse."""
+    def stream(self, batch_size: int = 1, state: Any = None, *, threads: int | None = None) -> Stream:
+        """A `Stream` that is fed one step at a time and keeps the state.
+
+        threads: the number that its steps may use on the CPU, >= 1; None: as many as calls. Raises ValueError for two
+        directions or reverse.
+        """
         from .stream import Stream
 
-        return Stream(self, batch_size, state)
+        return Stream(self, batch_size, state, threads)
 
     def plan(self, x: Array, lengths: Any = None) -> Plan:
         """What a call with this x would run: `str()` tells which kernels, on what, and why."""

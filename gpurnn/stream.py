@@ -32,11 +32,12 @@ class Stream:
     made with, or the first x_t.
     """
 
-    def __init__(self, layer: RecurrentLayer, batch_size: int = 1, state: Any = None) -> None:
+    def __init__(self, layer: RecurrentLayer, batch_size: int = 1, state: Any = None, threads: int | None = None) -> None:
         if layer.bidirectional or layer.reverse:
             raise ValueError("a stream runs forward in time: the layer has a reverse direction")
         self._layer, self._prepared = layer, layer._prepared
         self.batch_size = checks.size("batch_size", batch_size)
+        self._threads = None if threads is None else checks.size("threads", threads)
         self._dtype = layer.dtype
         self._x_shape = (self.batch_size, layer.input_size)
         self._y_shape = (self.batch_size, layer.output_size)
@@ -53,7 +54,7 @@ class Stream:
             shapes = self._layer.state_shapes(self.batch_size)
             zeros = [place.zeros(shape, self._dtype) for shape in shapes]
             kernels = place.kernels
-            self._stepper = kernels.Stepper(self._prepared.layers(kernels), self.batch_size, zeros)
+            self._stepper = kernels.Stepper(self._prepared.layers(kernels), self.batch_size, zeros, self._threads)
         self._step = self._stepper.step
 
     def step(self, x_t: Array, out: Array | None = None) -> Array:

@@ -66,9 +66,10 @@ def _threads_as_before() -> Iterator[None]:
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls share their work with other threads on a busy machine, too, where they would rather keep to one."""
-    from gpurnn_kernels.cpu.team import TEAMS
+    from gpurnn_kernels.cpu.threads.team import TEAM
 
-    monkeypatch.setattr(type(TEAMS), "rested", lambda _: True)
+    monkeypatch.setattr(TEAM, "_rest_until", 0.0)
+    monkeypatch.setattr(TEAM, "noticed", lambda _: None)
 
 
 @pytest.fixture

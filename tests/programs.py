@@ -146,11 +146,12 @@ def number_of_threads() -> None:
 
 
 def _share_always() -> None:
-    """Keeps to the team however crowded it is, and splits units, so that threads meet at every step and help each other."""
+    """Keeps to the team however busy the machine is, and splits units, so that threads share every step."""
     from gpurnn_kernels.cpu import schedule
-    from gpurnn_kernels.cpu.team import TEAMS
+    from gpurnn_kernels.cpu.threads.team import TEAM
 
-    type(TEAMS).rested = lambda _: True  # type: ignore[method-assign]
+    TEAM._rest_until = 0.0
+    TEAM.noticed = lambda _: None  # type: ignore[method-assign]
     schedule._choose = lambda *_: ("units", "forced")  # type: ignore[assignment]
 
 
@@ -225,9 +226,9 @@ def target() -> None:
     from gpurnn_kernels.cpu.compile import kernel_object
     from gpurnn_kernels.cpu.kernels import TILES, forward, gru_after_step
     from gpurnn_kernels.cpu.target import target
-    from gpurnn_kernels.cpu.team import TEAMS
+    from gpurnn_kernels.cpu.threads.team import TEAM
 
-    type(TEAMS).rested = lambda _: True  # type: ignore[method-assign]
+    TEAM.noticed = lambda _: None  # type: ignore[method-assign]
     cases = [*((cell, "float32") for cell in CELLS), ("gru_after", "float64")]
     for cell, dtype in cases:
         for lengths in (None, [6, 0, 3, 1, 6, 2, 5, 4, 4, 6, 3, 2, 1]):
@@ -285,7 +286,6 @@ def aarch64() -> None:
     JITCodeLibrary._finalize_specific = lambda _: None
     JITCodeLibrary.get_pointer_to_function = lambda library, _: library._ensure_finalized() or 0
     config.CACHE_DIR = __file__  # no folder: nothing is loaded or kept
-    from gpurnn_kernels.cpu import team
     from gpurnn_kernels.cpu.compile import kernel_object
     from gpurnn_kernels.cpu.kernels import KERNELS
     from gpurnn_kernels.cpu.target import target
@@ -293,7 +293,6 @@ def aarch64() -> None:
     assert target().triple == triple
     default = [kernel for kernel in KERNELS if "options" not in kernel.__qualname__]
     libraries = {kernel.__qualname__: kernel_object(kernel, "float32")._library for kernel in default}
-    libraries["team"] = next(iter(team._serve.overloads.values())).library
     told = {}
     for name, library in libraries.items():
         code = assembly(library)

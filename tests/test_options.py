@@ -31,7 +31,6 @@ from test_reference import finite_difference
 
 import gpurnn
 from gpurnn_kernels.cpu import forward_pass, records, schedule
-from gpurnn_kernels.cpu.team import TEAMS
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "peepholes": ("lstm", {"peepholes": True}),
@@ -224,13 +223,7 @@ def test_the_clip_is_met_on_both_sides() -> None:
 # The promises
 
 
-@pytest.fixture
-def _threads_work_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also on a busy machine, where calls would keep to one thread."""
-    monkeypatch.setattr(type(TEAMS), "rested", lambda _: True)
-
-
-@pytest.mark.usefixtures("_threads_work_together")
+@pytest.mark.usefixtures("together")
 @every_kind
 @every_dtype
 @pytest.mark.parametrize("threads", [1, 2])
@@ -251,7 +244,7 @@ def everything(p: Problem) -> Any:
     return *p.run(), p.gradients(), *[p.layer(x, None, p.lengths) for _ in range(3)]
 
 
-@pytest.mark.usefixtures("_threads_work_together")
+@pytest.mark.usefixtures("together")
 @every_kind
 @every_dtype
 @pytest.mark.parametrize("split", ["one", "rows", "units"])
@@ -271,7 +264,7 @@ def test_every_way_to_share_the_work(kind: str, dtype: str, split: str, B: int, 
                     assert_same_bits(everything(p), expected)
 
 
-@pytest.mark.usefixtures("_threads_work_together")
+@pytest.mark.usefixtures("together")
 @every_kind
 @pytest.mark.parametrize("B", [1, 5, 26])
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from numba import cfunc, types
 
-from gpurnn_kernels.cpu.barrier import LINE
 from gpurnn_kernels.cpu.job import WORK, WORK_POINTER
 from gpurnn_kernels.cpu.memory import record, store_word
 from gpurnn_kernels.cpu.shelf import aligned_zeros
 from gpurnn_kernels.cpu.steps.common import take
+from gpurnn_kernels.cpu.threads import phases
 
+PIECES = 4  # blocks of a team's memory before those of pieces
 COUNTS = (5, 3, 4)  # panels of each work
 OWN = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9, 10, 11]]
 
@@ -38,14 +39,20 @@ def taken(works: Any, member: int, s: int, most: int) -> list[int]:
 
 @pytest.fixture
 def shared() -> tuple[Any, Any]:
-    """-> works with claims on each other's panels, and what holds the claims."""
-    claims = aligned_zeros(len(COUNTS) * LINE // 8, np.dtype(np.int64))
+    """-> works that claim panels from each other, and the team's memory."""
+    blocks = aligned_zeros(phases.TEAM_BYTES // 8, np.dtype(np.int64)).reshape(-1, phases.BLOCK // 8)
     works = np.zeros(len(COUNTS), WORK)
-    claims.reshape(-1, LINE // 8)[:, 1:3] = [(own[0], len(own)) for own in OWN]
-    for member, (work, own) in enumerate(zip(works, OWN, strict=True)):
-        work["claims"], work["members"], work["member"] = claims.ctypes.data, len(COUNTS), member
-        work["panel_0"], work["panel_1"] = own[0], own[-1] + 1
-    return works, claims
+    for member, work in enumerate(works):
+        work["claims"], work["members"], work["member"] = blocks.ctypes.data, len(COUNTS), member
+        work["panel_1"], work["at_once"] = sum(COUNTS), 1
+    return works, blocks
+
+
+def publish(blocks: Any, phase: int) -> None:
+    """As `phases.publish`."""
+    for member, own in enumerate(OWN):
+        blocks[PIECES + member, phases.FIRST // 8] = own[0]
+        blocks[PIECES + member, 0] = phase << 28 | len(own) << 14
 
 
 def in_order(member: int, s: int) -> list[int]:
@@ -54,17 +61,19 @@ def in_order(member: int, s: int) -> list[int]:
 
 @pytest.mark.parametrize("member", range(len(COUNTS)))
 def test_one_that_is_alone_takes_all(member: int, shared: tuple[Any, Any]) -> None:
-    works, _ = shared
+    works, blocks = shared
     for s in range(4):
+        publish(blocks, s)
         assert taken(works, member, s, 99) == [*in_order(member, s), -1]
         for other in set(range(len(COUNTS))) - {member}:  # they come too late
             assert taken(works, other, s, 99) == [-1]
 
 
 def test_every_panel_is_taken_once(shared: tuple[Any, Any]) -> None:
-    works, _ = shared
+    works, blocks = shared
     rng = np.random.default_rng(0)
     for s in range(40):
+        publish(blocks, s)
         left = set(range(len(COUNTS)))
         found: list[int] = []
         while left:
@@ -74,6 +83,15 @@ def test_every_panel_is_taken_once(shared: tuple[Any, Any]) -> None:
                 left.remove(member)
             found += [panel for panel in some if panel >= 0]
         assert sorted(found) == list(range(sum(COUNTS)))
+
+
+def test_a_panel_that_was_claimed_before_comes_first(shared: tuple[Any, Any]) -> None:
+    works, blocks = shared
+    publish(blocks, 1)
+    blocks[PIECES + 1, 0] += 1  # what a worker does that finds a phase, here a panel meant for the second work
+    works[2]["given"] = (1 << 14 | 0) + 1
+    assert taken(works, 2, 0, 2) == [OWN[1][0], OWN[2][0]]
+    assert works[2]["pieces"] == 2
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 7])

@@ -157,11 +157,11 @@ def test_teams_leave_nothing_behind() -> None:
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "two", "1.5", "2,3", "0x2"])
 def test_a_bad_number_in_the_environment(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpurnn_kernels.cpu import team
+    from gpurnn_kernels.cpu.threads import count
 
     monkeypatch.setenv("GPURNN_NUM_THREADS", value)
     with pytest.raises(ValueError, match=f"GPURNN_NUM_THREADS.*'{value}'"):
-        team.default_threads()
+        count.default_threads()
 
 
 def test_a_bad_number_shows_at_first_use() -> None:

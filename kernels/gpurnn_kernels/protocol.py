@@ -82,5 +82,5 @@ class Kernels(Protocol):
     def PlainCall(self, layers: Sequence[Any], steps: int, batch: int, strides: Sequence[int]) -> PlainCallLike:
         """strides: bytes from step to step and from row to row, of x, then of y."""
 
-    def Stepper(self, layers: Sequence[Any], batch: int, state: Sequence[Array]) -> StepperLike:
-        """Over state arrays (L, B, ..) that it moves on."""
+    def Stepper(self, layers: Sequence[Any], batch: int, state: Sequence[Array], threads: int | None = None) -> StepperLike:
+        """Over state arrays (L, B, ..) that it moves on. threads: that steps may use on a CPU; None: as many as calls."""

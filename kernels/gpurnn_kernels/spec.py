@@ -38,6 +38,11 @@ class Spec:
         return self.proj_size or self.hidden_size
 
     @property
+    def phases(self) -> int:
+        """Phases of a step: its units need all others' r * h, or m = o * tanh(c), before its second one."""
+        return 2 if self.cell == "gru_before" or self.proj_size else 1
+
+    @property
     def variant(self) -> str:
         """The kernels that run it: the plain cell's, or those that can do more."""
         if self.cell == "lstm":

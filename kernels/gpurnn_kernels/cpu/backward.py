@@ -1,8 +1,7 @@
-"""Back-propagation through time over a sequence: rows x panels of one direction, run by one thread. `steps/back.py` has the
-cells.
+"""Back-propagation through time over a sequence: the rows of one direction, led by one thread. `steps/back.py` has the cells.
 
-Backwards over the steps: the gates' gradients of a thread's own units, from what the forward pass kept, then dh_prev as the
-product of all gates' gradients with W_h transposed, for its own units again. A panel is BACK vectors of units. The gates'
+Backwards over the steps, panel by panel: dh as the product of all gates' gradients of the step after with W_h transposed, then
+the gates' gradients of the panel's units, from what the forward pass kept. A panel is BACK vectors of units. The gates'
 gradients also go into an array over all (t, b), from which `weight_gradients.py` makes dW, db and dx.
 """
 
@@ -13,12 +12,13 @@ from .forward import (
     last_block,
     load_rows,
     outputs_in,
+    run_phase,
     steps_of,
     store_rows,
     time_of,
 )
 from .inline import called, inlined
-from .memory import address_of, call_with, call_words, record
+from .memory import address_of, call_with, record
 from .pointwise import add_units
 from .target import target
 from .tiles import multiply, multiply_in_turn
@@ -55,20 +55,26 @@ def product(  # type: ignore[no-untyped-def]
 
 
 @called
-def recurrent_product(job, work, rows, s, a, a_row, gates, w, out):  # type: ignore[no-untyped-def]
-    """out += a W, for the units of this work: in one step forth, in the next one back, from what is still in cache."""
+def recurrent_product(job, work, rows, s, a, a_row, gates, w, out, panel, count):  # type: ignore[no-untyped-def]
+    """out += a W, of `count` panels of units: in one step forth, in the next one back, from what is still in cache."""
     vectors, step = gates * blocks(job), BACK * V1
     depth = vectors * job.lanes
     if job.recurrent_kernel:
-        first, last = work.panel_0 * BACK, min(work.panel_1 * BACK, blocks(job))
+        first, last = panel * BACK, min((panel + count) * BACK, blocks(job))
         words = work.slots, rows, a, a_row, vectors, w, first, (last - first) * job.lanes, out, job.row, s & 1
         call_with(job.recurrent_kernel, job.zero, words)
         return
-    product(job, work.panel_0, work.panel_1, blocks(job), rows, a, a_row, w, depth, out, job.row, step, out, job.row, s & 1)
+    product(job, panel, panel + count, blocks(job), rows, a, a_row, w, depth, out, job.row, step, out, job.row, s & 1)
 
 
 def backward(job, work):  # type: ignore[no-untyped-def]
-    """All rows of a work back through their sequences, by the job's `step_kernel`."""
+    """All rows of a work back through their sequences, by the job's `step_kernel` and, where a step has two phases, its
+    `second_kernel`.
+
+    `step_kernel` starts with the product of the step after, for the rows that had it (`before`): what makes dh of some units
+    complete stands beside what is made from it, and threads wait for each other once instead of twice. At s = -1 it is the
+    last step's product alone.
+    """
     addresses = address_of(job), address_of(work)
     job, work = record(job), record(work)
     for first in range(work.row_0, work.row_1, work.row_cap):
@@ -77,22 +83,24 @@ def backward(job, work):  # type: ignore[no-untyped-def]
         if job.dc:
             for user, padded in ((job.dc_n, job.dc), (job.c_0, job.c)):
                 load_rows(job, first, rows, user, job.c_b, job.H, padded, first_block(work), last_block(job, work))
-        active = 0
-        for s in range(steps_of(job, first) - 1, -1, -1):
-            while active < rows and steps_of(job, first + active) > s:
+        active, before = 0, 0
+        for s in range(steps_of(job, first) - 1, -2, -1):
+            while s >= 0 and active < rows and steps_of(job, first + active) > s:
                 active += 1
-            if job.dy:
-                add_output_gradient(job, work, first, active, s)
-            call_words(job.step_kernel, (*addresses, first, active, s))
+            run_phase(work, addresses, job.step_kernel, first, active, s, before, work.groups_1, work.cuts_1)
+            if work.groups_2 and s >= 0:
+                run_phase(work, addresses, job.second_kernel, first, active, s, before, work.groups_2, work.cuts_2)
+            before = active
         store_rows(job, first, rows, job.dh, 0, job.dh_0, job.h_b, job.P, work.out_0, work.out_1)
         if job.dc:
             store_rows(job, first, rows, job.dc, 0, job.dc_0, job.c_b, job.H, first_block(work), last_block(job, work))
 
 
 @called
-def add_output_gradient(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+def add_output_gradient(job, first, rows, s, block_0, block_1):  # type: ignore[no-untyped-def]
+    """Adds dy of the rows at step s to vectors [block_0, block_1) of dh."""
     for m in range(rows):
         row = first + m
         dy = job.dy + time_of(job, row, s) * job.dy_t + batch_row(job, row) * job.dy_b
-        for block in range(work.out_0, work.out_1):
+        for block in range(block_0, block_1):
             add_units(job.zero, (job.dh + row * job.row + block * V1, dy + block * V1, outputs_in(job, block)))

@@ -1,6 +1,7 @@
 """The backward pass of one layer: back through time, then the large products. Two commands to the team."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,14 +10,16 @@ from .amx.choice import Products
 from .amx.gradients import amx_input_gradients, amx_recurrent_product, gradients_room
 from .amx.strips import rows_room
 from .backward import BACK, backward
+from .emission import BUNDLE
 from .job import VECTOR_BYTES
 from .kernels import variant_of
-from .records import Records, address, rows_at_once
+from .records import PHASE_KERNELS, Records, address, rows_at_once
 from .schedule import Schedule, Share, cut
 from .shelf import ARRAYS, aligned, side_by_side
 from .weight_gradients import input_gradients, scratch
 from .weights import Weights
 
+_GROUPS = 4  # pieces of a phase that are meant for one thread
 _PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next one does
 _SCRATCH_BYTES = 1 << 20  # that a program holds of what its steps leave for its products; more is borrowed for each run
 _FIELDS = {"W_x": "dw_x", "W_h": "dw_h", "W_p": "dw_p", "b": "db", "b_hn": "db_hn", "peephole": "d_peephole"}
@@ -84,18 +87,32 @@ class BackwardProgram:
         for work, share in zip(records.works, schedule.shares, strict=True):
             work["kernel"] = records.address_of(backward)
             work["row_cap"] = rows_at_once(share.row_1 - share.row_0, step_row * records.item)
-            records.panels(work, share, BACK)
+            self._lay_out_phases(work, share)
             if products.recurrent:
                 work["slots"] = records.room(rows_room(int(work["row_cap"]), records.blocks * spec.gates) // records.item)
-        for d in range(len(weights)):
-            records.set(d, step_kernel=records.address_of(variant_of(spec).step_back))
-            if products.recurrent:
-                records.set(d, recurrent_kernel=records.address_of(amx_recurrent_product))
+        kernels = dict(zip(PHASE_KERNELS, variant_of(spec).step_back[: spec.phases], strict=False))
+        if products.recurrent:
+            kernels["recurrent_kernel"] = amx_recurrent_product
+        records.kernels(kernels)
         records.tiles()
         records.tiles(transposed=True)
         self._large = _large_products(records, len(weights), steps * batch, schedule.threads, products.large)
         self._lay_out_scratch(steps * batch, step_row)
         self.use(weights)
+
+    def _lay_out_phases(self, work: Any, share: Share) -> None:
+        """A step's panels in groups, each a piece of its phases: several a thread, so that one can help another, but with a
+        bundle of vectors where there are so many. AMX splits the gates' gradients once for each: it has one group a thread."""
+        records, spec = self.records, self.records.spec
+        panels = records.panels(work, BACK)
+        each = -(-panels // share.members)
+        if share.members > 1 and not self._products.recurrent:
+            each = min(each, max(BUNDLE // BACK, -(-each // _GROUPS)))
+        work["at_once"], groups = max(1, each), -(-panels // max(1, each))
+        if spec.proj_size:
+            records.phases(work, share, -(-records.out_blocks // BACK), groups)
+        else:
+            records.phases(work, share, groups, groups if spec.phases == 2 else 0)
 
     def _lay_out_scratch(self, rows: int, step_row: int) -> None:
         """Of a direction, from the steps to the products, `rows` rows (t, b): gradients of the gates, of what W_hn had alone,

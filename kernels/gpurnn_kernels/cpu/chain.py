@@ -16,19 +16,20 @@ from .inline import called
 from .job import job_dtype
 from .memory import load_word, store_word
 from .records import Records, address
-from .team import TEAMS, command, get_num_threads, run_works
+from .threads.commands import run_command
+from .threads.count import get_num_threads
+from .threads.team import Team, current_team
 
 X, Y, BETWEEN, H, C = range(5)  # the arrays of a call
-_TEAM = 4  # the word of a description where a team's handle begins
-_HEAD = 9  # words before those of its layers
+_TEAM, _HEAD = 4, 6  # the word of a description for a team's memory; words before those of its layers
 _SPARE = 3  # chains for callers at the same time that are kept
 _BIND = 24  # bytes of a row of the table: address of the field, which array, bytes to add
 
 
 @called
 def run_chain(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
-    """Binds the addresses of a call's arrays and runs layer after layer, on the team if the description names one; -> whether
-    two of its threads ended on one CPU."""
+    """Binds the addresses of a call's arrays and runs layer after layer, with the team if the description names one; -> what
+    the team met, as `judge`."""
     table = load_word(description)
     for i in range(load_word(description + 8)):
         row = table + _BIND * i
@@ -43,17 +44,11 @@ def run_chain(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
         elif which == C:
             base = c
         store_word(load_word(row), base + load_word(row + 16))
-    team = load_word(description + 8 * _TEAM)
-    crowded = 0
+    team, size, found = load_word(description + 32), load_word(description + 40), 0
     for layer in range(load_word(description + 16)):
         words = description + 8 * (_HEAD + 3 * layer)
-        if team:
-            size, write = load_word(description + 40), load_word(description + 48)
-            give_way, getcpu = load_word(description + 56), load_word(description + 64)
-            crowded = command(team, size, load_word(words), load_word(words + 8), write, give_way, getcpu)
-        else:
-            run_works(load_word(words), 0, load_word(words + 16))
-    return crowded
+        found |= run_command(team, size, load_word(words), load_word(words + 8), load_word(words + 16))
+    return found
 
 
 _ARRAY = "{0}[:, :, ::1]"
@@ -96,6 +91,7 @@ class Chain:
         self.records: list[Records] = []
         self._binds: list[tuple[int, int, int]] = []
         self.threads = threads
+        self._team: Team | None = None
         programs = [ForwardProgram(one.directions, steps, batch, plan(one, batch, threads), copies=True) for one in layers]
         self.on_team = not all(program.records.alone for program in programs)
         for index, program in enumerate(programs):
@@ -129,48 +125,56 @@ class Chain:
     def describe(self, between: int = 0) -> None:
         """Fixes the table. `between`: the address of a scratch array of the chain's own, for a caller that brings none."""
         self._table = np.array(self._binds, np.int64)
-        words = [self._table.ctypes.data, len(self._table), len(self.records), between, 0, 0, 0, 0, 0]
+        words = [self._table.ctypes.data, len(self._table), len(self.records), between, 0, self.threads]
         for records in self.records:
             words += [records.works.ctypes.data, records.starts.ctypes.data, len(records.works)]
         self._words = np.array(words, np.int64)
         self.description = self._words.ctypes.data  # the address that `run_chain` takes
 
-    def use_team(self, handle: Sequence[int]) -> None:
-        self._words[_TEAM:_HEAD] = handle
+    def use(self, team: Team) -> None:
+        """Runs with this team from now on, where a call is shared out."""
+        if self._team is not team and self.on_team:
+            self._team, self._words[_TEAM] = team, team.address
 
 
 class _Chains:
-    """Chains for one shape, made as callers need them: for the calling thread alone, or for the team."""
+    """Chains for one shape, made as callers need them, by the threads that they count on."""
 
     def __init__(self, make: Callable[[int], Chain]) -> None:
         self._make = make
-        self._alone: list[Chain] = []
-        self._together: list[Chain] = []
-        self._threads = 1  # that `_together` is for
-        self._worth_it = False
+        self._spare: dict[int, list[Chain]] = {}
+        self._shared: dict[int, bool] = {1: False}  # whether a call with so many threads is shared out
 
-    def want_team(self) -> bool:
-        """Whether a call with all threads would be shared out."""
-        threads = get_num_threads()
-        if threads != self._threads:
-            chain = self._make(threads)
-            self._together, self._worth_it, self._threads = [chain], chain.on_team, threads
-        return self._worth_it
+    def prepare(self) -> None:
+        """Makes the chain for one thread."""
+        self._give(self._take(1, current_team.team))
 
-    def alone(self) -> Chain:
-        return self._alone.pop() if self._alone else self._make(1)
+    def run(self, wanted: int, call: Callable[..., int], *arrays: Array) -> None:
+        """Calls a chain's machine code, with so many threads at most."""
+        team = current_team.team
+        chain = self._take(wanted, team)
+        chain.use(team)
+        found = call(chain.description, *arrays)
+        if found:
+            team.noticed(found)
+        self._give(chain)
 
-    def together(self) -> Chain:
-        """With the team's lock held."""
-        chain = self._together.pop() if self._together else self._make(self._threads)
-        chain.use_team(TEAMS.of(chain.threads).handle)
-        return chain
+    def _take(self, wanted: int, team: Team) -> Chain:
+        if self._shared.get(wanted, True):
+            wanted = team.offers(wanted)
+        try:
+            return self._spare[wanted if self._shared[wanted] else 1].pop()
+        except (KeyError, IndexError):
+            chain = self._make(wanted)
+            self._shared[wanted] = chain.on_team
+            return chain
 
-    def give(self, chain: Chain) -> None:
-        if chain.threads == 1:
-            self._alone = [*self._alone[:_SPARE], chain]
-        elif chain.threads == self._threads:
-            self._together = [chain]
+    def _give(self, chain: Chain) -> None:
+        threads = chain.threads if chain.on_team else 1
+        spare = self._spare
+        if threads not in spare and len(spare) > 1:
+            self._spare = spare = {1: spare.get(1, [])}  # other numbers of threads are those of before
+        spare[threads] = [*spare.get(threads, ())[:_SPARE], chain]
 
 
 class PlainCall:
@@ -189,25 +193,16 @@ class PlainCall:
     def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
         """x, y and what stacked layers hand on: 3-D, contiguous, in the layout of the strides; h (L * D, B, P) and
         c (L * D, B, H)."""
-        chains = self._chains
-        if chains.want_team() and TEAMS.rested() and TEAMS.lock.acquire(blocking=False):
-            try:
-                chain = chains.together()
-                if self._call(chain.description, x, y, between, h, c):
-                    TEAMS.crowded()
-            finally:
-                TEAMS.lock.release()
-        else:
-            chain = chains.alone()
-            self._call(chain.description, x, y, between, h, c)
-        chains.give(chain)
+        self._chains.run(get_num_threads(), self._call, x, y, between, h, c)
 
 
 class Stepper:
     """Steps over state arrays (L, B, P) and (L, B, H), moved on in place."""
 
-    def __init__(self, layers: Sequence[Layer], batch: int, state: Sequence[Array]) -> None:
+    def __init__(self, layers: Sequence[Layer], batch: int, state: Sequence[Array], threads: int | None = None) -> None:
+        """threads: that steps may use; None: as many as calls."""
         spec = layers[0].spec
+        self._threads = threads
         item = spec.dtype.itemsize
         strides = (0, spec.input_size * item, 0, spec.output_size * item)
         self._between = np.empty((batch, spec.output_size), spec.dtype)
@@ -223,18 +218,8 @@ class Stepper:
 
         self._chains = _Chains(make)
         self._run = _ENTRIES[spec.dtype][1]
-        self._mine = self._chains.alone()
+        self._chains.prepare()
 
     def step(self, x: Array, out: Array) -> None:
         """x (B, I) -> out (B, P), both contiguous. Nothing is allocated."""
-        chains = self._chains
-        if chains.want_team() and TEAMS.rested() and TEAMS.lock.acquire(blocking=False):
-            try:
-                chain = chains.together()
-                if self._run(chain.description, x, out):
-                    TEAMS.crowded()
-            finally:
-                TEAMS.lock.release()
-            chains.give(chain)
-        else:
-            self._run(self._mine.description, x, out)
+        self._chains.run(self._threads or get_num_threads(), self._run, x, out)

@@ -15,7 +15,8 @@ from .records import address
 from .schedule import Schedule, schedule, vectors_per_panel
 from .shelf import ARRAYS, Shelf
 from .target import target
-from .team import Threads, get_num_threads
+from .threads.count import get_num_threads
+from .threads.team import current_team
 from .weights import Room, Weights
 
 PROGRAM_BYTES = 16 << 20  # of programs that stay
@@ -104,33 +105,33 @@ def forward(
     if batch == 0:
         return Kept(own_x, own_y, []) if keep else None
     order = _Order(lengths)
-    with Threads() as threads:
-        for direction in directions:
-            direction.forward(threads)  # packed by all threads; whoever asks first packs alone else
-        key = (steps, batch, threads, keep)
-        program = layer.programs.forward.take(key) if lengths is None else None
-        if program is None:
-            program = ForwardProgram(directions, steps, batch, plan(layer, batch, threads, order.lengths), keep=keep)
-        else:
-            program.use(directions)
-        records = program.records
-        kept = []
-        for d in range(len(directions)):
-            records.bind(d, "x", x)
-            records.bind(d, "y", own_y, d * of_one)
-            if keep:
-                # x by one direction for both
-                records.bind(d, "own_x", None if x_stays or d else own_x)
-                records.bind(d, "out_y", None if y_stays else y, d * of_one)
-            for name, arrays in (("h_0", state), ("h_n", final)):
-                records.bind_state(d, name, arrays)
-            records.set(d, x_i=x.strides[2], **order.fields)
-            if program.keeper:
-                kept.append(program.keeper.keep())
-                records.set(d, **kept[-1].fields)
-        records.run()
-        if lengths is None:
-            layer.programs.forward.give(key, program)
+    threads = current_team.team.offers(get_num_threads())
+    for direction in directions:
+        direction.forward(threads)  # packed by all threads; whoever asks first packs alone else
+    key = (steps, batch, threads, keep)
+    program = layer.programs.forward.take(key) if lengths is None else None
+    if program is None:
+        program = ForwardProgram(directions, steps, batch, plan(layer, batch, threads, order.lengths), keep=keep)
+    else:
+        program.use(directions)
+    records = program.records
+    kept = []
+    for d in range(len(directions)):
+        records.bind(d, "x", x)
+        records.bind(d, "y", own_y, d * of_one)
+        if keep:
+            # x by one direction for both
+            records.bind(d, "own_x", None if x_stays or d else own_x)
+            records.bind(d, "out_y", None if y_stays else y, d * of_one)
+        for name, arrays in (("h_0", state), ("h_n", final)):
+            records.bind_state(d, name, arrays)
+        records.set(d, x_i=x.strides[2], **order.fields)
+        if program.keeper:
+            kept.append(program.keeper.keep())
+            records.set(d, **kept[-1].fields)
+    records.run()
+    if lengths is None:
+        layer.programs.forward.give(key, program)
     return Kept(own_x, own_y, kept) if keep else None
 
 
@@ -160,28 +161,28 @@ def backward(
         return _gradients_of_nothing(layer, x, dfinal, dstate)
     order = _Order(lengths)
     found = [DirectionGradients(spec, steps, batch) for _ in directions]
-    with Threads() as threads:
-        products = choose(spec, steps, batch)
-        for direction in directions:
-            direction.backward(products, threads)
-        key = (steps, batch, threads)
-        program = layer.programs.backward.take(key) if lengths is None else None
-        if program is None:
-            share = schedule(spec, len(directions), batch, threads, target(), BACK, order.lengths)
-            program = BackwardProgram(directions, steps, batch, share, products)
-        else:
-            program.use(directions)
-        records = program.records
-        for d, one in enumerate(found):
-            records.bind(d, "x", x)
-            for name, array in (("y", y), ("dy", dy)):
-                records.bind(d, name, array, d * of_one)
-            for name, arrays in (("h_0", state), ("dh_n", dfinal), ("dh_0", dstate)):
-                records.bind_state(d, name, arrays)
-            records.set(d, **order.fields, **kept.directions[d].fields, **one.fields())
-        program.run(ragged=lengths is not None)
-        if lengths is None:
-            layer.programs.backward.give(key, program)
+    threads = current_team.team.offers(get_num_threads())
+    products = choose(spec, steps, batch)
+    for direction in directions:
+        direction.backward(products, threads)
+    key = (steps, batch, threads)
+    program = layer.programs.backward.take(key) if lengths is None else None
+    if program is None:
+        share = schedule(spec, len(directions), batch, threads, target(), BACK, order.lengths)
+        program = BackwardProgram(directions, steps, batch, share, products)
+    else:
+        program.use(directions)
+    records = program.records
+    for d, one in enumerate(found):
+        records.bind(d, "x", x)
+        for name, array in (("y", y), ("dy", dy)):
+            records.bind(d, name, array, d * of_one)
+        for name, arrays in (("h_0", state), ("dh_n", dfinal), ("dh_0", dstate)):
+            records.bind_state(d, name, arrays)
+        records.set(d, **order.fields, **kept.directions[d].fields, **one.fields())
+    program.run(ragged=lengths is not None)
+    if lengths is None:
+        layer.programs.backward.give(key, program)
     dx = found[0].x
     for other in found[1:]:
         dx += other.x

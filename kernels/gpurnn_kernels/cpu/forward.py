@@ -5,11 +5,11 @@ in cache), then each step adds W_h h to its slots and runs the cell equations ov
 that every panel of a step reads the old one. Rows that are through with their sequence drop off the end of the block.
 """
 
-from .barrier import meet
 from .inline import called, inlined
 from .job import VECTOR_BYTES
 from .memory import address_of, call_words, copy_memory, load_word, record, store_fence, store_word
 from .pointwise import clear_vector, copy_element, copy_units, store_units
+from .threads.phases import claim, finish, publish
 
 V1 = VECTOR_BYTES
 V2 = 2 * VECTOR_BYTES
@@ -134,10 +134,9 @@ def gather(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
 
 
 @called
-def copy_rows(job, work, first, rows, s, count, to, to_t, to_b, source, source_t, source_b):  # type: ignore[no-untyped-def]
-    """`count` bytes of each of the rows at step s, which works that share rows share out."""
-    last = first + rows * (work.member + 1) // work.members
-    first += rows * work.member // work.members
+def copy_rows(job, first, rows, s, count, to, to_t, to_b, source, source_t, source_b):  # type: ignore[no-untyped-def]
+    """`count` bytes of each of the rows at step s."""
+    last = first + rows
     if job.lengths:
         for row in range(first, last):
             t, b = time_of(job, row, s), batch_row(job, row)
@@ -151,7 +150,7 @@ def copy_rows(job, work, first, rows, s, count, to, to_t, to_b, source, source_t
             copy_memory(to + t * to_t + row * to_b, source + t * source_t + row * source_b, count)
 
 
-@inlined
+@called
 def address_rows(job, work, first, rows, s):  # type: ignore[no-untyped-def]
     """Fills in what each of the rows at step s writes to."""
     for m in range(rows):
@@ -164,6 +163,55 @@ def address_rows(job, work, first, rows, s):  # type: ignore[no-untyped-def]
             store_word(entry + 16, job.saved_c + kept * job.kept_row)
 
 
+@inlined
+def take_group(work, back):  # type: ignore[no-untyped-def]
+    """-> the next group of panels to work on, -1 after the last one."""
+    if work.claims:
+        return claim(work, back)
+    group = work.taken
+    if group >= work.groups:
+        work.taken = 0
+        return -1
+    work.taken = group + 1
+    return work.groups - 1 - group if back else group
+
+
+def copy_steps(job, work, first, rows, begin, end):  # type: ignore[no-untyped-def]
+    """Copies x and y of the steps [begin, end) to where a job wants them, a stretch of the block's rows a piece."""
+    job, work = record(job), record(work)
+    item, groups = V1 // job.lanes, work.groups
+    piece = take_group(work, 0)
+    while piece >= 0:
+        row, last = first + rows * piece // groups, first + rows * (piece + 1) // groups
+        for s in range(begin, end):
+            count = min(last, first + running(job, first, rows, s)) - row
+            if count > 0 and job.own_x:
+                own = job.own_x, job.own_x_t, job.own_x_b
+                copy_rows(job, row, count, s, job.I * item, *own, job.x, job.x_t, job.x_b)
+            if count > 0 and job.out_y:
+                out = job.out_y, job.out_y_t, job.out_y_b
+                copy_rows(job, row, count, s, job.P * item, *out, job.y, job.y_t, job.y_b)
+        piece = take_group(work, 0)
+
+
+@inlined
+def run_phase(work, addresses, kernel, a, b, c, d, groups, cuts):  # type: ignore[no-untyped-def]
+    """A kernel over `groups` groups of panels, with whoever else of the team comes in time."""
+    work.groups = groups
+    if work.claims and groups > 1:
+        publish(work.claims, kernel, addresses[1], a, b, c, d, work.x, work.x_row, work.turn, groups, cuts)
+        call_words(kernel, (*addresses, a, b, c, d))
+        others = groups - work.pieces
+        work.pieces = 0
+        if others and finish(work.claims, others):
+            work.claims = 0
+    else:
+        claims = work.claims
+        work.claims = 0
+        call_words(kernel, (*addresses, a, b, c, d))
+        work.claims = claims
+
+
 def forward(job, work):  # type: ignore[no-untyped-def]
     """All rows of a work through their sequences, by the job's kernels `project_kernel` and `step_kernel`."""
     addresses = address_of(job), address_of(work)
@@ -172,7 +220,6 @@ def forward(job, work):  # type: ignore[no-untyped-def]
     for first in range(work.row_0, work.row_1, work.row_cap):
         rows = min(work.row_cap, work.row_1 - first)
         load_state(job, work, first, rows, job.h_0, job.c_0)
-        meet(work)
         # rows of x that lie evenly spaced in the order of the slots, or of the one step in them, are projected where they are
         lone = rows == 1 and job.x_i == item
         even = job.x_i == item and not job.lengths and (work.fused or (job.x_t == rows * job.x_b and not job.reverse))
@@ -185,9 +232,6 @@ def forward(job, work):  # type: ignore[no-untyped-def]
             while left > 0 and slot + left <= work.capacity and (slot == 0 or not work.fused):
                 if not (lone or even):
                     gather(job, work, first, left, s, slot)
-                if job.own_x:
-                    own = job.own_x, job.own_x_t, job.own_x_b
-                    copy_rows(job, work, first, left, s, job.I * item, *own, job.x, job.x_t, job.x_b)
                 slot += left
                 s += 1
                 left = running(job, first, left, s)
@@ -201,19 +245,16 @@ def forward(job, work):  # type: ignore[no-untyped-def]
             if work.fused:
                 work.x, work.x_row = x, x_row
             else:
-                call_words(job.project_kernel, (*addresses, x, x_row, slot))
-                if work.claims:
-                    meet(work)
+                run_phase(work, addresses, job.project_kernel, x, x_row, slot, 0, work.groups_1, work.cuts_1)
             slot = 0
             for now in range(begin, s):
-                address_rows(job, work, first, active, now)
-                call_words(job.step_kernel, (*addresses, first, active, now, slot))
-                meet(work)
-                if job.out_y:
-                    out = job.out_y, job.out_y_t, job.out_y_b
-                    copy_rows(job, work, first, active, now, job.P * item, *out, job.y, job.y_t, job.y_b)
+                run_phase(work, addresses, job.step_kernel, first, active, now, slot, work.groups_1, work.cuts_1)
+                if work.groups_2:
+                    run_phase(work, addresses, job.second_kernel, first, active, now, slot, work.groups_2, work.cuts_2)
                 slot += active
                 active = running(job, first, active, now + 1)
+            if job.copy_kernel:
+                run_phase(work, addresses, job.copy_kernel, first, rows, begin, s, work.groups_3, work.cuts_3)
         store_state(job, work, first, rows)
         work.turn += s
     # the backward pass may read on other threads

@@ -7,18 +7,18 @@ it, so that it can be kept and run again. Whoever takes one from the pool has it
 from collections.abc import Sequence
 from typing import Any
 
-from .barrier import LINE
+from .backward import BACK
 from .emission import BUNDLE
-from .forward import ROW_ENTRY, forward
+from .forward import ROW_ENTRY, copy_steps, forward
 from .job import VECTOR_BYTES
 from .kept import Keeper
 from .kernels import variant_of
 from .own import OwnJob
 from .packing import Packed
-from .records import Records, rows_at_once
+from .records import PHASE_KERNELS, Records, rows_at_once
 from .schedule import Schedule, Share, vectors_per_panel
 from .steps.gru_before_apart import gates_apart
-from .target import OWN_CACHE
+from .target import LINE, OWN_CACHE
 from .weights import Weights, narrow_of, wide_vectors
 
 SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
@@ -57,8 +57,6 @@ class ForwardProgram:
             records.sizes(d, direction.spec, steps, batch)
             records.set(d, narrow=narrow_of(spec), wide=wide_vectors(spec))
         rows = max(share.row_1 - share.row_0 for share in schedule.shares)
-        if rows > FEW_ROWS and spec.variant != "lstm_options":
-            records.take_in_turns(schedule.shares)
         self._slots: dict[int, tuple[int, int]] = {}  # by direction, those of n apart
         for work, share in zip(records.works, schedule.shares, strict=True):
             work["kernel"] = records.address_of(forward)
@@ -67,9 +65,11 @@ class ForwardProgram:
         self._own: list[tuple[int, OwnJob]] = []  # by direction
         self._make_planes(batch, packed if copies else None)
         variant = variant_of(spec)
-        project, step = (records.address_of(one) for one in (variant.project, variant.step_keep if keep else variant.step))
-        for d in range(len(weights)):
-            records.set(d, project_kernel=project, step_kernel=step)
+        steps_of = variant.step_keep if keep else variant.step
+        kernels = {"project_kernel": variant.project, **dict(zip(PHASE_KERNELS, steps_of[: spec.phases], strict=False))}
+        if keep:
+            kernels["copy_kernel"] = copy_steps
+        records.kernels(kernels)
         self.keeper = Keeper(records, steps * batch) if keep else None
         far = packed[0].bytes > OWN_CACHE if rows >= MANY_ROWS else packed[0].arrays["w_h"].nbytes > FAR_BYTES
         records.tiles(far=far)
@@ -110,10 +110,10 @@ class ForwardProgram:
         """A work's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""
         records, spec = self.records, self.records.spec
         rows = share.row_1 - share.row_0
-        panels = -(-records.blocks // vectors_per_panel(spec)) if work["claims"] else share.panel_1 - share.panel_0
+        panels = records.panels(work, vectors_per_panel(spec))
         inputs = -(-spec.input_size // records.lanes) * VECTOR_BYTES
         four = 4 * VECTOR_BYTES
-        mine = -(-panels // share.members) if work["claims"] else panels
+        mine = -(-panels // share.members)
         slot = max(mine * vectors_per_panel(spec) * four, inputs)
         cap = rows_at_once(rows, slot)
         capacity = max(cap, min(rows * steps, slots_at_once(slot, spec.input_size) // cap * cap))
@@ -122,21 +122,28 @@ class ForwardProgram:
         if fused:
             capacity = cap
         few = fused and not gates_apart(spec)
-        at_once = 1 if not together else BUNDLE // vectors_per_panel(spec) if few else max(1, panels)
-        work["at_once"], work["groups"] = at_once, -(-panels // at_once)
+        at_once = 1 if not together else BUNDLE // vectors_per_panel(spec) if few else max(1, mine)
+        work["at_once"], groups = at_once, -(-panels // at_once)
+        outputs = -(-records.out_blocks // BACK) if spec.proj_size else 0
+        records.phases(work, share, groups, groups if spec.cell == "gru_before" else outputs, min(rows, 2 * share.members))
         # a step of two phases leaves its slots from the first one for the second
         one = fused and not together and spec.cell != "gru_before"
         if one:
             panels = 1
         work["row_cap"], work["capacity"] = cap, capacity
-        records.panels(work, share, vectors_per_panel(spec))
-        work["slot_row"] = panels * four + 2 * LINE if together else four
+        apart = together and share.members > 1
+        of_row = at_once if apart else panels
+        work["slot_row"] = of_row * four + 2 * LINE if together else four
+        if apart:
+            work["apart"] = -(-capacity * (at_once * four + 2 * LINE) // 4096) * 4096 + 2 * LINE
         work["slot_panel"] = four if together else 0 if one else capacity * four
-        if one or not work["claims"] or share.direction not in self._slots:
+        if one or not work["leads"] or share.direction not in self._slots:
             room = capacity * (panels * four + 2 * LINE) // records.item
+            if apart:
+                room = groups * int(work["apart"]) // records.item
             self._slots[share.direction] = records.room(room), records.room(room // 2) if spec.cell == "gru_before" else 0
-        work["slots"], work["slots_n"] = self._slots[share.direction]
-        work["slot_0"] = 0 if work["claims"] else share.panel_0
+        work["slots"], work["slots_n"] = work["slots_base"], work["slots_n_base"] = self._slots[share.direction]
+        work["slot_0"] = 0
         work["gathered_row"] = inputs
         work["gathered"] = records.room(capacity * inputs // records.item)
         work["row_table"] = records.room(cap * ROW_ENTRY // records.item)

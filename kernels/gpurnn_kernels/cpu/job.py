@@ -32,7 +32,7 @@ _JOB = (
     # vectors of a wide panel
     *("wide",),
     # tables of the kernels that multiply, by the width of their panels; the kernels that this job's loops call
-    *("tiles", "tiles_transposed", "project_kernel", "step_kernel"),
+    *("tiles", "tiles_transposed", "project_kernel", "step_kernel", "second_kernel", "copy_kernel"),
     # the kernel of the recurrent product back through time, where tiles of AMX make it, or 0
     *("recurrent_kernel",),
     # x[t, b, i] at x + t * x_t + b * x_b + i * x_i; y and dy alike, their units side by side
@@ -84,14 +84,19 @@ _WORK = (
     *("fused", "x", "x_row"),
     # panels that a step takes at once, how many groups of them there are; steps of the calls before
     *("at_once", "groups", "turn"),
+    # groups of a step's first phase, of its second one (0: there is none), of copies; how each is meant to be shared out
+    *("groups_1", "cuts_1", "groups_2", "cuts_2", "groups_3", "cuts_3"),
     # room for a job of the work's own, the fields in it that are, and the kernel that runs it
     *("own", "own_fields", "own_kernel"),
     # room for what a bundle of vectors takes
     *("words",),
-    # groups of this phase that the work has taken; where works that share rows take them from each other, or 0; phases so far
-    *("taken", "claims", "phase"),
-    # the barrier of the works that share rows: its flags, how many they are, which this is, meetings so far
-    *("flags", "members", "member", "meetings", "yield_address"),
+    # groups of this phase that the work has taken; the team's memory where threads claim them, or 0; what a worker has
+    # claimed before, plus 1; pieces that the work has made in this phase; works that this one leads through a sequence, or 0
+    *("taken", "claims", "given", "pieces", "leads"),
+    # where slots begin that lie `apart` bytes from group to group
+    *("slots_base", "slots_n_base", "apart"),
+    # threads that make panels of the same rows, and the rank of this work's among them
+    *("members", "member"),
 )
 
 

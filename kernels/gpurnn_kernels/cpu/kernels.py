@@ -12,20 +12,43 @@ from .amx.gradients import (
     amx_weight_gradients,
 )
 from .backward import backward
-from .forward import forward, forward_own
+from .forward import copy_steps, forward, forward_own
 from .repack import pack_backward, pack_forward, pack_strips
 from .steps.back import (
     gru_after_clip_step_back,
     gru_after_step_back,
+    gru_before_clip_second_back,
     gru_before_clip_step_back,
+    gru_before_second_back,
     gru_before_step_back,
     lstm_step_back,
 )
 from .steps.gru_after import gru_after_clip_step, gru_after_project, gru_after_step, gru_after_step_keep
-from .steps.gru_before import gru_before_clip_step, gru_before_project, gru_before_step, gru_before_step_keep
-from .steps.gru_before_apart import gates_apart, gru_before_apart_step, gru_before_apart_step_keep
+from .steps.gru_before import (
+    gru_before_clip_second,
+    gru_before_clip_step,
+    gru_before_project,
+    gru_before_second,
+    gru_before_second_keep,
+    gru_before_step,
+    gru_before_step_keep,
+)
+from .steps.gru_before_apart import (
+    gates_apart,
+    gru_before_apart_second,
+    gru_before_apart_second_keep,
+    gru_before_apart_step,
+    gru_before_apart_step_keep,
+)
 from .steps.lstm import lstm_project, lstm_step, lstm_step_keep
-from .steps.lstm_options import lstm_options_gradients, lstm_options_step, lstm_options_step_back
+from .steps.lstm_options import (
+    lstm_options_gradients,
+    lstm_options_second,
+    lstm_options_second_back,
+    lstm_options_step,
+    lstm_options_step_back,
+)
+from .threads.commands import serve
 from .tiles import TILES, TILES_FAR, TILES_TRANSPOSED
 from .weight_gradients import all_weight_gradients, input_gradients
 
@@ -34,31 +57,50 @@ Kernel = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Variant:
-    """What a variant of a cell calls."""
+    """What a variant of a cell calls. A step has a kernel for each of its phases."""
 
     project: Kernel
-    step: Kernel
-    step_keep: Kernel  # a step that leaves what `step_back` reads
-    step_back: Kernel
+    step: tuple[Kernel, ...]
+    step_keep: tuple[Kernel, ...]  # a step that leaves what `step_back` reads
+    step_back: tuple[Kernel, ...]
     weight_gradients: Kernel = all_weight_gradients
     amx_weight_gradients: Kernel = amx_weight_gradients
 
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        return self.project, *self.step, *self.step_keep, *self.step_back, self.weight_gradients
+
 
 VARIANTS = {
-    "lstm": Variant(lstm_project, lstm_step, lstm_step_keep, lstm_step_back),
+    "lstm": Variant(lstm_project, (lstm_step,), (lstm_step_keep,), (lstm_step_back,)),
     "lstm_options": Variant(
         lstm_project,
-        lstm_options_step,
-        lstm_options_step,
-        lstm_options_step_back,
+        (lstm_options_step, lstm_options_second),
+        (lstm_options_step, lstm_options_second),
+        (lstm_options_step_back, lstm_options_second_back),
         lstm_options_gradients,
         amx_lstm_options_gradients,
     ),
-    "gru_before": Variant(gru_before_project, gru_before_step, gru_before_step_keep, gru_before_step_back),
-    "gru_before_apart": Variant(gru_before_project, gru_before_apart_step, gru_before_apart_step_keep, gru_before_step_back),
-    "gru_before_clip": Variant(gru_before_project, gru_before_clip_step, gru_before_clip_step, gru_before_clip_step_back),
-    "gru_after": Variant(gru_after_project, gru_after_step, gru_after_step_keep, gru_after_step_back),
-    "gru_after_clip": Variant(gru_after_project, gru_after_clip_step, gru_after_clip_step, gru_after_clip_step_back),
+    "gru_before": Variant(
+        gru_before_project,
+        (gru_before_step, gru_before_second),
+        (gru_before_step_keep, gru_before_second_keep),
+        (gru_before_step_back, gru_before_second_back),
+    ),
+    "gru_before_apart": Variant(
+        gru_before_project,
+        (gru_before_apart_step, gru_before_apart_second),
+        (gru_before_apart_step_keep, gru_before_apart_second_keep),
+        (gru_before_step_back, gru_before_second_back),
+    ),
+    "gru_before_clip": Variant(
+        gru_before_project,
+        (gru_before_clip_step, gru_before_clip_second),
+        (gru_before_clip_step, gru_before_clip_second),
+        (gru_before_clip_step_back, gru_before_clip_second_back),
+    ),
+    "gru_after": Variant(gru_after_project, (gru_after_step,), (gru_after_step_keep,), (gru_after_step_back,)),
+    "gru_after_clip": Variant(gru_after_project, (gru_after_clip_step,), (gru_after_clip_step,), (gru_after_clip_step_back,)),
 }
 
 
@@ -75,13 +117,13 @@ KERNELS = tuple(
             *TILES_FAR.values(),
             forward,
             forward_own,
-            *(kernel for variant in VARIANTS.values() for kernel in (variant.project, variant.step)),
-            *(variant.step_keep for variant in VARIANTS.values()),
+            copy_steps,
             pack_backward,
             *TILES_TRANSPOSED.values(),
             backward,
-            *(kernel for variant in VARIANTS.values() for kernel in (variant.step_back, variant.weight_gradients)),
             input_gradients,
+            *(kernel for variant in VARIANTS.values() for kernel in variant.kernels),
+            serve,
         ]
     )
 )

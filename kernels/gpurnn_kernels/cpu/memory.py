@@ -123,11 +123,10 @@ def call0(builder: ir.IRBuilder, function: ir.Value) -> ir.Value:
 
 
 @emitter(types.int64, 3)
-def call_io(builder: ir.IRBuilder, function: ir.Value, descriptor: ir.Value, buffer: ir.Value) -> ir.Value:
-    """Calls the C function `read` or `write` at an address, for 8 bytes."""
-    kind = ir.FunctionType(INT64, [ir.IntType(32), INT64, INT64])
-    pointer = builder.inttoptr(function, kind.as_pointer())
-    return builder.call(pointer, [builder.trunc(descriptor, ir.IntType(32)), buffer, INT64(8)])
+def call2(builder: ir.IRBuilder, function: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Calls the C function `int64 f(int64, int64)` at an address."""
+    kind = ir.FunctionType(INT64, [INT64, INT64])
+    return builder.call(builder.inttoptr(function, kind.as_pointer()), [a, b])
 
 
 @intrinsic

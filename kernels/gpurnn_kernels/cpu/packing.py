@@ -23,7 +23,7 @@ from .records import address
 from .repack import pack_backward, pack_forward, pack_strips
 from .schedule import cut
 from .shelf import aligned, aligned_zeros
-from .team import TEAMS
+from .threads.team import current_team
 
 _SOURCE, _TO = PACKING_WORD["source"], PACKING_WORD["to"]
 Order = Literal["forward", "backward", "strips"]
@@ -114,8 +114,7 @@ class Packer:
     """Packs the parameters of one direction for one pass, as often as they change. For one caller at a time."""
 
     def __init__(self, layouts: Mapping[str, Layout], given: Collection[str], dtype: np.dtype[Any], threads: int) -> None:
-        """given: names of the parameters; arrays of others are zeros. threads: that the caller has, with the team's lock held,
-        or 1."""
+        """given: names of the parameters; arrays of others are zeros. threads: that a call counts on."""
         self._layouts, self._dtype = layouts, dtype
         self._packed = {name: layout for name, layout in layouts.items() if layout.parameter in given}
         shared = sum(layout.size for layout in self._packed.values()) * dtype.itemsize >= _SHARED_BYTES
@@ -163,7 +162,7 @@ class Packer:
             if layout.narrow:
                 _pack_narrow(to.arrays[name], sources.arrays[layout.parameter], layout)
             words[_SOURCE], words[_TO] = sources.addresses[layout.parameter], to.addresses[name]
-        TEAMS.run(self._threads, self._works, self._starts)
+        current_team.team.run(self._threads, self._works, self._starts)
 
 
 def _pack_narrow(to: Array, source: Array, layout: Layout) -> None:

@@ -1,21 +1,21 @@
 """The memory of one command to the team: jobs, works, and everything that they point to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import addressof, c_char
 from typing import Any
 
 import numpy as np
 
 from ..spec import Array, Spec
-from .backward import BACK
-from .barrier import LINE, SPINS, YIELD_ADDRESS
 from .compile import kernel_address
 from .job import JOB_WORD, VECTOR_BYTES, WORK, job_dtype
 from .schedule import Share, cut
 from .shelf import aligned, aligned_zeros
-from .team import TEAMS
+from .target import LINE
+from .threads.team import current_team
 from .tiles import table
 
+PHASE_KERNELS = ("step_kernel", "second_kernel")  # a job's, of the phases of a step
 _WORDS = 32  # of a bundle: those of one vector, and their steps
 ROWS_BYTES = 1 << 22  # that one step of a block of rows may take in a kernel's scratch memory: each block reads all weights
 ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6, 8 and 12
@@ -61,7 +61,6 @@ class Records:
         self.starts = np.searchsorted([share.thread for share in shares], np.arange(threads + 1)).astype(np.int64)
         self._memory: list[Any] = []
         self.bytes = 0  # that are held
-        self._flags: dict[int, int] = {}
         for work, share in zip(self.works, shares, strict=True):
             self._place(work, share)
 
@@ -69,38 +68,30 @@ class Records:
         work["job"] = self.jobs.ctypes.data + share.direction * self.jobs.itemsize
         work["row_0"], work["row_1"] = share.row_0, share.row_1
         work["panel_0"], work["panel_1"] = share.panel_0, share.panel_1
-        work["members"], work["member"], work["yield_address"] = share.members, share.member, YIELD_ADDRESS
+        work["members"], work["member"] = share.members, share.member
         work["words"] = self.hold(aligned_zeros(_WORDS, np.dtype(np.int64)))
-        if share.members > 1:
-            if share.direction not in self._flags:
-                flags = aligned_zeros(share.members * LINE // 8, np.dtype(np.int64))
-                flags[1 :: LINE // 8] = SPINS
-                self._flags[share.direction] = self.hold(flags)
-            work["flags"] = self._flags[share.direction]
+        work["leads"] = share.members if share.members > 1 else 0
 
-    def take_in_turns(self, shares: Sequence[Share]) -> None:
-        """Lets works that share rows take panels from each other."""
-        claims: dict[int, Array] = {}
-        for work, share in zip(self.works, shares, strict=True):
-            if share.members == 1:
-                continue
-            if share.direction not in claims:
-                claims[share.direction] = aligned_zeros(share.members * LINE // 8, np.dtype(np.int64)).reshape(-1, LINE // 8)
-                self.hold(claims[share.direction])
-            claims[share.direction][share.member, 1:3] = share.panel_0, share.panel_1 - share.panel_0
-            work["claims"] = address(claims[share.direction])
+    def phases(self, work: Any, share: Share, *groups: int) -> None:
+        """The phases of a work: how many groups of panels each has, and which of them are meant for which thread."""
+        for phase, count in enumerate(groups, 1):
+            work[f"groups_{phase}"] = count
+            work[f"cuts_{phase}"] = self.hold(np.array(cut(count, share.members), np.int64))
 
-    def panels(self, work: Any, share: Share, vectors: int) -> None:
-        """Panels are `vectors` vectors of units; the work makes these of h too, but for a projected layer."""
-        work["panel"] = vectors
-        if not self.spec.proj_size:
-            work["out_0"], work["out_1"] = share.panel_0 * vectors, min(share.panel_1 * vectors, self.blocks)
-        else:
-            bounds = cut(-(-self.out_blocks // BACK), share.members)[share.member :]
-            work["out_0"], work["out_1"] = bounds[0] * BACK, min(bounds[1] * BACK, self.out_blocks)
+    def panels(self, work: Any, vectors: int) -> int:
+        """All panels of units are the work's, `vectors` vectors each, and all vectors of h; -> how many panels."""
+        panels = -(-self.blocks // vectors)
+        work["panel"], work["panel_1"], work["out_1"] = vectors, panels, self.out_blocks
+        return panels
 
     def address_of(self, kernel: Any) -> int:
         return kernel_address(kernel, self.element)
+
+    def kernels(self, kernels: Mapping[str, Any]) -> None:
+        """Has all jobs call these, by their fields."""
+        addresses = {name: self.address_of(kernel) for name, kernel in kernels.items()}
+        for d in range(len(self.jobs)):
+            self.set(d, **addresses)
 
     def tiles(self, *, transposed: bool = False, far: bool = False) -> None:
         """Lets the jobs' kernels multiply: `far`, by weights that no cache holds."""
@@ -146,5 +137,5 @@ class Records:
         self.set(direction, row=row, h_plane=batch * row, kept_row=row)
 
     def run(self) -> None:
-        """On the calling thread or, with more than one thread, on the team, whose lock the caller holds."""
-        TEAMS.run(1 if self.alone else self.threads, self.works, self.starts)
+        """On the calling thread and, where works are meant for more than one, on those of the team."""
+        current_team.team.run(1 if self.alone else self.threads, self.works, self.starts)

@@ -2,9 +2,9 @@
 
 Three ways, whichever the cost model finds cheapest; the bits are the same in all of them:
     one     one thread does it all;
-    rows    each thread takes rows of the batch through the whole sequence: no barrier;
-    units   each thread takes panels of units of all rows, and all meet at a barrier each step.
-Two directions are independent, so that each gets its own part of the threads.
+    rows    each thread takes rows of the batch through the whole sequence;
+    units   all threads make panels of units of all rows, step by step: a phase ends when all its panels are done.
+Two directions are independent: on two threads each has one; more threads take them in turn.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,13 @@ from typing import Literal
 import numpy as np
 
 from ..spec import Array, Spec
-from .barrier import LINE
-from .target import Target
+from .target import LINE, Target
 
 Split = Literal["one", "rows", "units"]
 
 # Costs by vector registers, in multiply-adds of a vector: one or two a cycle with 32 registers, two of half the length with
 # 16. Fitted to forced splits on a Xeon with AVX-512 and on a Zen 3.
-_BARRIER = {32: 1500.0, 16: 2000.0}  # a meeting of threads
+_PHASE = {32: 1500.0, 16: 2000.0}  # the end of a phase
 _HANDED = {32: 180.0, 16: 0.0}  # a cache line that another thread has written: far on a mesh of cores, near within a cluster
 _UNIT = {32: 70.0, 16: 100.0}  # the cell equations of one vector of units of one row
 _READ = 2.3  # a vector of weights, from the second cache: so much a tile takes at least
@@ -36,7 +35,7 @@ _HELPED = (
 
 @dataclass(frozen=True)
 class Share:
-    """One thread's part of one direction: rows [row_0, row_1) x panels [panel_0, panel_1)."""
+    """One thread's part of one direction: rows [row_0, row_1) x panels [panel_0, panel_1), which several may share."""
 
     direction: int
     thread: int
@@ -44,7 +43,7 @@ class Share:
     row_1: int
     panel_0: int
     panel_1: int
-    members: int = 1  # of the group that meets each step
+    members: int = 1  # threads that make panels of the same rows
     member: int = 0
 
 
@@ -86,10 +85,10 @@ def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
     return vectors * (depth * tiles + (spec.gates * spec.input_size + _UNIT[machine.registers]) * rows)
 
 
-def _meeting_cost(spec: Spec, rows: int, crew: int, machine: Target) -> float:
-    """Of threads that share `rows` rows: a barrier, and the part of h that others have made."""
+def _phase_cost(spec: Spec, rows: int, crew: int, machine: Target) -> float:
+    """Of threads that share `rows` rows: the end of a phase, and the part of h that others have made."""
     lines = -(-spec.output_size * spec.dtype.itemsize // LINE) * (crew - 1) / crew
-    return _BARRIER[machine.registers] + _HANDED[machine.registers] * rows * lines
+    return _PHASE[machine.registers] + _HANDED[machine.registers] * rows * lines
 
 
 def schedule(
@@ -100,19 +99,21 @@ def schedule(
     panels = -(-spec.hidden_size // (machine.lanes(spec.dtype.itemsize) * vectors))
     splits: list[Split] = []
     shares: list[Share] = []
-    bounds = cut(threads, directions) if threads >= directions else None
+    apart = threads <= directions
     reasons = []
     for direction in range(directions):
-        crew: Sequence[int] = range(bounds[direction], bounds[direction + 1]) if bounds else [direction % threads]
+        crew: Sequence[int] = [direction % threads] if apart else range(threads)
         split, reason = _choose(spec, batch, panels, vectors, len(crew), machine)
         splits.append(split)
         reasons.append(reason)
         rows = cut(batch, min(len(crew), max(1, batch))) if lengths is None else cut_by_steps(lengths, len(crew))
         shares += _share_out(direction, crew, split, rows, panels)
-    shares.sort(key=lambda share: share.thread)
+    # those of threads that make panels of the same rows stand side by side
+    shares.sort(key=lambda share: (share.members > 1 and share.direction, share.thread))
     text = reasons[0] if len(set(reasons)) == 1 else "; ".join(reasons)
     if directions > 1:
-        text = f"{'both directions at once' if bounds else 'one direction after the other'}, each: {text}"
+        at_once = threads > 1 and (apart or splits[0] == "one")
+        text = f"{'both directions at once' if at_once else 'one direction after the other'}, each: {text}"
     return Schedule(tuple(splits), tuple(shares), threads, text)
 
 
@@ -129,7 +130,6 @@ def cut_by_steps(lengths: Array, parts: int) -> list[int]:
 def _choose(spec: Spec, batch: int, panels: int, vectors: int, crew: int, machine: Target) -> tuple[Split, str]:
     if crew == 1:
         return "one", "one thread"
-    meetings = 2 if spec.cell == "gru_before" or spec.proj_size else 1
     costs: dict[Split, float] = {"one": step_cost(spec, batch, panels * vectors, machine)}
     if batch > 1:
         near = spec.gates * spec.hidden_size * spec.output_size * spec.dtype.itemsize <= _NEAR_BYTES[machine.registers]
@@ -137,22 +137,21 @@ def _choose(spec: Spec, batch: int, panels: int, vectors: int, crew: int, machin
         costs["rows"] = rows * (1.0 if near else _SHARED[machine.registers])
     if panels > 1:
         most = -(-panels // crew) * vectors
-        costs["units"] = step_cost(spec, batch, most, machine) + meetings * _meeting_cost(spec, batch, crew, machine)
+        costs["units"] = step_cost(spec, batch, most, machine) + spec.phases * _phase_cost(spec, batch, crew, machine)
     best = min(costs, key=lambda split: costs[split] * (_HELPED if split == "units" else 1.0))
     figures = ", ".join(f"{split} {cost / 1000:.1f}" for split, cost in costs.items())
     words = {
-        "one": "one thread: a barrier a step would cost more than it saves",
+        "one": "one thread: sharing each step would cost more than it saves",
         "rows": f"rows split over {crew} threads",
-        "units": f"units split over {crew} threads, {meetings} barrier{'s' if meetings > 1 else ''} a step",
+        "units": f"units split over {crew} threads, {spec.phases} phase{'s' if spec.phases > 1 else ''} a step",
     }
     return best, f"{words[best]} (estimated cost of a step, thousands of multiply-adds: {figures})"
 
 
 def _share_out(direction: int, crew: Sequence[int], split: Split, rows: list[int], panels: int) -> list[Share]:
     if split == "one":
-        return [Share(direction, crew[0], 0, rows[-1], 0, panels)]
+        return [Share(direction, crew[direction % len(crew)], 0, rows[-1], 0, panels)]
     if split == "rows":
         return [Share(direction, t, a, b, 0, panels) for t, a, b in zip(crew, rows, rows[1:], strict=False)]
-    members = min(len(crew), panels)
-    stretches = cut(panels, members)
-    return [Share(direction, crew[m], 0, rows[-1], stretches[m], stretches[m + 1], members, m) for m in range(members)]
+    members = len(crew)
+    return [Share(direction, crew[m], 0, rows[-1], 0, panels, members, m) for m in range(members)]

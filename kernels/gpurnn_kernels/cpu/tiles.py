@@ -21,11 +21,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from ..spec import Array
-from .barrier import LINE
 from .compile import kernel_address
 from .inline import inlined, intrinsic, named
 from .memory import call_with, load_word
-from .target import target
+from .target import LINE, target
 from .vector import INT32, INT64, Vector, Vectors
 
 _ARGUMENTS = (

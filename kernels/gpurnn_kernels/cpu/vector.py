@@ -14,8 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from .barrier import LINE
-from .target import Target, target
+from .target import LINE, Target, target
 
 _MOST_CONSTANTS = 128  # that one function may use
 INT64 = ir.IntType(64)

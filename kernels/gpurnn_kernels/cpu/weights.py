@@ -42,7 +42,7 @@ class Weights:
                 self._room.packed.give(backward, packed)
 
     def forward(self, threads: int = 1) -> Packed:
-        """threads: that the caller has, with the team's lock held, or 1."""
+        """threads: that a call counts on."""
         return self._of(None, threads)
 
     def backward(self, products: Products, threads: int = 1) -> Packed:

@@ -21,7 +21,8 @@ Step = Callable[[Any, Any], None]  # of one layer: x, y
 class Stepper:
     """Over state arrays (L, B, H); `state` are those that hold it after the last step."""
 
-    def __init__(self, layers: Sequence[Layer], batch: int, state: Sequence[DeviceArray]) -> None:
+    def __init__(self, layers: Sequence[Layer], batch: int, state: Sequence[DeviceArray], threads: int | None = None) -> None:
+        """threads: nothing here uses them."""
         spec = layers[0].specs[0]
         self._device: Device = device_of(state[0])
         self._layers = layers

@@ -1,26 +1,37 @@
-"""One step back through time, for each cell: the gates' gradients of a thread's own units, row by row, then dh_prev."""
+"""One step back through time, for each cell: the product that makes dh of some panels complete, then the gates' gradients of
+their units, row by row."""
 
 from typing import Any
 
-from ..backward import recurrent_product
-from ..barrier import meet
+from ..backward import BACK, add_output_gradient, blocks, recurrent_product
 from ..emission import advanced
-from ..forward import V1, V2, V3, V4, batch_row, first_block, last_block, saved_row, time_of
+from ..forward import V1, V2, V3, V4, batch_row, saved_row, time_of
 from ..inline import inlined, named
 from ..memory import record
 from ..pointwise import gru_after_unit_grad, gru_before_unit_grad, gru_reset_unit_grad, lstm_unit_grad
 from ..pointwise_options import gru_after_clip_unit_grad, gru_before_clip_unit_grad, gru_clip_reset_unit_grad
-from .common import each
+from .common import each, take, taken_from
 
 
 @inlined
-def blocks_of_row(unit, place, job, work, row, s, plane):  # type: ignore[no-untyped-def]
-    """Runs `unit` over this work's vectors of a row's units, at the words that `place` gives. plane: the row's, of the gates'
-    gradients that the recurrent product reads."""
-    first = first_block(work)
-    words = place(job, row, s, plane, first)
-    steps = advanced(place(job, row, s, plane, first + 1), words, -1)
-    each(unit, job, work, words, steps, last_block(job, work) - first)
+def blocks_of_rows(unit, place, job, work, first, rows, s, plane, plane_row, panel, count):  # type: ignore[no-untyped-def]
+    """Runs `unit` over the vectors of `count` panels of units, row by row, at the words that `place` gives. plane: the first
+    row's, of the gates' gradients that the recurrent product reads."""
+    block, last = panel * BACK, min((panel + count) * BACK, blocks(job))
+    for m in range(rows):
+        words = place(job, first + m, s, plane + m * plane_row, block)
+        steps = advanced(place(job, first + m, s, plane + m * plane_row, block + 1), words, -1)
+        each(unit, job, work, words, steps, last - block)
+
+
+@inlined
+def complete_dh(job, work, first, rows, s, before, after, after_row, gates, panel, count):  # type: ignore[no-untyped-def]
+    """Adds to dh of `count` panels what the step after s hands back, from its gates' gradients at `after`, and dy of s."""
+    if before > 0:
+        dh = job.dh + first * job.row
+        recurrent_product(job, work, before, s + 1, after, after_row, gates, job.w_h, dh, panel, count)
+    if job.dy and s >= 0:
+        add_output_gradient(job, first, rows, s, panel * BACK, min((panel + count) * BACK, blocks(job)))
 
 
 @inlined
@@ -59,13 +70,16 @@ def lstm_place(job, row, s, plane, block):  # type: ignore[no-untyped-def]
     )
 
 
-def lstm_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+def lstm_step_back(job, work, first, rows, s, before):  # type: ignore[no-untyped-def]
     job, work = record(job), record(work)
-    plane, plane_row = lstm_plane(job, first, s)
-    for m in range(rows):
-        blocks_of_row(lstm_unit_grad, lstm_place, job, work, first + m, s, plane + m * plane_row)
-    meet(work)
-    recurrent_product(job, work, rows, s, plane, plane_row, 4, job.w_h, job.dh + first * job.row)
+    (plane, plane_row), (after, _) = lstm_plane(job, first, s), lstm_plane(job, first, s + 1)
+    panel = take(work, s & 1)
+    while panel >= 0:
+        count = taken_from(work, panel)
+        complete_dh(job, work, first, rows, s, before, after, plane_row, 4, panel, count)
+        if s >= 0:
+            blocks_of_rows(lstm_unit_grad, lstm_place, job, work, first, rows, s, plane, plane_row, panel, count)
+        panel = take(work, s & 1)
 
 
 @inlined
@@ -97,13 +111,16 @@ def gru_after_place_clipped(job, row, s, plane, block):  # type: ignore[no-untyp
 
 
 def _make_gru_after(name: str, unit: Any, place: Any) -> Any:
-    def step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+    def step_back(job, work, first, rows, s, before):  # type: ignore[no-untyped-def]
         job, work = record(job), record(work)
-        plane = plane_at(job, first, s)
-        for m in range(rows):
-            blocks_of_row(unit, place, job, work, first + m, s, plane + m * job.step_row)
-        meet(work)
-        recurrent_product(job, work, rows, s, plane, job.step_row, 3, job.w_h, job.dh + first * job.row)
+        plane, after = plane_at(job, first, s), plane_at(job, first, s + 1)
+        panel = take(work, s & 1)
+        while panel >= 0:
+            count = taken_from(work, panel)
+            complete_dh(job, work, first, rows, s, before, after, job.step_row, 3, panel, count)
+            if s >= 0:
+                blocks_of_rows(unit, place, job, work, first, rows, s, plane, job.step_row, panel, count)
+            panel = take(work, s & 1)
 
     return named(name, step_back)
 
@@ -158,30 +175,39 @@ def gru_reset_place_clipped(job, row, s, plane, block):  # type: ignore[no-untyp
     return *gru_reset_place(job, row, s, plane, block), job.limit
 
 
-def _make_gru_before(name: str, update: tuple[Any, Any], reset: tuple[Any, Any]) -> Any:
-    """update, reset: a unit and its places."""
+def _make_gru_before(name: str, update: tuple[Any, Any], reset: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The kernels of a step's two phases. update, reset: a unit and its places."""
     update_unit, update_place = update
     reset_unit, reset_place = reset
 
-    def step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
+    def step_back(job, work, first, rows, s, before):  # type: ignore[no-untyped-def]
         job, work = record(job), record(work)
-        plane = plane_at(job, first, s)
-        for m in range(rows):
-            blocks_of_row(update_unit, update_place, job, work, first + m, s, plane + m * job.step_row)
-        meet(work)
-        recurrent_product(job, work, rows, s, plane + job.step_n, job.step_row, 1, job.w_h_n, job.drh + first * job.row)
-        for m in range(rows):
-            blocks_of_row(reset_unit, reset_place, job, work, first + m, s, plane + m * job.step_row)
-        meet(work)
-        recurrent_product(job, work, rows, s, plane, job.step_row, 2, job.w_h, job.dh + first * job.row)
+        plane, after = plane_at(job, first, s), plane_at(job, first, s + 1)
+        panel = take(work, s & 1)
+        while panel >= 0:
+            count = taken_from(work, panel)
+            complete_dh(job, work, first, rows, s, before, after, job.step_row, 2, panel, count)
+            if s >= 0:
+                blocks_of_rows(update_unit, update_place, job, work, first, rows, s, plane, job.step_row, panel, count)
+            panel = take(work, s & 1)
 
-    return named(name, step_back)
+    def second_back(job, work, first, rows, s, before):  # type: ignore[no-untyped-def]
+        job, work = record(job), record(work)
+        plane, drh = plane_at(job, first, s), job.drh + first * job.row
+        panel = take(work, s & 1)
+        while panel >= 0:
+            count = taken_from(work, panel)
+            recurrent_product(job, work, rows, s, plane + job.step_n, job.step_row, 1, job.w_h_n, drh, panel, count)
+            blocks_of_rows(reset_unit, reset_place, job, work, first, rows, s, plane, job.step_row, panel, count)
+            panel = take(work, s & 1)
+
+    return named(name, step_back), named(f"{name}_second", second_back)
 
 
-gru_before_step_back = _make_gru_before(
+gru_before_step_back, gru_before_second_back = _make_gru_before(
     "gru_before_step_back", (gru_before_unit_grad, gru_before_place), (gru_reset_unit_grad, gru_reset_place)
 )
-gru_before_clip_step_back = _make_gru_before(
+gru_before_clip_step_back, gru_before_clip_second_back = _make_gru_before(
     "gru_before_clip_step_back",
     (gru_before_clip_unit_grad, gru_before_place_clipped),
     (gru_clip_reset_unit_grad, gru_reset_place_clipped),

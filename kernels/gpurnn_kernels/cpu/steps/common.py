@@ -8,11 +8,10 @@ project their own x (`fused`) may have slots for one panel: all panels take them
 
 from typing import Any
 
-from ..barrier import LINE
 from ..emission import BUNDLE, advanced, put, taken
-from ..forward import ROW_ENTRY, V1
-from ..inline import called, inlined, named
-from ..memory import exchange, load_acquire, load_word, record
+from ..forward import ROW_ENTRY, V1, address_rows, take_group
+from ..inline import inlined, named
+from ..memory import record
 from ..tiles import multiply_in_turn
 
 
@@ -31,40 +30,22 @@ def goes_back(work, s):  # type: ignore[no-untyped-def]
 @inlined
 def take(work, back):  # type: ignore[no-untyped-def]
     """-> the first of the next panels to work on, `taken_from` it, -1 after the last ones."""
-    if work.claims:
-        return claim(work, back)
-    group = work.taken
-    if group >= work.groups:
-        work.taken = 0
-        return -1
-    work.taken = group + 1
-    if back:
-        group = work.groups - 1 - group
-    return work.panel_0 + group * work.at_once
+    group = take_group(work, back)
+    if group < 0:
+        return group
+    panel = work.panel_0 + group * work.at_once
+    if work.apart:
+        # slots of one group lie apart from those of the next one, which another thread may write to
+        work.slots = work.slots_base + group * work.apart
+        work.slots_n = work.slots_n_base + group * work.apart // 2
+        work.slot_0 = panel
+    return panel
 
 
 @inlined
 def taken_from(work, panel):  # type: ignore[no-untyped-def]
     """How many panels from this one on have their products made before the cell equations run over them."""
-    return 1 if work.claims else min(work.at_once, work.panel_1 - panel)
-
-
-@called
-def claim(work, back):  # type: ignore[no-untyped-def]
-    """-> the next panel, -1 after the last one, for a work that shares rows: its own panels, then those of the others. One
-    that has its CPU to itself helps one that has not."""
-    for other in range(work.members):
-        at = work.claims + LINE * ((work.member + other) % work.members)
-        first, count = load_word(at + 8), load_word(at + 16)
-        before = work.phase * count
-        claimed = load_acquire(at)
-        while claimed < before + count:
-            if exchange(at, claimed, claimed + 1):
-                index = claimed - before
-                return first + count - 1 - index if back else first + index
-            claimed = load_acquire(at)
-    work.phase += 1
-    return -1
+    return min(work.at_once, work.panel_1 - panel)
 
 
 @inlined
@@ -127,7 +108,7 @@ def cells(unit, place, job, work, first, rows, s, slot, block, count, stride=1):
 def make_project(name: str, begin: Any) -> Any:
     """The kernel that projects a chunk of steps. begin: fills the slots of some panels with W_x x + b."""
 
-    def project(job, work, x, x_row, slots):  # type: ignore[no-untyped-def]
+    def project(job, work, x, x_row, slots, unused):  # type: ignore[no-untyped-def]
         job, work = record(job), record(work)
         panel = take(work, 0)
         while panel >= 0:
@@ -146,6 +127,7 @@ def make_step(name: str, begin: Any, gates: Any, unit: Any, place: Any, save: tu
 
     def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
         job, work = record(job), record(work)
+        address_rows(job, work, first, rows, s)
         h = job.h + (s & 1) * job.h_plane + first * job.row
         back = goes_back(work, s)
         panel = take(work, back)

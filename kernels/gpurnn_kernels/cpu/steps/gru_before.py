@@ -7,8 +7,7 @@ be known of all units before W_hn multiplies r * h.
 from dataclasses import dataclass
 from typing import Any
 
-from ..barrier import meet
-from ..forward import V1, V2, V3, V4
+from ..forward import V1, V2, V3, V4, address_rows
 from ..inline import inlined, named
 from ..memory import record
 from ..pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
@@ -139,7 +138,7 @@ save_place = PLACES.saved  # a kernel cannot ask an object for it
 
 
 @inlined
-def nothing_before(job, work, rows, h, back, slot):  # type: ignore[no-untyped-def]
+def nothing_before(job, work, rows, h, back, slot, panel, count):  # type: ignore[no-untyped-def]
     pass
 
 
@@ -172,25 +171,34 @@ class Form:
     cells: Any = panel_cells
 
 
-def make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], form: Form = Form(), clipped: bool = False) -> Any:
-    """reset, update: a unit and its places. `clipped`: what the backward pass reads is saved by a unit of its own."""
+def make_step(
+    name: str, reset: tuple[Any, Any], update: tuple[Any, Any], form: Form = Form(), clipped: bool = False
+) -> tuple[Any, Any]:
+    """The kernels of a step's two phases. reset, update: a unit and its places. `clipped`: what the backward pass reads is
+    saved by a unit of its own."""
     (reset_unit, reset_places), (update_unit, update_places) = reset, update
     before, gates, candidate, run = form.before, form.gates, form.candidate, form.cells
 
     def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
         job, work = record(job), record(work)
+        address_rows(job, work, first, rows, s)
         h = job.h + (s & 1) * job.h_plane + first * job.row
-        rh = job.rh + first * job.row
         back = goes_back(work, s)
-        before(job, work, rows, h, back, slot)
         panel = take(work, back)
         while panel >= 0:
             count = taken_from(work, panel)
             blocks = blocks_in(job, panel, count)
+            before(job, work, rows, h, back, slot, panel, count)
             gates(job, work, rows, h, back, slot, panel, count)
             run(reset_unit, reset_places, job, work, first, rows, s, slot, panel, blocks)
             panel = take(work, back)
-        meet(work)
+
+    def second(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+        job, work = record(job), record(work)
+        address_rows(job, work, first, rows, s)
+        h = job.h + (s & 1) * job.h_plane + first * job.row
+        rh = job.rh + first * job.row
+        back = goes_back(work, s)
         panel = take(work, back)
         while panel >= 0:
             blocks = blocks_in(job, panel, taken_from(work, panel))
@@ -200,14 +208,16 @@ def make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], form: 
                 run(gru_before_clip_save, save_place, job, work, first, rows, s, slot, panel, blocks)
             panel = take(work, back)
 
-    return named(name, step)
+    return named(name, step), named(f"{name}_second", second)
 
 
-gru_before_step = make_step("gru_before_step", (gru_reset_unit, PLACES.reset), (gru_before_unit, PLACES.update))
-gru_before_step_keep = make_step(
+gru_before_step, gru_before_second = make_step(
+    "gru_before_step", (gru_reset_unit, PLACES.reset), (gru_before_unit, PLACES.update)
+)
+gru_before_step_keep, gru_before_second_keep = make_step(
     "gru_before_step_keep", (gru_reset_unit_keep, PLACES.reset_kept), (gru_before_unit_keep, PLACES.update_kept)
 )
-gru_before_clip_step = make_step(
+gru_before_clip_step, gru_before_clip_second = make_step(
     "gru_before_clip_step",
     (gru_clip_reset_unit, PLACES.reset_clipped),
     (gru_before_clip_unit, PLACES.update_clipped),

@@ -16,7 +16,7 @@ from ..inline import inlined
 from ..pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
 from ..target import OWN_CACHE, target
 from ..tiles import multiply, multiply_in_turn
-from .common import cells, slot_at, take, taken_from
+from .common import cells, slot_at, taken_from
 from .gru_before import Form, Places, begin_candidate, blocks_in, gates_together, gru_before_candidate, make_step
 
 _PIECE = 2  # panels: fewer rows than a tile has take two at once
@@ -110,14 +110,11 @@ def pair_cells(unit, place, job, work, first, rows, s, slot, panel, blocks):  # 
 
 
 @inlined
-def update_gate_before(job, work, rows, h, back, slot):  # type: ignore[no-untyped-def]
-    panel = take(work, back) if work.together and not back else -1
-    while panel >= 0:
-        count = taken_from(work, panel)
+def update_gate_before(job, work, rows, h, back, slot, panel, count):  # type: ignore[no-untyped-def]
+    if work.together and not back:
         in_turn(make_z, job, work, rows, h, back, slot, panel, count)
         if work.fused:
             in_turn(begin_n, job, work, rows, work.x, back, slot, panel, count)
-        panel = take(work, back)
 
 
 @inlined
@@ -141,10 +138,10 @@ def candidate_and_update_gate(job, work, rows, h, rh, back, slot, panel, blocks)
 
 _PLACES = Places(z_at, r_at)
 _FORM = Form(update_gate_before, reset_gate, candidate_and_update_gate, pair_cells)
-gru_before_apart_step = make_step(
+gru_before_apart_step, gru_before_apart_second = make_step(
     "gru_before_apart_step", (gru_reset_unit, _PLACES.reset), (gru_before_unit, _PLACES.update), _FORM
 )
-gru_before_apart_step_keep = make_step(
+gru_before_apart_step_keep, gru_before_apart_second_keep = make_step(
     "gru_before_apart_step_keep",
     (gru_reset_unit_keep, _PLACES.reset_kept),
     (gru_before_unit_keep, _PLACES.update_kept),

@@ -4,9 +4,8 @@ The loops around them are those of forward.py, backward.py and weight_gradients.
 m = o * tanh(c): one product and one meeting of threads more in each step. Panels of that product are BACK vectors of h.
 """
 
-from ..backward import BACK, blocks, product
-from ..barrier import meet
-from ..forward import V1, V3, V4, outputs_in, saved_row, units_in
+from ..backward import BACK, add_output_gradient, blocks, product
+from ..forward import V1, V3, V4, address_rows, outputs_in, saved_row, take_group, units_in
 from ..inline import called, inlined
 from ..memory import load_word, record
 from ..pointwise import clear_vector, copy_vector, store_units
@@ -19,7 +18,7 @@ from ..pointwise_options import (
     lstm_peephole_unit_grad,
 )
 from ..weight_gradients import projection_gradients, weight_gradients
-from .back import blocks_of_row, lstm_place, lstm_plane
+from .back import blocks_of_rows, lstm_place, lstm_plane
 from .common import cells, goes_back, row_at, slot_at, take, taken_from
 from .lstm import lstm_begin, lstm_gates
 
@@ -31,17 +30,15 @@ def output_blocks(job):  # type: ignore[no-untyped-def]
 
 
 @called
-def output_product(job, work, rows, s, a, a_row, w, depth, out):  # type: ignore[no-untyped-def]
-    """out += a W, for this work's vectors of h."""
-    first, last = work.out_0 // BACK, -(-work.out_1 // BACK)
-    columns, step = output_blocks(job), BACK * V1
-    product(job, first, last, columns, rows, a, a_row, w, depth, out, job.row, step, out, job.row, s & 1)
+def output_product(job, panel, count, first, rows, s, a, a_row):  # type: ignore[no-untyped-def]
+    """dh += a W_h, for `count` panels of h from row `first` on: in one step forth, in the next one back."""
+    columns, step, depth, dh = output_blocks(job), BACK * V1, 4 * blocks(job) * job.lanes, job.dh + first * job.row
+    product(job, panel, panel + count, columns, rows, a, a_row, job.w_h, depth, dh, job.row, step, dh, job.row, s & 1)
 
 
 @called
-def project_m(job, work, rows, m, h_out):  # type: ignore[no-untyped-def]
-    """h = W_p m, for this work's vectors of h."""
-    first, last = work.out_0 // BACK, -(-work.out_1 // BACK)
+def project_m(job, first, last, rows, m, h_out):  # type: ignore[no-untyped-def]
+    """h = W_p m, for some panels of h."""
     product(job, first, last, output_blocks(job), rows, m, job.row, job.w_p, job.H, job.zeros, 0, 0, h_out, job.row, 0)
 
 
@@ -73,6 +70,7 @@ def save_unit(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-d
 
 def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
     job, work = record(job), record(work)
+    address_rows(job, work, first, rows, s)
     h = job.h + (s & 1) * job.h_plane + first * job.row
     h_out = job.h + (~s & 1) * job.h_plane + first * job.row
     back = goes_back(work, s)
@@ -90,23 +88,39 @@ def lstm_options_step(job, work, first, rows, s, slot):  # type: ignore[no-untyp
             for block in range(panel, panel + count):
                 for m in range(rows):
                     save_unit(job, work, first, s, slot, block, m)
+        if not job.w_p:
+            store_outputs(job, work, rows, h_out, panel, panel + count)
         panel = take(work, back)
-    if job.w_p:
-        meet(work)
-        project_m(job, work, rows, job.m + first * job.row, h_out)
-    for m in range(rows):
-        y = load_word(row_at(work, m))
-        for block in range(work.out_0, work.out_1):
-            store_units(job.zero, (y + block * V1, h_out + m * job.row + block * V1, outputs_in(job, block)))
 
 
 @called
-def take_dh(job, work, first, rows, s):  # type: ignore[no-untyped-def]
-    """Hands on dh, which becomes the start of the sum for dh_prev: to the product with W_p, and to dW_p."""
+def store_outputs(job, work, rows, h_out, block_0, block_1):  # type: ignore[no-untyped-def]
+    for m in range(rows):
+        y = load_word(row_at(work, m))
+        for block in range(block_0, block_1):
+            store_units(job.zero, (y + block * V1, h_out + m * job.row + block * V1, outputs_in(job, block)))
+
+
+def lstm_options_second(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
+    """h = W_p m of a projected layer."""
+    job, work = record(job), record(work)
+    address_rows(job, work, first, rows, s)
+    h_out = job.h + (~s & 1) * job.h_plane + first * job.row
+    panel = take_group(work, 0)
+    while panel >= 0:
+        project_m(job, panel, panel + 1, rows, job.m + first * job.row, h_out)
+        store_outputs(job, work, rows, h_out, panel * BACK, min(panel * BACK + BACK, output_blocks(job)))
+        panel = take_group(work, 0)
+
+
+@called
+def take_dh(job, first, rows, s, block_0, block_1):  # type: ignore[no-untyped-def]
+    """Hands on vectors [block_0, block_1) of dh, which becomes the start of the sum for dh_prev: to the product with W_p, and
+    to dW_p."""
     for m in range(rows):
         row = first + m
         kept = saved_row(job, row, s) * job.kept_row
-        for block in range(work.out_0, work.out_1):
+        for block in range(block_0, block_1):
             dh = job.dh + row * job.row + block * V1
             copy_vector(job.zero, (job.dh_step + row * job.row + block * V1, dh))
             copy_vector(job.zero, (job.saved_dh + kept + block * V1, dh))
@@ -114,13 +128,11 @@ def take_dh(job, work, first, rows, s):  # type: ignore[no-untyped-def]
 
 
 @called
-def m_gradients(job, work, first, rows):  # type: ignore[no-untyped-def]
-    """dm = dh W_p, for this work's units."""
-    dh = job.dh_step + first * job.row
-    dm = job.dm + first * job.row
-    depth = output_blocks(job) * job.lanes
-    last = work.panel_1
-    product(job, work.panel_0, last, blocks(job), rows, dh, job.row, job.w_p, depth, job.zeros, 0, 0, dm, job.row, 0)
+def m_gradients(job, first, rows, panel, count):  # type: ignore[no-untyped-def]
+    """dm = dh W_p, for `count` panels of units."""
+    dh, dm = job.dh_step + first * job.row, job.dm + first * job.row
+    depth, last = output_blocks(job) * job.lanes, panel + count
+    product(job, panel, last, blocks(job), rows, dh, job.row, job.w_p, depth, job.zeros, 0, 0, dm, job.row, 0)
 
 
 @inlined
@@ -138,22 +150,50 @@ def peephole_grad_place(job, row, s, plane, block):  # type: ignore[no-untyped-d
     return *grad_place(job, row, s, plane, block), job.peephole + block * V3
 
 
-def lstm_options_step_back(job, work, first, rows, s):  # type: ignore[no-untyped-def]
-    job, work = record(job), record(work)
+@inlined
+def complete_dh(job, first, rows, s, before, panel, count):  # type: ignore[no-untyped-def]
+    """Adds to dh of `count` panels of h what the step after s hands back, and dy of step s."""
+    if before > 0:
+        after, after_row = lstm_plane(job, first, s + 1)
+        output_product(job, panel, count, first, before, s + 1, after, after_row)
+    if job.dy and s >= 0:
+        add_output_gradient(job, first, rows, s, panel * BACK, min((panel + count) * BACK, output_blocks(job)))
+
+
+@inlined
+def option_cells(job, work, first, rows, s, panel, count):  # type: ignore[no-untyped-def]
     plane, plane_row = lstm_plane(job, first, s)
-    if job.w_p:
-        take_dh(job, work, first, rows, s)
-        meet(work)
-        m_gradients(job, work, first, rows)
-    for m in range(rows):
-        if job.peephole:
-            blocks_of_row(lstm_peephole_unit_grad, peephole_grad_place, job, work, first + m, s, plane + m * plane_row)
-        else:
-            blocks_of_row(lstm_options_unit_grad, grad_place, job, work, first + m, s, plane + m * plane_row)
-    meet(work)
-    depth = 4 * blocks(job) * job.lanes
-    dh = job.dh + first * job.row
-    output_product(job, work, rows, s, plane, plane_row, job.w_h, depth, dh)
+    if job.peephole:
+        unit, place = lstm_peephole_unit_grad, peephole_grad_place
+        blocks_of_rows(unit, place, job, work, first, rows, s, plane, plane_row, panel, count)
+    else:
+        blocks_of_rows(lstm_options_unit_grad, grad_place, job, work, first, rows, s, plane, plane_row, panel, count)
+
+
+def lstm_options_step_back(job, work, first, rows, s, before):  # type: ignore[no-untyped-def]
+    """All of a step or, of a projected layer, what makes dh complete; panels are of h, then."""
+    job, work = record(job), record(work)
+    panel = take_group(work, s & 1) if job.w_p else take(work, s & 1)
+    while panel >= 0:
+        count = 1 if job.w_p else taken_from(work, panel)
+        complete_dh(job, first, rows, s, before, panel, count)
+        if s >= 0:
+            if job.w_p:
+                take_dh(job, first, rows, s, panel * BACK, min((panel + count) * BACK, output_blocks(job)))
+            else:
+                option_cells(job, work, first, rows, s, panel, count)
+        panel = take_group(work, s & 1) if job.w_p else take(work, s & 1)
+
+
+def lstm_options_second_back(job, work, first, rows, s, before):  # type: ignore[no-untyped-def]
+    """The gates' gradients of a projected layer."""
+    job, work = record(job), record(work)
+    panel = take(work, s & 1)
+    while panel >= 0:
+        count = taken_from(work, panel)
+        m_gradients(job, first, rows, panel, count)
+        option_cells(job, work, first, rows, s, panel, count)
+        panel = take(work, s & 1)
 
 
 @inlined

@@ -1,0 +1,38 @@
+"""How many threads a call may use: for the process, and for the calls of one thread."""
+
+from contextlib import AbstractContextManager
+
+
+def set_num_threads(count: int) -> None:
+    """Lets every later call of the process use `count` >= 1 threads; results are the same bits for any count.
+
+    Raises ValueError below 1, TypeError for anything but an integer.
+    """
+    from gpurnn_kernels import cpu
+
+    cpu.set_num_threads(count)
+
+
+def get_num_threads() -> int:
+    """The number of threads that calls of this thread use.
+
+    It is what the innermost `with gpurnn.threads(n):` says, else what `set_num_threads` has set, else GPURNN_NUM_THREADS, else
+    OMP_NUM_THREADS, else NUMBA_NUM_THREADS, else the CPUs that this process may use, by its affinity and by the CPU quotas of
+    its control groups. A call uses fewer while others need the CPUs.
+
+    Raises ValueError if GPURNN_NUM_THREADS is not an integer >= 1.
+    """
+    from gpurnn_kernels import cpu
+
+    return cpu.get_num_threads()
+
+
+def threads(count: int) -> AbstractContextManager[None]:
+    """`with gpurnn.threads(1):` has the calls that this thread makes inside use `count` >= 1 threads. Streams that were made
+    with a number of their own keep it.
+
+    Raises ValueError below 1, TypeError for anything but an integer.
+    """
+    from gpurnn_kernels import cpu
+
+    return cpu.threads(count)

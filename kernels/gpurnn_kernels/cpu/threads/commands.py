@@ -1,0 +1,290 @@
+"""Commands in machine code: the caller's side, and a worker's life. `phases.py` has how they share pieces."""
+
+from ..inline import called, inlined
+from ..job import WORK
+from ..memory import (
+    call0,
+    call2,
+    call_words,
+    exchange,
+    flush_denormals,
+    load_acquire,
+    load_word,
+    pause,
+    restore_denormals,
+    store_release,
+    store_word,
+)
+from .phases import (
+    ACQUIRE,
+    ALL_SIGNALS,
+    ARGUMENTS,
+    BLOCK_SIGNALS,
+    EXPECTED,
+    FIRST,
+    GROUPS,
+    ID,
+    KERNEL,
+    LOCK,
+    LONELY,
+    LONELY_SINCE,
+    MASK,
+    MOST_THREADS,
+    NEW_LOCK,
+    OWNER,
+    PARALLEL,
+    RANK,
+    RANKS,
+    REGION_COUNT,
+    REGION_FOUND,
+    REGION_STARTS,
+    REGION_WORKS,
+    SERVE,
+    SIGNALS,
+    SIZE,
+    SPINS,
+    STALL,
+    THREAD_ID,
+    TURN,
+    WAITED,
+    WORKERS,
+    WORKS,
+    X_ROW,
+    YIELD,
+    X,
+    clock,
+    done_by_others,
+    finish,
+    hook,
+    park,
+    pieces_of,
+    publish,
+    report_of,
+    some_left,
+)
+
+LOOKS_BEFORE_PARKING = 10_000  # 25 ns each: longer than Python takes between two commands of a training step
+LONELY_COMMANDS, LONELY_FOR = 8, 200_000  # commands in a row, and ns, in which no worker came
+HELD_UP, ALONE = 1, 2  # what `run_command` reports: a wait for a time slice; nobody came for some time
+REGION_LOOKS = 256  # looks of a thread of OpenMP before it gives its CPU away
+REGION_ENDS = -1  # a claim word without pieces
+WORK_BYTES = WORK.itemsize
+_AT = {name: WORK.fields[name][1] for name in WORK.names}  # type: ignore[index, union-attr]
+_JOB, _KERNEL, _CLAIMS, _GIVEN, _PIECES = (_AT[name] for name in ("job", "kernel", "claims", "given", "pieces"))
+_X, _X_ROW, _TURN, _GROUPS, _LEADS = (_AT[name] for name in ("x", "x_row", "turn", "groups", "leads"))
+
+
+@inlined
+def run_work(work):  # type: ignore[no-untyped-def]
+    call_words(load_word(work + _KERNEL), (load_word(work + _JOB), work))
+
+
+@called
+def run_alone(works, count):  # type: ignore[no-untyped-def]
+    """Runs a table of works on the calling thread, with denormals flushed to zero."""
+    before = flush_denormals()
+    step = max(1, load_word(works + _LEADS))
+    for index in range(0, count, step):
+        work = works + index * WORK_BYTES
+        store_word(work + _CLAIMS, 0)
+        run_work(work)
+    restore_denormals(before)
+
+
+@called
+def lead(team, works, count):  # type: ignore[no-untyped-def]
+    """Runs works that take others along, a phase at a time; alone from the first long wait on."""
+    held_up = 0
+    for index in range(0, count, load_word(works + _LEADS)):
+        work = works + index * WORK_BYTES
+        store_word(work + _CLAIMS, 0 if held_up else team)
+        run_work(work)
+        held_up = load_word(work + _CLAIMS) == 0
+
+
+@called
+def share_out(team, works, starts, count):  # type: ignore[no-untyped-def]
+    """Runs independent works as the pieces of one phase."""
+    publish(team, 0, works, 0, 0, 0, 0, 0, 0, 0, count, starts)
+    own = 0
+    for rank in range(load_word(team + SIZE)):
+        at = pieces_of(team, rank)
+        word = load_acquire(at)
+        while some_left(word):
+            if exchange(at, word, word + 1):
+                hook(team, 3)
+                run_work(works + (load_word(at + FIRST) + (word & MASK)) * WORK_BYTES)
+                own += 1
+            word = load_acquire(at)
+    if own < count:
+        finish(team, count - own)
+
+
+@called
+def judge(team, began, by_others):  # type: ignore[no-untyped-def]
+    """-> what a command that began then, when workers had done so many pieces, has met: HELD_UP, ALONE or both."""
+    found, waited = 0, load_word(team + WAITED)
+    if waited > STALL and 4 * waited > clock(team) - began:
+        found = HELD_UP
+    lonely = 0
+    if load_word(team + EXPECTED) == by_others:
+        lonely = load_word(team + LONELY) + 1
+        if lonely == 1:
+            store_word(team + LONELY_SINCE, began)
+        elif lonely >= LONELY_COMMANDS and began - load_word(team + LONELY_SINCE) > LONELY_FOR:
+            lonely = 0
+            found |= ALONE
+    store_word(team + LONELY, lonely)
+    return found
+
+
+@called
+def run_with_team(team, works, starts, count):  # type: ignore[no-untyped-def]
+    """Runs a table of works as rank 0. -> as `judge`."""
+    began, by_others = clock(team), done_by_others(team)
+    store_word(team + EXPECTED, by_others)
+    store_word(team + WAITED, 0)
+    before = flush_denormals()
+    if load_word(works + _LEADS):
+        lead(team, works, count)
+    else:
+        share_out(team, works, starts, count)
+    restore_denormals(before)
+    return judge(team, began, by_others)
+
+
+@called
+def run_command(team, size, works, starts, count):  # type: ignore[no-untyped-def]
+    """Runs a table of works with the workers of ranks below `size`; those from starts[rank] to starts[rank + 1] are meant for
+    a rank. The calling thread runs them alone while another caller has the team, or without a team (0). -> as `judge`."""
+    if team == 0 or exchange(team + OWNER, 0, 1) == 0:
+        run_alone(works, count)
+        return 0
+    store_word(team + SIZE, size)
+    inside = load_word(team + PARALLEL)
+    found = run_region(team, inside, works, starts, count) if inside else run_with_team(team, works, starts, count)
+    store_release(team + OWNER, 0)
+    return found
+
+
+@called
+def run_region(team, parallel, works, starts, count):  # type: ignore[no-untyped-def]
+    """Runs a table of works in a parallel region of OpenMP: `serve_region` on each of its threads. -> as `judge`."""
+    store_word(team + REGION_WORKS, works)
+    store_word(team + REGION_STARTS, starts)
+    store_word(team + REGION_COUNT, count)
+    size = load_word(team + SIZE)
+    for rank in range(1, size):
+        store_word(pieces_of(team, rank), 0)
+    call_words(parallel, (load_word(team + SERVE), team, size, 0))
+    return load_word(team + REGION_FOUND)
+
+
+@called
+def help_with(team, rank, at, other, index):  # type: ignore[no-untyped-def]
+    """Runs the claimed index-th piece of the pieces at an address, which are another rank's or its own, and what else of their
+    phase is left; -> how many it has run."""
+    kernel, works = load_word(at + KERNEL), load_word(at + WORKS)
+    if kernel == 0:
+        run_work(works + (load_word(at + FIRST) + index) * WORK_BYTES)
+        return 1
+    work = works + rank * WORK_BYTES
+    store_word(work + _CLAIMS, team)
+    store_word(work + _GIVEN, (other << 14 | index) + 1)
+    store_word(work + _PIECES, 0)
+    store_word(work + _X, load_word(at + X))
+    store_word(work + _X_ROW, load_word(at + X_ROW))
+    store_word(work + _TURN, load_word(at + TURN))
+    store_word(work + _GROUPS, load_word(at + GROUPS))
+    a, b = load_word(at + ARGUMENTS), load_word(at + ARGUMENTS + 8)
+    c, d = load_word(at + ARGUMENTS + 16), load_word(at + ARGUMENTS + 24)
+    call_words(kernel, (load_word(work + _JOB), work, a, b, c, d))
+    return load_word(work + _PIECES)
+
+
+@called
+def help_once(team, rank, done):  # type: ignore[no-untyped-def]
+    """Claims and runs pieces until none is left, this rank's first; -> the claim word of this rank then, and all pieces that
+    it has ever done."""
+    size, seen = load_word(team + SIZE), load_acquire(pieces_of(team, rank))
+    for i in range(size if rank < size else 0):
+        other = rank + i
+        if other >= size:
+            other -= size
+        at = pieces_of(team, other)
+        word = load_acquire(at)
+        while some_left(word) and rank < load_word(at + RANKS):
+            if exchange(at, word, word + 1):
+                hook(team, 4)
+                done += help_with(team, rank, at, other, word & MASK)
+                hook(team, 5)
+                store_release(report_of(team, rank), done)
+            word = load_acquire(at)
+        if i == 0:
+            seen = word
+    return seen, done
+
+
+@inlined
+def join(team):  # type: ignore[no-untyped-def]
+    """-> the rank of a worker that starts; it blocks all signals, which are for the program's own threads."""
+    rank = 0
+    while rank == 0:
+        found = load_acquire(team + WORKERS)
+        if exchange(team + WORKERS, found, found + 1):
+            rank = found + 1
+    if rank < MOST_THREADS:
+        if load_word(team + BLOCK_SIGNALS):
+            call_words(load_word(team + BLOCK_SIGNALS), (load_word(team + SIGNALS), team + ALL_SIGNALS, 0))
+        report = report_of(team, rank)
+        if load_word(team + THREAD_ID):
+            store_word(report + ID, call0(load_word(team + THREAD_ID)))
+        lock = call2(load_word(team + NEW_LOCK), 0, 0)
+        call2(load_word(team + ACQUIRE), lock, 1)
+        store_word(report + LOCK, lock)
+    return rank
+
+
+def serve(team):  # type: ignore[no-untyped-def]
+    """A worker's life: it looks for pieces, and parks when none have come for some time."""
+    rank = join(team)
+    flush_denormals()
+    mine, done, seen, looks = pieces_of(team, rank), 0, 0, 0
+    while rank < MOST_THREADS:  # for ever
+        if load_acquire(mine) == seen:
+            looks += 1
+            if looks >= LOOKS_BEFORE_PARKING:
+                park(team, rank, seen)
+                looks = 0
+            elif looks < SPINS or looks % 16:
+                pause()
+            else:
+                call0(load_word(team + YIELD))
+        else:
+            looks = 0
+            seen, done = help_once(team, rank, done)
+
+
+def serve_region(team):  # type: ignore[no-untyped-def]
+    """A thread of OpenMP's team in a parallel region, which ends with the command that rank 0 runs."""
+    size, rank = load_word(team + SIZE), call0(load_word(team + RANK))
+    if rank == 0:
+        works, starts = load_word(team + REGION_WORKS), load_word(team + REGION_STARTS)
+        store_word(team + REGION_FOUND, run_with_team(team, works, starts, load_word(team + REGION_COUNT)))
+        for other in range(1, size):
+            store_release(pieces_of(team, other), REGION_ENDS)
+    elif rank < size:
+        before = flush_denormals()
+        mine = pieces_of(team, rank)
+        done, seen, looks = load_word(report_of(team, rank)), 0, 0
+        while seen != REGION_ENDS:
+            if load_acquire(mine) == seen:
+                looks += 1
+                if looks % REGION_LOOKS:
+                    pause()
+                else:
+                    call0(load_word(team + YIELD))
+            else:
+                looks = 0
+                seen, done = help_once(team, rank, done)
+        restore_denormals(before)

@@ -1,0 +1,229 @@
+"""Phases: a command's pieces of work, which threads claim one by one. A phase ends when its pieces are done, whoever did them.
+
+The calling thread (rank 0) publishes a phase: for each rank a *claim word*, `phase << 28 | pieces << 14 | claimed`, beside
+the words that say what a piece is. Every thread claims by compare-and-swap, its own rank's pieces first, then the others'. A
+worker counts the pieces that it has done. The caller takes part, and at the end waits until the workers' counts have grown by
+the pieces that it did not do itself. So it waits for pieces that a thread has begun, never for a thread: one that sleeps has
+begun nothing, and the caller has done its pieces.
+
+No thread touches memory of a command that is over. Before a claim succeeds, a worker reads the team's own memory alone, which
+is never freed. From a claim to its report the phase cannot end, so all that the piece reads and writes is there. A claim that
+comes late fails: its phase's pieces are all claimed, or the word has another phase's number (numbers come again after 2**35
+phases). Whoever holds a piece may claim more of the same phase, for the same reason. A worker of a rank that the phase has no
+work for looks at `RANKS` before it claims: where the claim then succeeds, that word was this phase's, too.
+
+Each load sees the store that it must see. What a piece reads: the caller writes it, and the words beside the claim word,
+before it stores the claim word with release; the compare-and-swap acquires. What a piece wrote: the worker stores its count
+with release; the caller loads it with acquire before it goes on, and publishes the next phase with release, which hands it on
+to third threads. Parking: the worker stores `parked`, then loads its claim word; the caller stores the claim word, then loads
+`parked`. All four stand in one total order, so one of the two threads sees the other's store. The caller releases the lock
+once for each time that `parked` goes from 1 to 2, and the worker acquires it as often.
+
+Bits cannot depend on who computes. Each piece writes elements of its own, from values that no piece of its phase writes, in
+one order of operations. A thread's own scratch memory hands nothing on from one piece to the next.
+
+Memory of a team, in blocks of BLOCK bytes, each written by few threads; the names below are offsets:
+    OWNER        the caller's claim on the team
+    PHASE ..     the caller's: what it has published, waits and waited for
+    CALLS ..     addresses of functions, and how many workers have started
+    ALL_SIGNALS  a set of them
+    then a block a rank with its pieces, and a block a rank with its report
+"""
+
+from ..inline import called, inlined
+from ..memory import (
+    call0,
+    call2,
+    call_words,
+    exchange,
+    load_acquire,
+    load_ordered,
+    load_word,
+    pause,
+    store_ordered,
+    store_release,
+    store_word,
+)
+
+BLOCK = 128  # two cache lines: processors fetch them in pairs
+MOST_THREADS = 256
+SPINS = 200  # looks before a waiter gives its CPU away, 25 ns each
+STALL = 300_000  # ns: longer waits for one piece are somebody else's time slice
+LONG_STALL = 1_000_000  # ns: after such a wait a sequence goes on alone at once
+
+# claim words
+MASK = (1 << 14) - 1
+_PIECES_SHIFT, _PHASE_SHIFT = 14, 28
+_PHASES = (1 << 35) - 1
+
+OWNER = 0
+PHASE, SIZE, EXPECTED, PATIENCE, WAITED, TIME, LONELY, LONELY_SINCE = (BLOCK + 8 * i for i in (0, 1, 2, 3, 4, 5, 7, 8))
+REGION_WORKS, REGION_STARTS, REGION_COUNT, REGION_FOUND = (BLOCK + 8 * i for i in (9, 10, 11, 12))
+CALLS = 2 * BLOCK
+YIELD, CLOCK, CLOCK_ARGUMENT, CLOCK_SCALE, RELEASE, ACQUIRE, NEW_LOCK = (CALLS + 8 * i for i in range(7))
+THREAD_ID, BLOCK_SIGNALS, SIGNALS, HOOK, WORKERS, PARALLEL, SERVE, RANK = (CALLS + 8 * i for i in range(7, 15))
+ALL_SIGNALS = 3 * BLOCK
+# a rank's pieces: the claim word, then
+KERNEL, WORKS, ARGUMENTS, X, X_ROW, TURN, GROUPS, FIRST, RANKS = (8 * i for i in (1, 2, 3, 7, 8, 9, 10, 11, 12))
+# a rank's report: pieces done, then
+PARKED, LOCK, ID = 8, 16, 24
+TEAM_BYTES = BLOCK * (4 + 2 * MOST_THREADS)
+
+
+@inlined
+def pieces_of(team, rank):  # type: ignore[no-untyped-def]
+    """The address of a rank's pieces."""
+    return team + BLOCK * (4 + rank)
+
+
+@inlined
+def report_of(team, rank):  # type: ignore[no-untyped-def]
+    """The address of a rank's report."""
+    return team + BLOCK * (4 + MOST_THREADS + rank)
+
+
+@inlined
+def some_left(word):  # type: ignore[no-untyped-def]
+    """Whether a claim word has unclaimed pieces."""
+    return (word >> _PIECES_SHIFT & MASK) > (word & MASK)
+
+
+@inlined
+def hook(team, place):  # type: ignore[no-untyped-def]
+    """Calls what a test has set, with the number of the place."""
+    function = load_word(team + HOOK)
+    if function:
+        call_words(function, (place,))
+
+
+@called
+def clock(team):  # type: ignore[no-untyped-def]
+    """Nanoseconds of a clock that never goes back."""
+    call2(load_word(team + CLOCK), load_word(team + CLOCK_ARGUMENT), team + TIME)
+    return load_word(team + TIME) * load_word(team + CLOCK_SCALE) + load_word(team + TIME + 8)
+
+
+@called
+def publish(team, kernel, works, a, b, c, d, x, x_row, turn, groups, starts):  # type: ignore[no-untyped-def]
+    """Starts a phase of `groups` pieces; those from starts[rank] to starts[rank + 1] are meant for a rank.
+
+    kernel: what runs over the team's works, one a rank, at `works`, with the words a to d; 0 where each piece is a work
+    itself, by its index in the table `works`. x, x_row, turn: fields that every work gets from the caller's.
+    """
+    number = (load_word(team + PHASE) + 1) & _PHASES
+    store_word(team + PHASE, number)
+    size = load_word(team + SIZE)
+    last = groups
+    for i in range(size):
+        rank = size - 1 - i
+        at = pieces_of(team, rank)
+        first = load_word(starts + 8 * rank)
+        store_word(at + KERNEL, kernel)
+        store_word(at + WORKS, works)
+        store_word(at + ARGUMENTS, a)
+        store_word(at + ARGUMENTS + 8, b)
+        store_word(at + ARGUMENTS + 16, c)
+        store_word(at + ARGUMENTS + 24, d)
+        store_word(at + X, x)
+        store_word(at + X_ROW, x_row)
+        store_word(at + TURN, turn)
+        store_word(at + GROUPS, groups)
+        store_word(at + FIRST, first)
+        store_word(at + RANKS, size)
+        word = number << _PHASE_SHIFT | (last - first) << _PIECES_SHIFT
+        if rank == 0:
+            store_release(at, word)
+        else:
+            store_ordered(at, word)
+            if last > first:
+                wake(team, rank)
+        last = first
+    hook(team, 0)
+
+
+@inlined
+def wake(team, rank):  # type: ignore[no-untyped-def]
+    """Wakes a worker that has parked."""
+    report = report_of(team, rank)
+    if load_ordered(report + PARKED) == 1 and exchange(report + PARKED, 1, 2):
+        call2(load_word(team + RELEASE), load_word(report + LOCK), 0)
+
+
+@inlined
+def park(team, rank, seen):  # type: ignore[no-untyped-def]
+    """Sleeps until the caller publishes pieces for this rank, unless it has since its claim word was `seen`."""
+    report = report_of(team, rank)
+    store_ordered(report + PARKED, 1)
+    hook(team, 1)
+    if load_ordered(pieces_of(team, rank)) == seen or exchange(report + PARKED, 1, 0) == 0:
+        call2(load_word(team + ACQUIRE), load_word(report + LOCK), 1)
+        store_ordered(report + PARKED, 0)
+
+
+@inlined
+def done_by_others(team):  # type: ignore[no-untyped-def]
+    """Pieces that the workers of this command have done since they started."""
+    done = 0
+    for rank in range(1, load_word(team + SIZE)):
+        done += load_acquire(report_of(team, rank))
+    return done
+
+
+@called
+def finish(team, others):  # type: ignore[no-untyped-def]
+    """Waits for `others` pieces of this phase, which workers have claimed; -> whether that took a time slice.
+
+    The caller spins, then gives its CPU away at every look. How long it spins adapts: it is halved each time that spinning was
+    in vain, and doubled when it paid.
+    """
+    target = load_word(team + EXPECTED) + others
+    store_word(team + EXPECTED, target)
+    looks, began, spins = 0, 0, load_word(team + PATIENCE)
+    while done_by_others(team) != target:
+        looks += 1
+        if looks < spins:
+            pause()
+        else:
+            if began == 0:
+                began = clock(team)
+            call0(load_word(team + YIELD))
+    if began == 0:
+        if looks > 0 and spins < SPINS:
+            store_word(team + PATIENCE, min(SPINS, 2 * spins))
+        return 0
+    store_word(team + PATIENCE, max(4, spins >> 1))
+    waited = clock(team) - began
+    store_word(team + WAITED, load_word(team + WAITED) + waited)
+    return 1 if waited > LONG_STALL else 0
+
+
+@called
+def claim(work, back):  # type: ignore[no-untyped-def]
+    """-> the next piece of the phase for a work whose `claims` are the team's: one meant for its rank, then those of the
+    others; -1 after the last one. back: the last piece of a rank comes first."""
+    team = work.claims
+    if work.given:
+        given = work.given - 1
+        work.given = 0
+        work.pieces += 1
+        return piece_at(pieces_of(team, given >> 14), given & MASK, back)
+    for other in range(work.members):
+        rank = work.member + other
+        if rank >= work.members:
+            rank -= work.members
+        at = pieces_of(team, rank)
+        word = load_acquire(at)
+        while some_left(word):
+            if exchange(at, word, word + 1):
+                hook(team, 2)
+                work.pieces += 1
+                return piece_at(at, word & MASK, back)
+            word = load_acquire(at)
+    return -1
+
+
+@inlined
+def piece_at(at, index, back):  # type: ignore[no-untyped-def]
+    """The index-th piece of a rank's pieces at an address."""
+    count = load_word(at) >> _PIECES_SHIFT & MASK
+    return load_word(at + FIRST) + (count - 1 - index if back else index)

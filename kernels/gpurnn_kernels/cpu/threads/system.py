@@ -1,0 +1,61 @@
+"""C functions of the system and of Python that machine code calls by address, and threads that Python does not know.
+
+Threads start in C: gevent and eventlet replace Python's, and the interpreter neither lists nor joins these. They park in locks
+of Python's C interface, which every system has and which hold no descriptor.
+"""
+
+import ctypes
+import os
+import time
+from typing import Any
+
+_WINDOWS = os.name == "nt"
+_libc: Any = ctypes.CDLL("kernel32" if _WINDOWS else None)
+
+
+def _address(library: Any, name: str) -> int:
+    """The address of a C function; 0 where the library lacks it."""
+    try:
+        return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+    except AttributeError:
+        return 0
+
+
+NEW_LOCK, ACQUIRE, RELEASE = (
+    _address(ctypes.pythonapi, f"PyThread_{name}_lock") for name in ("allocate", "acquire", "release")
+)
+YIELD = _address(_libc, "SwitchToThread" if _WINDOWS else "sched_yield")
+CLOCK = _address(_libc, "QueryPerformanceCounter" if _WINDOWS else "clock_gettime")
+THREAD_ID = _address(_libc, "gettid")  # of Linux
+BLOCK_SIGNALS = _address(_libc, "pthread_sigmask")
+
+
+def clock_words(out: int) -> tuple[int, int]:
+    """The first argument of CLOCK, which writes two words at `out`, and the nanoseconds that the first one counts."""
+    if not _WINDOWS:
+        return time.CLOCK_MONOTONIC, 1_000_000_000
+    frequency = ctypes.c_int64()
+    _libc.QueryPerformanceFrequency(ctypes.byref(frequency))
+    return out, 1_000_000_000 // frequency.value
+
+
+def start_thread(function: int, argument: int) -> int:
+    """Starts a detached thread in the C function `void f(int64)`; 0, or the system's error number."""
+    if _WINDOWS:
+        create = _libc.CreateThread
+        create.restype = ctypes.c_void_p
+        handle = create(None, ctypes.c_size_t(0), ctypes.c_void_p(function), ctypes.c_void_p(argument), 0, None)
+        return _libc.CloseHandle(ctypes.c_void_p(handle)) * 0 if handle else int(_libc.GetLastError())
+    thread = ctypes.c_void_p()
+    error = int(_libc.pthread_create(ctypes.byref(thread), None, ctypes.c_void_p(function), ctypes.c_void_p(argument)))
+    if not error:
+        _libc.pthread_detach(thread)
+    return error
+
+
+def current_cpu() -> int | None:
+    """The CPU that the calling thread runs on, where the system tells."""
+    try:
+        return int(_libc.sched_getcpu())
+    except AttributeError:
+        return None

@@ -1,0 +1,164 @@
+"""The process's team: workers that start at the first use and park between commands, and when calls keep to one thread.
+
+Nothing here waits or locks. A caller has the team from within machine code (`commands.py`), where no exception comes between
+taking and giving back; who finds it taken runs alone. Workers are never ended: they park, and go with the process.
+"""
+
+import ctypes
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from ...spec import Array
+from ..compile import entry, kernel_address
+from . import phases, system
+from .commands import ALONE, HELD_UP, run_command, serve, serve_region
+
+log = logging.getLogger("gpurnn")
+_SETTLED = 0.005  # seconds within which workers should come from where they were moved
+_MOVED_AGAIN = 2.0  # seconds after which workers that never came are moved once more
+_SHORTEST_REST, _LONGEST_REST = 0.02, 0.5  # seconds
+
+
+@entry("int64(int64, int64, int64, int64, int64)")
+def _run(team, size, works, starts, count):  # type: ignore[no-untyped-def]
+    return run_command(team, size, works, starts, count)
+
+
+class Team:
+    """A calling thread and its workers. `address`: the memory that `phases.py` describes."""
+
+    def __init__(self) -> None:
+        memory = np.zeros((phases.TEAM_BYTES + phases.BLOCK) // 8, np.int64)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))  # workers outlive the interpreter
+        start = -memory.ctypes.data % phases.BLOCK // 8
+        self._words = memory[start : start + phases.TEAM_BYTES // 8]
+        self.address = int(self._words.ctypes.data)
+        self._owner: Any = self._words.data
+        self._rest = 0.0
+        self._rest_until = 0.0
+        self._moved_at = -math.inf
+        self._moves = True
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the workers, which a forked child has not."""
+        self._words[:] = 0
+        self._started = 0
+        self.most = phases.MOST_THREADS  # threads that could be had
+        self._helped = -1
+        clock_argument, clock_scale = system.clock_words(self.address + phases.TIME)
+        for place, value in (
+            (phases.PATIENCE, phases.SPINS),
+            (phases.YIELD, system.YIELD),
+            (phases.CLOCK, system.CLOCK),
+            (phases.CLOCK_ARGUMENT, clock_argument),
+            (phases.CLOCK_SCALE, clock_scale),
+            (phases.RELEASE, system.RELEASE),
+            (phases.ACQUIRE, system.ACQUIRE),
+            (phases.NEW_LOCK, system.NEW_LOCK),
+            (phases.THREAD_ID, system.THREAD_ID),
+            (phases.BLOCK_SIGNALS, system.BLOCK_SIGNALS),
+            (phases.SIGNALS, getattr(signal, "SIG_BLOCK", 0)),
+        ):
+            self._words[place // 8] = value
+        self._words[phases.ALL_SIGNALS // 8 : (phases.ALL_SIGNALS + phases.BLOCK) // 8] = -1
+
+    def use_region(self, parallel: int, rank: int) -> None:
+        """Runs commands in parallel regions of OpenMP, by the addresses of its functions, instead of on workers."""
+        self._words[phases.PARALLEL // 8] = parallel
+        self._words[phases.RANK // 8] = rank
+        self._words[phases.SERVE // 8] = kernel_address(serve_region, "float32")
+
+    def offers(self, wanted: int) -> int:
+        """The threads that a call counts on when it wants so many: one, while another caller has the team or it rests."""
+        if wanted == 1 or self._owner[0] or (self._rest_until and time.monotonic() < self._rest_until):
+            return 1
+        if wanted > self._started + 1:
+            self._start(wanted)
+        return min(wanted, self.most)
+
+    def _start(self, size: int) -> None:
+        """Starts the workers that `size` threads need. Two callers at once may start one too many, which helps as well."""
+        if self._words[phases.PARALLEL // 8]:
+            self._started = size - 1
+        while self._started < min(size, self.most) - 1:
+            error = system.start_thread(kernel_address(serve, "float32"), self.address)
+            if error:
+                self.most = self._started + 1
+                log.warning("no more than %d of %d threads can be started: %s", self.most, size, os.strerror(error))
+            else:
+                self._started += 1
+
+    def run(self, size: int, works: Array, starts: Array) -> None:
+        """Runs a table of works with `size` threads at most; those from starts[p] to starts[p + 1] are meant for thread p."""
+        team = self.address if size > 1 else 0
+        found = _run(team, size, works.ctypes.data, starts.ctypes.data, len(works))
+        if found:
+            self.noticed(found)
+
+    def noticed(self, found: int) -> None:
+        """Takes note of what a command has met. A call that waited for a thread without a CPU has the next ones rest. Where
+        nobody came, Linux may keep the workers on the caller's CPU, on an idle machine too: they are moved away once; where
+        that does not help, others need the CPUs."""
+        if found & HELD_UP:
+            self._take_rest()
+        if found & ALONE:
+            now, helped = time.monotonic(), self._helped_so_far()
+            if helped != self._helped or now - self._moved_at > _MOVED_AGAIN:
+                self._move_workers()
+                self._helped, self._moved_at = helped, now
+            elif now - self._moved_at > _SETTLED:
+                self._take_rest(1.0)
+
+    def _take_rest(self, lately: float = 0.0) -> None:
+        """Has calls keep to one thread for a while, twice as long as before where the last rest was lately."""
+        now = time.monotonic()
+        again = now < self._rest_until + max(lately, 4 * self._rest)
+        self._rest = min(_LONGEST_REST, 2 * self._rest) if again else _SHORTEST_REST
+        self._rest_until = now + self._rest
+
+    def _reports(self) -> Array:
+        """The report blocks of the workers that have started, (workers, words)."""
+        start = (4 + phases.MOST_THREADS) * phases.BLOCK // 8
+        reports = self._words[start:].reshape(-1, phases.BLOCK // 8)
+        return reports[1 : 1 + self._started]
+
+    def _helped_so_far(self) -> int:
+        """Pieces that workers have done."""
+        return int(self._reports()[:, 0].sum())
+
+    def _move_workers(self) -> None:
+        """Moves workers away from the caller's CPU; they may move on from there. A hint: a system that forbids it is not asked
+        again."""
+        here = system.current_cpu()
+        if here is None or not self._moves:
+            return
+        try:
+            for thread in self._reports()[:, phases.ID // 8].tolist():
+                allowed = os.sched_getaffinity(thread) if thread else set()
+                if allowed - {here}:
+                    os.sched_setaffinity(thread, allowed - {here})
+                    os.sched_setaffinity(thread, allowed)
+        except OSError:
+            self._moves = False
+
+
+TEAM = Team()
+
+
+class _CurrentTeam(threading.local):
+    """The team that commands of this thread run with."""
+
+    team = TEAM
+
+
+current_team = _CurrentTeam()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=TEAM.reset)
