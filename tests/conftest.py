@@ -65,9 +65,11 @@ def _threads_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls share their work with other threads on a busy machine, too, where they would rather keep to one."""
+    """Calls share their work with other threads however small they are, and on a busy machine, too."""
+    from gpurnn_kernels.cpu import schedule
     from gpurnn_kernels.cpu.threads.team import TEAM
 
+    monkeypatch.setattr(schedule, "_LEAST_CALL", 0.0)
     monkeypatch.setattr(TEAM, "_rest_until", 0.0)
     monkeypatch.setattr(TEAM, "noticed", lambda _: None)
 

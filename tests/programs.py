@@ -223,12 +223,14 @@ def exit_with_threads_at_work() -> None:
 
 def target() -> None:
     """Outputs, gradients and promises, small, as compiled for the target that the environment names."""
+    from gpurnn_kernels.cpu import schedule
     from gpurnn_kernels.cpu.compile import kernel_object
     from gpurnn_kernels.cpu.kernels import TILES, forward, gru_after_step
     from gpurnn_kernels.cpu.target import target
     from gpurnn_kernels.cpu.threads.team import TEAM
 
     TEAM.noticed = lambda _: None  # type: ignore[method-assign]
+    schedule._LEAST_CALL = 0.0
     cases = [*((cell, "float32") for cell in CELLS), ("gru_after", "float64")]
     for cell, dtype in cases:
         for lengths in (None, [6, 0, 3, 1, 6, 2, 5, 4, 4, 6, 3, 2, 1]):

@@ -69,8 +69,11 @@ def test_threads_that_fall_asleep() -> None:
 
 @pytest.fixture
 def a_team(monkeypatch: pytest.MonkeyPatch) -> Team:
-    """A team of its own for the calls of a test."""
+    """A team of its own for the calls of a test, however small they are."""
+    from gpurnn_kernels.cpu import schedule
     from gpurnn_kernels.cpu.threads.team import current_team
+
+    monkeypatch.setattr(schedule, "_LEAST_CALL", 0.0)
 
     team = Team()
     monkeypatch.setattr(current_team, "team", team)
@@ -161,6 +164,14 @@ def test_rests(a_team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     assert a_team._rest_until - now[0] == pytest.approx(0.02)
 
 
+def test_small_calls_keep_to_one_thread() -> None:
+    gpurnn.set_num_threads(2)
+    layer, x = gpurnn.LSTM(64, 64, seed=0), np.zeros((64, 8, 64), np.float32)
+    assert "2 threads" in str(layer.plan(x))
+    assert "one thread: to wake others" in str(layer.plan(x[:1]))
+
+
+@pytest.mark.usefixtures("together")
 def test_threads_of_a_block_and_of_a_stream() -> None:
     p = Problem("lstm", 3, 30, 13, 40)
     gpurnn.set_num_threads(3)

@@ -92,7 +92,9 @@ class Chain:
         self._binds: list[tuple[int, int, int]] = []
         self.threads = threads
         self._team: Team | None = None
-        programs = [ForwardProgram(one.directions, steps, batch, plan(one, batch, threads), copies=True) for one in layers]
+        programs = [
+            ForwardProgram(one.directions, steps, batch, plan(one, steps, batch, threads), copies=True) for one in layers
+        ]
         self.on_team = not all(program.records.alone for program in programs)
         for index, program in enumerate(programs):
             records = program.records

@@ -64,16 +64,16 @@ def _bytes_of_one(spec: Spec) -> int:
     return spec.output_size * spec.dtype.itemsize
 
 
-def plan(layer: Layer, batch: int, threads: int, lengths: Array | None = None) -> Schedule:
+def plan(layer: Layer, steps: int, batch: int, threads: int, lengths: Array | None = None) -> Schedule:
     """How a call with `batch` rows is shared out; lengths: of the rows, longest first."""
-    spec = layer.spec
-    return schedule(spec, len(layer.directions), batch, threads, target(), vectors_per_panel(spec), lengths)
+    spec, vectors = layer.spec, vectors_per_panel(layer.spec)
+    return schedule(spec, len(layer.directions), batch, threads, target(), vectors, lengths, steps=steps)
 
 
 def describe(layer: Layer, x: Array, lengths: Array | None) -> str:
     """In one line, what `forward` would run and why, if no other call has the threads."""
     spec = layer.spec
-    shared = plan(layer, x.shape[1], get_num_threads(), _Order(lengths).lengths)
+    shared = plan(layer, *x.shape[:2], get_num_threads(), _Order(lengths).lengths)
     return f"{spec.variant}_forward, {spec.dtype.name}, {target()}: {shared}"
 
 
@@ -111,7 +111,7 @@ def forward(
     key = (steps, batch, threads, keep)
     program = layer.programs.forward.take(key) if lengths is None else None
     if program is None:
-        program = ForwardProgram(directions, steps, batch, plan(layer, batch, threads, order.lengths), keep=keep)
+        program = ForwardProgram(directions, steps, batch, plan(layer, steps, batch, threads, order.lengths), keep=keep)
     else:
         program.use(directions)
     records = program.records

@@ -28,9 +28,9 @@ _READ_FAR = {32: 11.0, 16: 2.3}  # one that the second cache does not hold
 _WAIT_FAR = {32: 4.0, 16: 0.0}  # what multiply-adds of many rows wait for it
 _NEAR_BYTES = {32: 1 << 20, 16: 1 << 19}  # of weights that it may not hold, beside all else
 _SHARED = {32: 1.0, 16: 1.06}  # times as long take two threads that both read such weights
-_HELPED = (
-    0.95  # what units may cost more than rows: threads that share rows help each other where one has not its CPU to itself
-)
+_LEAST_CALL = 150_000.0  # a call that threads share: about 50 us
+# what units may cost more than rows: threads that share rows help each other where one has not its CPU to itself
+_HELPED = 0.95
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,18 @@ def _phase_cost(spec: Spec, rows: int, crew: int, machine: Target) -> float:
 
 
 def schedule(
-    spec: Spec, directions: int, batch: int, threads: int, machine: Target, vectors: int, lengths: Array | None = None
+    spec: Spec,
+    directions: int,
+    batch: int,
+    threads: int,
+    machine: Target,
+    vectors: int,
+    lengths: Array | None = None,
+    *,
+    steps: int | None = None,
 ) -> Schedule:
     """Shares out the recurrence of one layer. `vectors`: of units in a panel; `lengths`: of the rows, longest first, when
-    they differ: then rows are shared out by their steps."""
+    they differ: then rows are shared out by their steps. `steps`: of a call, where they are known."""
     panels = -(-spec.hidden_size // (machine.lanes(spec.dtype.itemsize) * vectors))
     splits: list[Split] = []
     shares: list[Share] = []
@@ -103,7 +111,7 @@ def schedule(
     reasons = []
     for direction in range(directions):
         crew: Sequence[int] = [direction % threads] if apart else range(threads)
-        split, reason = _choose(spec, batch, panels, vectors, len(crew), machine)
+        split, reason = _choose(spec, batch, panels, vectors, len(crew), machine, steps)
         splits.append(split)
         reasons.append(reason)
         rows = cut(batch, min(len(crew), max(1, batch))) if lengths is None else cut_by_steps(lengths, len(crew))
@@ -127,10 +135,14 @@ def cut_by_steps(lengths: Array, parts: int) -> list[int]:
     return [0, *bounds[1:-1], len(lengths)]
 
 
-def _choose(spec: Spec, batch: int, panels: int, vectors: int, crew: int, machine: Target) -> tuple[Split, str]:
+def _choose(
+    spec: Spec, batch: int, panels: int, vectors: int, crew: int, machine: Target, steps: int | None = None
+) -> tuple[Split, str]:
     if crew == 1:
         return "one", "one thread"
     costs: dict[Split, float] = {"one": step_cost(spec, batch, panels * vectors, machine)}
+    if steps is not None and steps * costs["one"] < _LEAST_CALL:
+        return "one", "one thread: to wake others would take longer than they save"
     if batch > 1:
         near = spec.gates * spec.hidden_size * spec.output_size * spec.dtype.itemsize <= _NEAR_BYTES[machine.registers]
         rows = step_cost(spec, -(-batch // crew), panels * vectors, machine)
