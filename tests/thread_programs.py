@@ -177,6 +177,7 @@ def interrupted_by_signals() -> None:
     """Signals that raise KeyboardInterrupt, as many as calls of different kinds."""
     p, call, expected = shared_problem()
     never_rest()
+    assert_same_bits(call(), expected)  # so that all is compiled, or loaded
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
