@@ -71,7 +71,7 @@ def together(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(schedule, "_LEAST_CALL", 0.0)
     monkeypatch.setattr(TEAM, "_rest_until", 0.0)
-    monkeypatch.setattr(TEAM, "noticed", lambda _: None)
+    monkeypatch.setattr(TEAM, "_notice", lambda _: None)
 
 
 @pytest.fixture

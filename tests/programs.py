@@ -151,7 +151,7 @@ def _share_always() -> None:
     from gpurnn_kernels.cpu.threads.team import TEAM
 
     TEAM._rest_until = 0.0
-    TEAM.noticed = lambda _: None  # type: ignore[method-assign]
+    TEAM._notice = lambda _: None  # type: ignore[method-assign]
     schedule._choose = lambda *_: ("units", "forced")  # type: ignore[assignment]
 
 
@@ -229,7 +229,7 @@ def target() -> None:
     from gpurnn_kernels.cpu.target import target
     from gpurnn_kernels.cpu.threads.team import TEAM
 
-    TEAM.noticed = lambda _: None  # type: ignore[method-assign]
+    TEAM._notice = lambda _: None  # type: ignore[method-assign]
     schedule._LEAST_CALL = 0.0
     cases = [*((cell, "float32") for cell in CELLS), ("gru_after", "float64")]
     for cell, dtype in cases:

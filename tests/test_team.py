@@ -52,6 +52,16 @@ def test_interrupts_by_signals() -> None:
     run("interrupted_by_signals()")
 
 
+@linux
+def test_a_long_call_ends_when_a_signals_handler_raises() -> None:
+    run("limited_calls()")
+
+
+@linux
+def test_a_call_goes_on_when_a_signals_handler_returns() -> None:
+    run("handled_signals()")
+
+
 @pytest.mark.parametrize("state", ["spinning", "parked", "calling"])
 def test_the_interpreter_ends(state: str) -> None:
     run(f"exits({state!r})")
@@ -153,14 +163,14 @@ def test_rests(a_team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     rests = []
     for _ in range(8):
-        a_team.noticed(module.HELD_UP)
+        a_team._notice(module.HELD_UP)
         assert a_team.offers(2) == 1
         rests.append(a_team._rest_until - now[0])
         now[0] = a_team._rest_until
         assert a_team.offers(2) == 2
     assert rests == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5, 0.5])
     now[0] += 10
-    a_team.noticed(module.HELD_UP)
+    a_team._notice(module.HELD_UP)
     assert a_team._rest_until - now[0] == pytest.approx(0.02)
 
 

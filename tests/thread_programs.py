@@ -49,7 +49,7 @@ def team() -> Any:
 def never_rest() -> None:
     """Calls are shared however busy the machine is."""
     team()._rest_until = 0.0
-    team().noticed = lambda _: None
+    team()._notice = lambda _: None
 
 
 def open_files() -> set[str]:
@@ -196,6 +196,61 @@ def interrupted_by_signals() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert_same_bits(call(), expected)
     assert team().offers(2) == 2
+
+
+class Limit(Exception):
+    """What a handler of a time limit raises."""
+
+
+def long_calls() -> list[Callable[[], Any]]:
+    """Calls that take minutes, in a loop over steps of one thread or two, of two directions, and back through time."""
+    small, wide = np.float32(0.5), gpurnn.LSTM(1024, 1024, proj_size=1, seed=0)
+    both = gpurnn.LSTM(1024, 1024, proj_size=1, bidirectional=True, seed=0)
+    x = np.broadcast_to(small, (10**6, 1, 1024))
+    tiny = gpurnn.GRU(1, 8, seed=0)
+    _, vjp = tiny.vjp(np.zeros((3 * 10**6, 2, 1), np.float32))
+    return [lambda: wide(x), lambda: both(x), lambda: vjp(np.zeros((3 * 10**6, 2, 8), np.float32))]
+
+
+def limited_calls() -> None:
+    """An exception that a handler of a signal raises comes out of a long call; the layer, and all others, work on."""
+    _, call, expected = shared_problem()
+
+    def limit(*_: Any) -> None:
+        raise Limit
+
+    signal.signal(signal.SIGALRM, limit)
+    for threads in (1, 2):
+        gpurnn.set_num_threads(threads)
+        for long in long_calls():
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            try:
+                long()
+            except Limit:
+                pass
+            else:
+                raise AssertionError("the call has ended by itself")
+            assert team()._owner[0] == 0
+            assert_same_bits(call(), expected)
+
+
+def handled_signals() -> None:
+    """Handlers that raise nothing leave a call as it is; one may call a layer itself."""
+    _, call, expected = shared_problem()
+    long = Problem("lstm", 100_000, 2, 8, 64)  # longer than the time between two looks
+    wanted = long.run()
+    met = []
+
+    def handle(*_: Any) -> None:
+        met.append(1)
+        assert_same_bits(call(), expected)
+
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    for _ in range(3):
+        assert_same_bits(long.run(), wanted)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert met
 
 
 def exits(state: str) -> None:

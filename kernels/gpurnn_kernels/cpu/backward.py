@@ -10,6 +10,7 @@ from .forward import (
     batch_row,
     first_block,
     last_block,
+    leaves_off,
     load_rows,
     outputs_in,
     run_phase,
@@ -23,6 +24,7 @@ from .pointwise import add_units
 from .target import target
 from .tiles import multiply, multiply_in_turn
 
+_LOOKS = 16  # steps between looks for a signal
 BACK = 4 if target().registers == 32 else 2  # vectors in a panel of the backward products, and of the projection
 
 
@@ -85,6 +87,8 @@ def backward(job, work):  # type: ignore[no-untyped-def]
                 load_rows(job, first, rows, user, job.c_b, job.H, padded, first_block(work), last_block(job, work))
         active, before = 0, 0
         for s in range(steps_of(job, first) - 1, -2, -1):
+            if s % _LOOKS == 0 and leaves_off(work):
+                break
             while s >= 0 and active < rows and steps_of(job, first + active) > s:
                 active += 1
             run_phase(work, addresses, job.step_kernel, first, active, s, before, work.groups_1, work.cuts_1)

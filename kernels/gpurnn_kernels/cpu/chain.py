@@ -16,12 +16,13 @@ from .inline import called
 from .job import job_dtype
 from .memory import load_word, store_word
 from .records import Records, address
-from .threads.commands import run_command
+from .threads.commands import INTERRUPTED, run_command
 from .threads.count import get_num_threads
+from .threads.interrupts import INTERRUPTS
 from .threads.team import Team, current_team
 
 X, Y, BETWEEN, H, C = range(5)  # the arrays of a call
-_TEAM, _HEAD = 4, 6  # the word of a description for a team's memory; words before those of its layers
+_TEAM, _HEAD = 4, 7  # the word of a description for a team's memory; words before those of its layers
 _SPARE = 3  # chains for callers at the same time that are kept
 _BIND = 24  # bytes of a row of the table: address of the field, which array, bytes to add
 
@@ -44,10 +45,12 @@ def run_chain(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
         elif which == C:
             base = c
         store_word(load_word(row), base + load_word(row + 16))
-    team, size, found = load_word(description + 32), load_word(description + 40), 0
+    team, size, interrupts = load_word(description + 32), load_word(description + 40), load_word(description + 48)
+    found = 0
     for layer in range(load_word(description + 16)):
-        words = description + 8 * (_HEAD + 3 * layer)
-        found |= run_command(team, size, load_word(words), load_word(words + 8), load_word(words + 16))
+        if not found & INTERRUPTED:
+            words = description + 8 * (_HEAD + 3 * layer)
+            found |= run_command(team, size, interrupts, load_word(words), load_word(words + 8), load_word(words + 16))
     return found
 
 
@@ -127,7 +130,7 @@ class Chain:
     def describe(self, between: int = 0) -> None:
         """Fixes the table. `between`: the address of a scratch array of the chain's own, for a caller that brings none."""
         self._table = np.array(self._binds, np.int64)
-        words = [self._table.ctypes.data, len(self._table), len(self.records), between, 0, self.threads]
+        words = [self._table.ctypes.data, len(self._table), len(self.records), between, 0, self.threads, INTERRUPTS.address]
         for records in self.records:
             words += [records.works.ctypes.data, records.starts.ctypes.data, len(records.works)]
         self._words = np.array(words, np.int64)
@@ -158,7 +161,7 @@ class _Chains:
         chain.use(team)
         found = call(chain.description, *arrays)
         if found:
-            team.noticed(found)
+            team.conclude(found)
         self._give(chain)
 
     def _take(self, wanted: int, team: Team) -> Chain:

@@ -9,6 +9,7 @@ from .inline import called, inlined
 from .job import VECTOR_BYTES
 from .memory import address_of, call_words, copy_memory, load_word, record, store_fence, store_word
 from .pointwise import clear_vector, copy_element, copy_units, store_units
+from .threads.interrupts import stopped
 from .threads.phases import claim, finish, publish
 
 V1 = VECTOR_BYTES
@@ -195,6 +196,12 @@ def copy_steps(job, work, first, rows, begin, end):  # type: ignore[no-untyped-d
 
 
 @inlined
+def leaves_off(work):  # type: ignore[no-untyped-def]
+    """Whether a signal handler has raised, so that nobody wants what the work makes."""
+    return work.stop and stopped(work.stop, work.asks)
+
+
+@inlined
 def run_phase(work, addresses, kernel, a, b, c, d, groups, cuts):  # type: ignore[no-untyped-def]
     """A kernel over `groups` groups of panels, with whoever else of the team comes in time."""
     work.groups = groups
@@ -203,7 +210,7 @@ def run_phase(work, addresses, kernel, a, b, c, d, groups, cuts):  # type: ignor
         call_words(kernel, (*addresses, a, b, c, d))
         others = groups - work.pieces
         work.pieces = 0
-        if others and finish(work.claims, others):
+        if others and finish(work.claims, others, 0):
             work.claims = 0
     else:
         claims = work.claims
@@ -255,6 +262,8 @@ def forward(job, work):  # type: ignore[no-untyped-def]
                 active = running(job, first, active, now + 1)
             if job.copy_kernel:
                 run_phase(work, addresses, job.copy_kernel, first, rows, begin, s, work.groups_3, work.cuts_3)
+            if active > 0 and leaves_off(work):
+                active = 0
         store_state(job, work, first, rows)
         work.turn += s
     # the backward pass may read on other threads

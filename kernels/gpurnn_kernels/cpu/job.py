@@ -95,6 +95,8 @@ _WORK = (
     *("taken", "claims", "given", "pieces", "leads"),
     # where slots begin that lie `apart` bytes from group to group
     *("slots_base", "slots_n_base", "apart"),
+    # where the work looks whether it leaves off, or 0; whether the thread that runs it may look for signals
+    *("stop", "asks"),
     # threads that make panels of the same rows, and the rank of this work's among them
     *("members", "member"),
 )

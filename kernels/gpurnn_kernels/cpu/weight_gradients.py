@@ -8,7 +8,7 @@ threads. Rows past a sequence's end have zero gates' gradients, and count as zer
 """
 
 from .backward import BACK, blocks, product
-from .forward import V1, outputs_in, units_in
+from .forward import V1, leaves_off, outputs_in, units_in
 from .inline import called, inlined
 from .memory import load_word, record
 from .pointwise import ROWS_AT_ONCE, clear_vector, copy_and_add, copy_and_add_rows, copy_units, store_units
@@ -158,6 +158,8 @@ def weight_gradients(job, work):  # type: ignore[no-untyped-def]
         clear_vector(job.zero, (sums + v * V1, sums))
     panels = panels_of(job, job.I) + panels_of(job, job.P) * (2 if job.fed else 1)
     for start in range(0, job.T * job.B, DEPTH):
+        if leaves_off(work):
+            break
         for first in range(0, panels, PANELS):
             add_products(job, work, start, min(DEPTH, job.T * job.B - start), first, min(first + PANELS, panels))
     store_sums(job, work, sums_of(job, work, work.panel_0))
@@ -204,6 +206,8 @@ def input_gradients(job, work):  # type: ignore[no-untyped-def]
     item = V1 // job.lanes
     depth = job.gates * blocks(job) * job.lanes
     for first in range(work.row_0, work.row_1, work.row_cap):
+        if leaves_off(work):
+            break
         rows = min(work.row_cap, work.row_1 - first)
         a = job.d_gates + first * job.d_row
         dx, dx_row = job.dx + first * job.I * item, job.I * item

@@ -5,7 +5,7 @@ gates' gradients as they stand, B the weights, as `pack_strips` leaves them.
 """
 
 from ..backward import blocks as vectors_of
-from ..forward import V1
+from ..forward import V1, leaves_off
 from ..inline import called, inlined
 from ..memory import load_word, record, store_word
 from ..pointwise import clear_vector
@@ -124,6 +124,8 @@ def weight_gradients(job, work):  # type: ignore[no-untyped-def]
         clear_vector(job.zero, (totals + v * V1, totals))
     tiles_on()
     for start in range(0, job.T * job.B, ROWS_DEEP):
+        if leaves_off(work):
+            break
         depth = min(ROWS_DEEP, job.T * job.B - start)
         for source in range(3 if job.fed else 2):
             find_rows(job, work.slots + _ROWS + source * 8 * ROWS_DEEP, source, start, depth)

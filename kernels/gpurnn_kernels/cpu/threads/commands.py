@@ -15,11 +15,14 @@ from ..memory import (
     store_release,
     store_word,
 )
+from .clock import clock
+from .interrupts import STOP, begin
 from .phases import (
     ACQUIRE,
     ALL_SIGNALS,
     ARGUMENTS,
     BLOCK_SIGNALS,
+    CLOCK,
     EXPECTED,
     FIRST,
     GROUPS,
@@ -38,6 +41,7 @@ from .phases import (
     REGION_COUNT,
     REGION_FOUND,
     REGION_STARTS,
+    REGION_STOP,
     REGION_WORKS,
     SERVE,
     SIGNALS,
@@ -52,7 +56,6 @@ from .phases import (
     X_ROW,
     YIELD,
     X,
-    clock,
     done_by_others,
     finish,
     hook,
@@ -65,46 +68,54 @@ from .phases import (
 
 LOOKS_BEFORE_PARKING = 10_000  # 25 ns each: longer than Python takes between two commands of a training step
 LONELY_COMMANDS, LONELY_FOR = 8, 200_000  # commands in a row, and ns, in which no worker came
-HELD_UP, ALONE = 1, 2  # what `run_command` reports: a wait for a time slice; nobody came for some time
+# what `run_command` reports: a wait for a time slice; nobody came for some time; a signal handler has raised
+HELD_UP, ALONE, INTERRUPTED = 1, 2, 4
 REGION_LOOKS = 256  # looks of a thread of OpenMP before it gives its CPU away
 REGION_ENDS = -1  # a claim word without pieces
 WORK_BYTES = WORK.itemsize
 _AT = {name: WORK.fields[name][1] for name in WORK.names}  # type: ignore[index, union-attr]
 _JOB, _KERNEL, _CLAIMS, _GIVEN, _PIECES = (_AT[name] for name in ("job", "kernel", "claims", "given", "pieces"))
 _X, _X_ROW, _TURN, _GROUPS, _LEADS = (_AT[name] for name in ("x", "x_row", "turn", "groups", "leads"))
+_STOP, _ASKS = _AT["stop"], _AT["asks"]
 
 
 @inlined
-def run_work(work):  # type: ignore[no-untyped-def]
+def run_work(work, asks):  # type: ignore[no-untyped-def]
+    """asks: the calling thread is the command's caller, which looks for signals."""
+    store_word(work + _ASKS, asks)
     call_words(load_word(work + _KERNEL), (load_word(work + _JOB), work))
 
 
 @called
-def run_alone(works, count):  # type: ignore[no-untyped-def]
+def run_alone(works, count, stop):  # type: ignore[no-untyped-def]
     """Runs a table of works on the calling thread, with denormals flushed to zero."""
     before = flush_denormals()
     step = max(1, load_word(works + _LEADS))
     for index in range(0, count, step):
         work = works + index * WORK_BYTES
         store_word(work + _CLAIMS, 0)
-        run_work(work)
+        store_word(work + _STOP, stop)
+        run_work(work, 1)
     restore_denormals(before)
 
 
 @called
-def lead(team, works, count):  # type: ignore[no-untyped-def]
+def lead(team, works, count, stop):  # type: ignore[no-untyped-def]
     """Runs works that take others along, a phase at a time; alone from the first long wait on."""
     held_up = 0
     for index in range(0, count, load_word(works + _LEADS)):
         work = works + index * WORK_BYTES
         store_word(work + _CLAIMS, 0 if held_up else team)
-        run_work(work)
+        store_word(work + _STOP, stop)
+        run_work(work, 1)
         held_up = load_word(work + _CLAIMS) == 0
 
 
 @called
-def share_out(team, works, starts, count):  # type: ignore[no-untyped-def]
+def share_out(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
     """Runs independent works as the pieces of one phase."""
+    for index in range(count):
+        store_word(works + index * WORK_BYTES + _STOP, stop)
     publish(team, 0, works, 0, 0, 0, 0, 0, 0, 0, count, starts)
     own = 0
     for rank in range(load_word(team + SIZE)):
@@ -113,18 +124,18 @@ def share_out(team, works, starts, count):  # type: ignore[no-untyped-def]
         while some_left(word):
             if exchange(at, word, word + 1):
                 hook(team, 3)
-                run_work(works + (load_word(at + FIRST) + (word & MASK)) * WORK_BYTES)
+                run_work(works + (load_word(at + FIRST) + (word & MASK)) * WORK_BYTES, 1)
                 own += 1
             word = load_acquire(at)
     if own < count:
-        finish(team, count - own)
+        finish(team, count - own, stop)
 
 
 @called
 def judge(team, began, by_others):  # type: ignore[no-untyped-def]
     """-> what a command that began then, when workers had done so many pieces, has met: HELD_UP, ALONE or both."""
     found, waited = 0, load_word(team + WAITED)
-    if waited > STALL and 4 * waited > clock(team) - began:
+    if waited > STALL and 4 * waited > clock(team + CLOCK) - began:
         found = HELD_UP
     lonely = 0
     if load_word(team + EXPECTED) == by_others:
@@ -139,44 +150,51 @@ def judge(team, began, by_others):  # type: ignore[no-untyped-def]
 
 
 @called
-def run_with_team(team, works, starts, count):  # type: ignore[no-untyped-def]
+def run_with_team(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
     """Runs a table of works as rank 0. -> as `judge`."""
-    began, by_others = clock(team), done_by_others(team)
+    began, by_others = clock(team + CLOCK), done_by_others(team)
     store_word(team + EXPECTED, by_others)
     store_word(team + WAITED, 0)
     before = flush_denormals()
     if load_word(works + _LEADS):
-        lead(team, works, count)
+        lead(team, works, count, stop)
     else:
-        share_out(team, works, starts, count)
+        share_out(team, works, starts, count, stop)
     restore_denormals(before)
     return judge(team, began, by_others)
 
 
 @called
-def run_command(team, size, works, starts, count):  # type: ignore[no-untyped-def]
+def run_command(team, size, interrupts, works, starts, count):  # type: ignore[no-untyped-def]
     """Runs a table of works with the workers of ranks below `size`; those from starts[rank] to starts[rank + 1] are meant for
-    a rank. The calling thread runs them alone while another caller has the team, or without a team (0). -> as `judge`."""
+    a rank. The calling thread runs them alone while another caller has the team, or without a team (0). -> as `judge`, with
+    INTERRUPTED."""
+    stop, found = begin(interrupts), 0
     if team == 0 or exchange(team + OWNER, 0, 1) == 0:
-        run_alone(works, count)
-        return 0
-    store_word(team + SIZE, size)
-    inside = load_word(team + PARALLEL)
-    found = run_region(team, inside, works, starts, count) if inside else run_with_team(team, works, starts, count)
-    store_release(team + OWNER, 0)
+        run_alone(works, count, stop)
+    else:
+        store_word(team + SIZE, size)
+        if load_word(team + PARALLEL):
+            found = run_region(team, works, starts, count, stop)
+        else:
+            found = run_with_team(team, works, starts, count, stop)
+        store_release(team + OWNER, 0)
+    if stop and load_acquire(stop + STOP):
+        found |= INTERRUPTED
     return found
 
 
 @called
-def run_region(team, parallel, works, starts, count):  # type: ignore[no-untyped-def]
+def run_region(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
     """Runs a table of works in a parallel region of OpenMP: `serve_region` on each of its threads. -> as `judge`."""
     store_word(team + REGION_WORKS, works)
     store_word(team + REGION_STARTS, starts)
     store_word(team + REGION_COUNT, count)
+    store_word(team + REGION_STOP, stop)
     size = load_word(team + SIZE)
     for rank in range(1, size):
         store_word(pieces_of(team, rank), 0)
-    call_words(parallel, (load_word(team + SERVE), team, size, 0))
+    call_words(load_word(team + PARALLEL), (load_word(team + SERVE), team, size, 0))
     return load_word(team + REGION_FOUND)
 
 
@@ -186,7 +204,7 @@ def help_with(team, rank, at, other, index):  # type: ignore[no-untyped-def]
     phase is left; -> how many it has run."""
     kernel, works = load_word(at + KERNEL), load_word(at + WORKS)
     if kernel == 0:
-        run_work(works + (load_word(at + FIRST) + index) * WORK_BYTES)
+        run_work(works + (load_word(at + FIRST) + index) * WORK_BYTES, 0)
         return 1
     work = works + rank * WORK_BYTES
     store_word(work + _CLAIMS, team)
@@ -269,8 +287,8 @@ def serve_region(team):  # type: ignore[no-untyped-def]
     """A thread of OpenMP's team in a parallel region, which ends with the command that rank 0 runs."""
     size, rank = load_word(team + SIZE), call0(load_word(team + RANK))
     if rank == 0:
-        works, starts = load_word(team + REGION_WORKS), load_word(team + REGION_STARTS)
-        store_word(team + REGION_FOUND, run_with_team(team, works, starts, load_word(team + REGION_COUNT)))
+        works, starts, count = load_word(team + REGION_WORKS), load_word(team + REGION_STARTS), load_word(team + REGION_COUNT)
+        store_word(team + REGION_FOUND, run_with_team(team, works, starts, count, load_word(team + REGION_STOP)))
         for other in range(1, size):
             store_release(pieces_of(team, other), REGION_ENDS)
     elif rank < size:

@@ -27,6 +27,7 @@ Memory of a team, in blocks of BLOCK bytes, each written by few threads; the nam
     PHASE ..     the caller's: what it has published, waits and waited for
     CALLS ..     addresses of functions, and how many workers have started
     ALL_SIGNALS  a set of them
+    CLOCK        the caller's clock
     then a block a rank with its pieces, and a block a rank with its report
 """
 
@@ -44,6 +45,8 @@ from ..memory import (
     store_release,
     store_word,
 )
+from .clock import clock
+from .interrupts import stopped
 
 BLOCK = 128  # two cache lines: processors fetch them in pairs
 MOST_THREADS = 256
@@ -57,29 +60,31 @@ _PIECES_SHIFT, _PHASE_SHIFT = 14, 28
 _PHASES = (1 << 35) - 1
 
 OWNER = 0
-PHASE, SIZE, EXPECTED, PATIENCE, WAITED, TIME, LONELY, LONELY_SINCE = (BLOCK + 8 * i for i in (0, 1, 2, 3, 4, 5, 7, 8))
-REGION_WORKS, REGION_STARTS, REGION_COUNT, REGION_FOUND = (BLOCK + 8 * i for i in (9, 10, 11, 12))
+PHASE, SIZE, EXPECTED, PATIENCE, WAITED, LONELY, LONELY_SINCE = (BLOCK + 8 * i for i in range(7))
+REGION_WORKS, REGION_STARTS, REGION_COUNT, REGION_STOP, REGION_FOUND = (BLOCK + 8 * i for i in range(7, 12))
 CALLS = 2 * BLOCK
-YIELD, CLOCK, CLOCK_ARGUMENT, CLOCK_SCALE, RELEASE, ACQUIRE, NEW_LOCK = (CALLS + 8 * i for i in range(7))
-THREAD_ID, BLOCK_SIGNALS, SIGNALS, HOOK, WORKERS, PARALLEL, SERVE, RANK = (CALLS + 8 * i for i in range(7, 15))
+YIELD, RELEASE, ACQUIRE, NEW_LOCK, THREAD_ID, BLOCK_SIGNALS, SIGNALS = (CALLS + 8 * i for i in range(7))
+HOOK, WORKERS, PARALLEL, SERVE, RANK = (CALLS + 8 * i for i in range(7, 12))
 ALL_SIGNALS = 3 * BLOCK
+CLOCK = 4 * BLOCK
+BLOCKS_BEFORE = 5  # before those of ranks
 # a rank's pieces: the claim word, then
 KERNEL, WORKS, ARGUMENTS, X, X_ROW, TURN, GROUPS, FIRST, RANKS = (8 * i for i in (1, 2, 3, 7, 8, 9, 10, 11, 12))
 # a rank's report: pieces done, then
 PARKED, LOCK, ID = 8, 16, 24
-TEAM_BYTES = BLOCK * (4 + 2 * MOST_THREADS)
+TEAM_BYTES = BLOCK * (BLOCKS_BEFORE + 2 * MOST_THREADS)
 
 
 @inlined
 def pieces_of(team, rank):  # type: ignore[no-untyped-def]
     """The address of a rank's pieces."""
-    return team + BLOCK * (4 + rank)
+    return team + BLOCK * (BLOCKS_BEFORE + rank)
 
 
 @inlined
 def report_of(team, rank):  # type: ignore[no-untyped-def]
     """The address of a rank's report."""
-    return team + BLOCK * (4 + MOST_THREADS + rank)
+    return team + BLOCK * (BLOCKS_BEFORE + MOST_THREADS + rank)
 
 
 @inlined
@@ -94,13 +99,6 @@ def hook(team, place):  # type: ignore[no-untyped-def]
     function = load_word(team + HOOK)
     if function:
         call_words(function, (place,))
-
-
-@called
-def clock(team):  # type: ignore[no-untyped-def]
-    """Nanoseconds of a clock that never goes back."""
-    call2(load_word(team + CLOCK), load_word(team + CLOCK_ARGUMENT), team + TIME)
-    return load_word(team + TIME) * load_word(team + CLOCK_SCALE) + load_word(team + TIME + 8)
 
 
 @called
@@ -170,8 +168,9 @@ def done_by_others(team):  # type: ignore[no-untyped-def]
 
 
 @called
-def finish(team, others):  # type: ignore[no-untyped-def]
-    """Waits for `others` pieces of this phase, which workers have claimed; -> whether that took a time slice.
+def finish(team, others, stop):  # type: ignore[no-untyped-def]
+    """Waits for `others` pieces of this phase, which workers have claimed; -> whether that took a time slice. stop: where the
+    command's works look whether they leave off, or 0.
 
     The caller spins, then gives its CPU away at every look. How long it spins adapts: it is halved each time that spinning was
     in vain, and doubled when it paid.
@@ -185,14 +184,16 @@ def finish(team, others):  # type: ignore[no-untyped-def]
             pause()
         else:
             if began == 0:
-                began = clock(team)
+                began = clock(team + CLOCK)
+            if stop:
+                stopped(stop, 1)
             call0(load_word(team + YIELD))
     if began == 0:
         if looks > 0 and spins < SPINS:
             store_word(team + PATIENCE, min(SPINS, 2 * spins))
         return 0
     store_word(team + PATIENCE, max(4, spins >> 1))
-    waited = clock(team) - began
+    waited = clock(team + CLOCK) - began
     store_word(team + WAITED, load_word(team + WAITED) + waited)
     return 1 if waited > LONG_STALL else 0
 

@@ -21,16 +21,20 @@ def _address(library: Any, name: str) -> int:
         return 0
 
 
-NEW_LOCK, ACQUIRE, RELEASE = (
-    _address(ctypes.pythonapi, f"PyThread_{name}_lock") for name in ("allocate", "acquire", "release")
-)
+def address_in_python(name: str) -> int:
+    """The address of a function of Python's C interface."""
+    return _address(ctypes.pythonapi, name)
+
+
+NEW_LOCK, ACQUIRE, RELEASE = (address_in_python(f"PyThread_{name}_lock") for name in ("allocate", "acquire", "release"))
+SELF = _address(_libc, "GetCurrentThreadId" if _WINDOWS else "pthread_self")  # what threading calls a thread's ident
 YIELD = _address(_libc, "SwitchToThread" if _WINDOWS else "sched_yield")
 CLOCK = _address(_libc, "QueryPerformanceCounter" if _WINDOWS else "clock_gettime")
 THREAD_ID = _address(_libc, "gettid")  # of Linux
 BLOCK_SIGNALS = _address(_libc, "pthread_sigmask")
 
 
-def clock_words(out: int) -> tuple[int, int]:
+def clock_argument(out: int) -> tuple[int, int]:
     """The first argument of CLOCK, which writes two words at `out`, and the nanoseconds that the first one counts."""
     if not _WINDOWS:
         return time.CLOCK_MONOTONIC, 1_000_000_000

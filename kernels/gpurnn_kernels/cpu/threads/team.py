@@ -18,7 +18,9 @@ import numpy as np
 from ...spec import Array
 from ..compile import entry, kernel_address
 from . import phases, system
-from .commands import ALONE, HELD_UP, run_command, serve, serve_region
+from .clock import CLOCK_WORDS, clock_words
+from .commands import ALONE, HELD_UP, INTERRUPTED, run_command, serve, serve_region
+from .interrupts import INTERRUPTS
 
 log = logging.getLogger("gpurnn")
 _SETTLED = 0.005  # seconds within which workers should come from where they were moved
@@ -26,9 +28,9 @@ _MOVED_AGAIN = 2.0  # seconds after which workers that never came are moved once
 _SHORTEST_REST, _LONGEST_REST = 0.02, 0.5  # seconds
 
 
-@entry("int64(int64, int64, int64, int64, int64)")
-def _run(team, size, works, starts, count):  # type: ignore[no-untyped-def]
-    return run_command(team, size, works, starts, count)
+@entry("int64(int64, int64, int64, int64, int64, int64)")
+def _run(team, size, interrupts, works, starts, count):  # type: ignore[no-untyped-def]
+    return run_command(team, size, interrupts, works, starts, count)
 
 
 class Team:
@@ -53,13 +55,9 @@ class Team:
         self._started = 0
         self.most = phases.MOST_THREADS  # threads that could be had
         self._helped = -1
-        clock_argument, clock_scale = system.clock_words(self.address + phases.TIME)
         for place, value in (
             (phases.PATIENCE, phases.SPINS),
             (phases.YIELD, system.YIELD),
-            (phases.CLOCK, system.CLOCK),
-            (phases.CLOCK_ARGUMENT, clock_argument),
-            (phases.CLOCK_SCALE, clock_scale),
             (phases.RELEASE, system.RELEASE),
             (phases.ACQUIRE, system.ACQUIRE),
             (phases.NEW_LOCK, system.NEW_LOCK),
@@ -68,7 +66,8 @@ class Team:
             (phases.SIGNALS, getattr(signal, "SIG_BLOCK", 0)),
         ):
             self._words[place // 8] = value
-        self._words[phases.ALL_SIGNALS // 8 : (phases.ALL_SIGNALS + phases.BLOCK) // 8] = -1
+        self._words[phases.ALL_SIGNALS // 8 : phases.CLOCK // 8] = -1
+        self._words[phases.CLOCK // 8 : (phases.CLOCK + CLOCK_WORDS) // 8] = clock_words(self.address + phases.CLOCK)
 
     def use_region(self, parallel: int, rank: int) -> None:
         """Runs commands in parallel regions of OpenMP, by the addresses of its functions, instead of on workers."""
@@ -99,14 +98,20 @@ class Team:
     def run(self, size: int, works: Array, starts: Array) -> None:
         """Runs a table of works with `size` threads at most; those from starts[p] to starts[p + 1] are meant for thread p."""
         team = self.address if size > 1 else 0
-        found = _run(team, size, works.ctypes.data, starts.ctypes.data, len(works))
+        found = _run(team, size, INTERRUPTS.address, works.ctypes.data, starts.ctypes.data, len(works))
         if found:
-            self.noticed(found)
+            self.conclude(found)
 
-    def noticed(self, found: int) -> None:
-        """Takes note of what a command has met. A call that waited for a thread without a CPU has the next ones rest. Where
-        nobody came, Linux may keep the workers on the caller's CPU, on an idle machine too: they are moved away once; where
-        that does not help, others need the CPUs."""
+    def conclude(self, found: int) -> None:
+        """Takes note of what a command has met, and raises what a signal handler has raised meanwhile."""
+        if found & INTERRUPTED:
+            INTERRUPTS.raise_error()
+        self._notice(found)
+
+    def _notice(self, found: int) -> None:
+        """Has the next calls rest after one that waited for a thread without a CPU. Where nobody came, Linux may keep the
+        workers on the caller's CPU, on an idle machine too: they are moved away once; where that does not help, others need
+        the CPUs."""
         if found & HELD_UP:
             self._take_rest()
         if found & ALONE:
@@ -126,7 +131,7 @@ class Team:
 
     def _reports(self) -> Array:
         """The report blocks of the workers that have started, (workers, words)."""
-        start = (4 + phases.MOST_THREADS) * phases.BLOCK // 8
+        start = (phases.BLOCKS_BEFORE + phases.MOST_THREADS) * phases.BLOCK // 8
         reports = self._words[start:].reshape(-1, phases.BLOCK // 8)
         return reports[1 : 1 + self._started]
 
@@ -162,3 +167,4 @@ class _CurrentTeam(threading.local):
 current_team = _CurrentTeam()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=TEAM.reset)
+    os.register_at_fork(after_in_child=INTERRUPTS.reset)

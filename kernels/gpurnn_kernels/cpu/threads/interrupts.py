@@ -1,0 +1,78 @@
+"""Signals during a long command.
+
+Python runs handlers in its main thread, which is inside machine code then: it looks for signals between chunks of steps. Where
+a handler raises, all threads leave off, and the exception comes out of the call.
+
+Memory, in words; the names are offsets: STOP says that a command's works leave off, NEXT when the main thread looks again.
+"""
+
+import ctypes
+import threading
+from typing import Any
+
+import numpy as np
+
+from ..inline import called
+from ..memory import call0, call2, call_words, load_acquire, load_word, store_release, store_word
+from . import system
+from .clock import CLOCK_WORDS, clock, clock_words
+
+EVERY = 250_000_000  # ns between looks: each takes the interpreter's lock
+STOP, NEXT, MAIN, SELF, ENSURE, CHECK, FETCH, RELEASE, KIND, VALUE, TRACEBACK, CLOCK = (8 * i for i in range(12))
+
+_restore: Any = ctypes.pythonapi.PyErr_Restore
+_restore.argtypes = [ctypes.c_void_p] * 3
+_restore.restype = None
+
+
+@called
+def begin(interrupts):  # type: ignore[no-untyped-def]
+    """At the start of a command: -> the address that its works look at, 0 where the calling thread is not the main one."""
+    if call2(load_word(interrupts + SELF), 0, 0) != load_word(interrupts + MAIN):
+        return 0
+    store_word(interrupts + STOP, 0)
+    store_word(interrupts + NEXT, 0)
+    return interrupts
+
+
+@called
+def stopped(interrupts, asks):  # type: ignore[no-untyped-def]
+    """Whether a command's works leave off. asks: the calling thread is the main one, and may look for signals."""
+    if asks and load_acquire(interrupts + STOP) == 0:
+        now, following = clock(interrupts + CLOCK), load_word(interrupts + NEXT)
+        if now >= following:
+            store_word(interrupts + NEXT, now + EVERY)
+            if following:
+                state = call0(load_word(interrupts + ENSURE))
+                if call0(load_word(interrupts + CHECK)):
+                    error = interrupts + KIND, interrupts + VALUE, interrupts + TRACEBACK
+                    call_words(load_word(interrupts + FETCH), error)
+                    store_release(interrupts + STOP, 1)
+                call2(load_word(interrupts + RELEASE), state, 0)
+    return load_acquire(interrupts + STOP)
+
+
+class Interrupts:
+    """The memory, at `address`, and the exception that a handler has raised."""
+
+    def __init__(self) -> None:
+        self._words = np.zeros((CLOCK + CLOCK_WORDS) // 8, np.int64)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._words))  # workers outlive the interpreter
+        self.address = int(self._words.ctypes.data)
+        calls = {ENSURE: "PyGILState_Ensure", CHECK: "PyErr_CheckSignals", FETCH: "PyErr_Fetch", RELEASE: "PyGILState_Release"}
+        for place, name in calls.items():
+            self._words[place // 8] = system.address_in_python(name)
+        self._words[SELF // 8] = system.SELF
+        self._words[CLOCK // 8 :] = clock_words(self.address + CLOCK)
+        self.reset()
+
+    def reset(self) -> None:
+        """Learns which thread is the main one, which may be another one in a forked child."""
+        self._words[MAIN // 8] = threading.main_thread().ident or 0
+
+    def raise_error(self) -> None:
+        """Raises what a handler has raised during a command that left off."""
+        _restore(*(int(word) for word in self._words[KIND // 8 : TRACEBACK // 8 + 1]))
+
+
+INTERRUPTS = Interrupts()
