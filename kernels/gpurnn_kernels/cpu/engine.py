@@ -73,7 +73,7 @@ def plan(layer: Layer, steps: int, batch: int, threads: int, lengths: Array | No
 def describe(layer: Layer, x: Array, lengths: Array | None) -> str:
     """In one line, what `forward` would run and why, if no other call has the threads."""
     spec = layer.spec
-    shared = plan(layer, *x.shape[:2], get_num_threads(), _Order(lengths).lengths)
+    shared = plan(layer, x.shape[0], x.shape[1], get_num_threads(), _Order(lengths).lengths)
     return f"{spec.variant}_forward, {spec.dtype.name}, {target()}: {shared}"
 
 
