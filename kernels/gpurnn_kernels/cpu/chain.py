@@ -16,6 +16,8 @@ from .inline import called
 from .job import job_dtype
 from .memory import load_word, store_word
 from .records import Records, address
+from .schedule import worth_sharing
+from .target import target
 from .threads.commands import INTERRUPTED, run_command
 from .threads.count import get_num_threads
 from .threads.interrupts import INTERRUPTS
@@ -143,43 +145,40 @@ class Chain:
 
 
 class _Chains:
-    """Chains for one shape, made as callers need them, by the threads that they count on."""
+    """Chains for one shape, made as callers need them: for the calling thread alone, or by the threads that share a call."""
 
     def __init__(self, make: Callable[[int], Chain]) -> None:
         self._make = make
-        self._spare: dict[int, list[Chain]] = {}
-        self._shared: dict[int, bool] = {1: False}  # whether a call with so many threads is shared out
+        self._alone: list[Chain] = []
+        self._together: dict[int, list[Chain]] = {}
+        self._shared: dict[int, bool] = {}  # whether a call with so many threads is shared out
 
-    def prepare(self) -> None:
-        """Makes the chain for one thread."""
-        self._give(self._take(1, current_team.team))
+    def shared(self, wanted: int) -> Chain | None:
+        """A chain for a caller and its team, if the caller may use so many threads and it is worth it."""
+        if wanted > 1 and self._shared.get(wanted, True):
+            team = current_team.team
+            if team.offers(wanted) > 1:
+                spare = self._together.get(wanted)
+                chain = spare.pop() if spare else self._make(wanted)
+                self._shared[wanted] = chain.on_team
+                chain.use(team)
+                return chain
+        return None
 
-    def run(self, wanted: int, call: Callable[..., int], *arrays: Array) -> None:
-        """Calls a chain's machine code, with so many threads at most."""
-        team = current_team.team
-        chain = self._take(wanted, team)
-        chain.use(team)
-        found = call(chain.description, *arrays)
-        if found:
-            team.conclude(found)
-        self._give(chain)
+    def alone(self) -> Chain:
+        """A chain for the calling thread alone."""
+        return self._alone.pop() if self._alone else self._make(1)
 
-    def _take(self, wanted: int, team: Team) -> Chain:
-        if self._shared.get(wanted, True):
-            wanted = team.offers(wanted)
-        try:
-            return self._spare[wanted if self._shared[wanted] else 1].pop()
-        except (KeyError, IndexError):
-            chain = self._make(wanted)
-            self._shared[wanted] = chain.on_team
-            return chain
-
-    def _give(self, chain: Chain) -> None:
-        threads = chain.threads if chain.on_team else 1
-        spare = self._spare
-        if threads not in spare and len(spare) > 1:
-            self._spare = spare = {1: spare.get(1, [])}  # other numbers of threads are those of before
-        spare[threads] = [*spare.get(threads, ())[:_SPARE], chain]
+    def give(self, chain: Chain) -> None:
+        """Keeps a chain for the next caller."""
+        if chain.on_team:
+            if chain.threads not in self._together:
+                self._together = {chain.threads: []}  # other numbers of threads are those of before
+            spare = self._together[chain.threads]
+        else:
+            spare = self._alone
+        if len(spare) < _SPARE:
+            spare.append(chain)
 
 
 class PlainCall:
@@ -198,7 +197,11 @@ class PlainCall:
     def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
         """x, y and what stacked layers hand on: 3-D, contiguous, in the layout of the strides; h (L * D, B, P) and
         c (L * D, B, H)."""
-        self._chains.run(get_num_threads(), self._call, x, y, between, h, c)
+        chain = self._chains.shared(get_num_threads()) or self._chains.alone()
+        found = self._call(chain.description, x, y, between, h, c)
+        if found:
+            current_team.team.conclude(found)
+        self._chains.give(chain)
 
 
 class Stepper:
@@ -223,8 +226,14 @@ class Stepper:
 
         self._chains = _Chains(make)
         self._run = _ENTRIES[spec.dtype][1]
-        self._chains.prepare()
+        self._mine = self._chains.alone()
+        self._small = not any(worth_sharing(one.spec, batch, 1, target()) for one in layers)
 
     def step(self, x: Array, out: Array) -> None:
         """x (B, I) -> out (B, P), both contiguous. Nothing is allocated."""
-        self._chains.run(self._threads or get_num_threads(), self._run, x, out)
+        chain = None if self._small else self._chains.shared(self._threads or get_num_threads())
+        found = self._run((chain or self._mine).description, x, out)
+        if found:
+            current_team.team.conclude(found)
+        if chain:
+            self._chains.give(chain)

@@ -85,6 +85,12 @@ def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
     return vectors * (depth * tiles + (spec.gates * spec.input_size + _UNIT[machine.registers]) * rows)
 
 
+def worth_sharing(spec: Spec, batch: int, steps: int, machine: Target) -> bool:
+    """Whether a call takes so long that other threads are woken for it."""
+    vectors = -(-spec.hidden_size // machine.lanes(spec.dtype.itemsize))
+    return steps * step_cost(spec, batch, vectors, machine) >= _LEAST_CALL
+
+
 def _phase_cost(spec: Spec, rows: int, crew: int, machine: Target) -> float:
     """Of threads that share `rows` rows: the end of a phase, and the part of h that others have made."""
     lines = -(-spec.output_size * spec.dtype.itemsize // LINE) * (crew - 1) / crew
@@ -141,7 +147,7 @@ def _choose(
     if crew == 1:
         return "one", "one thread"
     costs: dict[Split, float] = {"one": step_cost(spec, batch, panels * vectors, machine)}
-    if steps is not None and steps * costs["one"] < _LEAST_CALL:
+    if steps is not None and not worth_sharing(spec, batch, steps, machine):
         return "one", "one thread: to wake others would take longer than they save"
     if batch > 1:
         near = spec.gates * spec.hidden_size * spec.output_size * spec.dtype.itemsize <= _NEAR_BYTES[machine.registers]

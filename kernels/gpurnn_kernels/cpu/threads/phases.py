@@ -52,6 +52,7 @@ BLOCK = 128  # two cache lines: processors fetch them in pairs
 MOST_THREADS = 256
 SPINS = 200  # looks before a waiter gives its CPU away, 25 ns each
 STALL = 300_000  # ns: longer waits for one piece are somebody else's time slice
+NAP = 50  # microseconds between looks of a caller that has waited for a STALL
 LONG_STALL = 1_000_000  # ns: after such a wait a sequence goes on alone at once
 
 # claim words
@@ -64,7 +65,7 @@ PHASE, SIZE, EXPECTED, PATIENCE, WAITED, LONELY, LONELY_SINCE = (BLOCK + 8 * i f
 REGION_WORKS, REGION_STARTS, REGION_COUNT, REGION_STOP, REGION_FOUND = (BLOCK + 8 * i for i in range(7, 12))
 CALLS = 2 * BLOCK
 YIELD, RELEASE, ACQUIRE, NEW_LOCK, THREAD_ID, BLOCK_SIGNALS, SIGNALS = (CALLS + 8 * i for i in range(7))
-HOOK, WORKERS, PARALLEL, SERVE, RANK = (CALLS + 8 * i for i in range(7, 12))
+HOOK, WORKERS, PARALLEL, SERVE, RANK, SLEEP = (CALLS + 8 * i for i in range(7, 13))
 ALL_SIGNALS = 3 * BLOCK
 CLOCK = 4 * BLOCK
 BLOCKS_BEFORE = 5  # before those of ranks
@@ -172,8 +173,9 @@ def finish(team, others, stop):  # type: ignore[no-untyped-def]
     """Waits for `others` pieces of this phase, which workers have claimed; -> whether that took a time slice. stop: where the
     command's works look whether they leave off, or 0.
 
-    The caller spins, then gives its CPU away at every look. How long it spins adapts: it is halved each time that spinning was
-    in vain, and doubled when it paid.
+    The caller spins, then gives its CPU away at every look, and in the end sleeps a little between them: a worker of lower
+    priority may need this CPU. How long it spins adapts: it is halved each time that spinning was in vain, and doubled when
+    it paid.
     """
     target = load_word(team + EXPECTED) + others
     store_word(team + EXPECTED, target)
@@ -183,11 +185,15 @@ def finish(team, others, stop):  # type: ignore[no-untyped-def]
         if looks < spins:
             pause()
         else:
+            now = clock(team + CLOCK)
             if began == 0:
-                began = clock(team + CLOCK)
+                began = now
             if stop:
                 stopped(stop, 1)
-            call0(load_word(team + YIELD))
+            if now - began > STALL and load_word(team + SLEEP):
+                call2(load_word(team + SLEEP), NAP, 0)
+            else:
+                call0(load_word(team + YIELD))
     if began == 0:
         if looks > 0 and spins < SPINS:
             store_word(team + PATIENCE, min(SPINS, 2 * spins))

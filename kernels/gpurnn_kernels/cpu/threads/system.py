@@ -30,6 +30,7 @@ NEW_LOCK, ACQUIRE, RELEASE = (address_in_python(f"PyThread_{name}_lock") for nam
 SELF = _address(_libc, "GetCurrentThreadId" if _WINDOWS else "pthread_self")  # what threading calls a thread's ident
 YIELD = _address(_libc, "SwitchToThread" if _WINDOWS else "sched_yield")
 CLOCK = _address(_libc, "QueryPerformanceCounter" if _WINDOWS else "clock_gettime")
+SLEEP = _address(_libc, "usleep")
 THREAD_ID = _address(_libc, "gettid")  # of Linux
 BLOCK_SIGNALS = _address(_libc, "pthread_sigmask")
 

@@ -58,6 +58,7 @@ class Team:
         for place, value in (
             (phases.PATIENCE, phases.SPINS),
             (phases.YIELD, system.YIELD),
+            (phases.SLEEP, system.SLEEP),
             (phases.RELEASE, system.RELEASE),
             (phases.ACQUIRE, system.ACQUIRE),
             (phases.NEW_LOCK, system.NEW_LOCK),
