@@ -12,8 +12,9 @@ from gpurnn_kernels.cpu.memory import record, store_word
 from gpurnn_kernels.cpu.shelf import aligned_zeros
 from gpurnn_kernels.cpu.steps.common import take
 from gpurnn_kernels.cpu.threads import phases
+from gpurnn_kernels.cpu.threads.commands import help_once
 
-PIECES = 4  # blocks of a team's memory before those of pieces
+PIECES = phases.BLOCKS_BEFORE
 COUNTS = (5, 3, 4)  # panels of each work
 OWN = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9, 10, 11]]
 
@@ -53,6 +54,25 @@ def publish(blocks: Any, phase: int) -> None:
     for member, own in enumerate(OWN):
         blocks[PIECES + member, phases.FIRST // 8] = own[0]
         blocks[PIECES + member, 0] = phase << 28 | len(own) << 14
+
+
+@cfunc(types.int64(types.int64, types.int64))
+def helped(team, rank):  # type: ignore[no-untyped-def]
+    """How many pieces a worker claims and runs."""
+    _, done = help_once(team, rank, 0)
+    return done
+
+
+def test_a_worker_without_a_work_in_a_phase_claims_nothing(shared: tuple[Any, Any]) -> None:
+    """It may have looked at the team's size when the last command still had a work for it."""
+    _, blocks = shared
+    publish(blocks, 1)
+    blocks[PIECES : PIECES + 4, phases.RANKS // 8] = 2
+    blocks[phases.SIZE // phases.BLOCK, phases.SIZE % phases.BLOCK // 8] = 4
+    before = blocks.copy()
+    help_in_python = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(helped.address)
+    assert help_in_python(blocks.ctypes.data, 3) == 0
+    assert (blocks == before).all()
 
 
 def in_order(member: int, s: int) -> list[int]:
