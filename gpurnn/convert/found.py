@@ -1,7 +1,8 @@
 """The recurrent layers that a model file holds, and the choice of one."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 
 class Found(NamedTuple):
@@ -55,3 +56,16 @@ def choose(
     if len(matches) != 1:
         raise ValueError(f"{'several' if matches else 'no'} recurrent layers are named {wanted!r}; there are: {listed}")
     return matches[0]
+
+
+@contextmanager
+def named(file: Any) -> Iterator[None]:
+    """Errors that come from a model begin with the file's name."""
+    try:
+        yield
+    except (NotImplementedError, TypeError, ValueError) as error:
+        message = str(error)
+        if message.startswith(str(file)):
+            raise
+        kind = next(kind for kind in (NotImplementedError, TypeError, ValueError) if isinstance(error, kind))
+        raise kind(f"{file}: {message}") from None

@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import check
-from .found import Found, choose
+from .found import Found, choose, named
 from .gates import Kind
 from .onnx_check import runner
 from .onnx_constants import Constants
-from .onnx_graph import Node, nodes
+from .onnx_graph import Node, recurrent
+from .onnx_inputs import check_inputs
 from .onnx_operator import Operator, attributes_of, layer_of
 
 OPSET = 7  # the first with today's LSTM and GRU
 
 
+@np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
 def from_onnx(path_or_model: Any, node: str | None = None) -> Any:
     """A layer with the weights of an LSTM or GRU operator.
 
@@ -25,19 +29,16 @@ def from_onnx(path_or_model: Any, node: str | None = None) -> Any:
 
     Gives a layer with batch_first where the operator has layout=1, reset_after where it has linear_before_reset=1, clip,
     peepholes and input_forget as it has them. Its y is (T, B, D*H) where the operator's is (T, D, B, H). Initial states and
-    sequence_lens are arguments of a call: state and lengths. Raises ValueError for what cannot be represented and for damaged
-    files, FileNotFoundError, TypeError, NotImplementedError for options that are not built.
+    sequence_lens are arguments of a call: state and lengths; an operator for which the model has constants there, other than
+    states of zeros, is refused. Raises ValueError for what cannot be represented and for damaged files, FileNotFoundError,
+    TypeError, NotImplementedError for options that are not built.
     """
     model = _Model.read(path_or_model)
-    try:
+    with named(model.label):
         chosen = choose(model.candidates, node, _names, model.found, "node=...")
         operator = model.operator(chosen)
         layer = layer_of(operator)
-    except ValueError as error:
-        raise ValueError(f"{model.label}: {error}") from None
-    for input_name, argument in (("initial_h", "state"), ("initial_c", "state"), ("sequence_lens", "lengths")):
-        if chosen.input(input_name):
-            check.log.info("%s: %s is an input of the operator: hand it to the call as %s", chosen.label, input_name, argument)
+        check_inputs(chosen, model.constants)
     factor = check.scale(layer)
     run = runner(operator.scaled(factor))
     if run is not None:
@@ -45,6 +46,7 @@ def from_onnx(path_or_model: Any, node: str | None = None) -> Any:
     return layer
 
 
+@np.errstate(all="ignore")
 def list_onnx(path_or_model: Any) -> list[Found]:
     """Every LSTM and GRU operator of a model, subgraphs included: its name, kind, sizes and directions.
 
@@ -71,7 +73,8 @@ class _Model(NamedTuple):
         try:
             import onnx
         except ImportError:
-            raise ImportError("reading ONNX models needs the onnx package: pip install onnx") from None
+            file = f"{path_or_model}: " if isinstance(path_or_model, (str, Path)) else ""
+            raise ImportError(f"{file}reading ONNX models needs the onnx package: pip install onnx") from None
         folder: Path | None = None
         label = "ONNX model"
         model = path_or_model
@@ -82,7 +85,8 @@ class _Model(NamedTuple):
         elif not isinstance(path_or_model, onnx.ModelProto):
             raise TypeError(f"from_onnx: expected a path or an onnx.ModelProto, got {type(path_or_model).__name__}")
         opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
-        candidates = [node for node in nodes(model.graph) if node.proto.op_type in ("LSTM", "GRU")]
+        with named(label):
+            candidates = recurrent(model.graph)
         if not candidates and any(one.op_type in ("LSTM", "GRU") for function in model.functions for one in function.node):
             raise ValueError(f"{label}: its LSTM and GRU stand in functions; inline them first with onnx.inliner")
         if candidates and opset < OPSET:

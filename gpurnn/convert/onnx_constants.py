@@ -19,6 +19,7 @@ from .onnx_graph import Scope
 MOVERS = ("Transpose", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Reshape", "Identity")
 CHAIN = 100  # nodes between an initialiser and an operator
 NODES = 1000  # that make one weight
+ALL_NODES = 4 * NODES  # that make all that is asked for of a model
 GROWTH = 16  # all that is computed, over all that the file holds
 
 
@@ -30,12 +31,17 @@ class Constants:
         self._known: dict[tuple[int, str], Array] = {}
         self._model = model
         self._held: int | None = None  # bytes in the model
-        self._beside_read = self._made = 0
+        self._beside: dict[Path, int] = {}  # bytes in other files
+        self._beside_read = self._made = self._all_nodes = 0
 
     def of(self, scope: Scope, name: str, label: str) -> Array:
         """The value of a name. `label` says in errors what it is for."""
         self._nodes = 0
         return self._value(scope, name, label, ())
+
+    def zeros(self, tensor: Any, label: str) -> str:
+        """ "zeros" or "numbers": what a tensor of the model holds."""
+        return "numbers" if self._tensor(tensor, label).any() else "zeros"
 
     def _value(self, scope: Scope, name: str, label: str, path: tuple[tuple[int, str], ...]) -> Array:
         holder = scope.holder(name)
@@ -67,8 +73,9 @@ class Constants:
         if any(one.HasField("g") or one.ref_attr_name for one in node.attribute):
             raise ValueError(f"{label}: {node.op_type} has attributes that it cannot have")
         self._nodes += 1
-        if self._nodes > NODES:
-            raise ValueError(f"{label}: computed by more than {NODES} nodes")
+        self._all_nodes += 1
+        if self._nodes > NODES or self._all_nodes > ALL_NODES:
+            raise ValueError(f"{label}: computed by more than {NODES} nodes, or all weights by more than {ALL_NODES}")
         if constant and len(node.attribute) == 1 and node.attribute[0].name == "value":
             return self._tensor(node.attribute[0].t, label)
         given = [None if not one else self._value(scope, one, label, path) for one in node.input]
@@ -98,7 +105,7 @@ class Constants:
         if self._held is None:
             self._held = self._model.ByteSize()
         self._made += size
-        if self._made > GROWTH * (self._held + self._beside_read) + (1 << 20):
+        if self._made > GROWTH * (self._held + sum(self._beside.values())) + (1 << 20):
             raise ValueError(f"{label}: more is computed from the model's constants than {GROWTH} times their size")
 
     def _tensor(self, tensor: Any, label: str) -> Array:
@@ -117,7 +124,7 @@ class Constants:
         count = math.prod(tensor.dims)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         if tensor.data_location == TensorProto.EXTERNAL:
-            return self._beside(tensor, count * dtype.itemsize, dtype, label)
+            return self._read_beside(tensor, count * dtype.itemsize, dtype, label)
         stored = len(tensor.raw_data) // dtype.itemsize if tensor.HasField("raw_data") else _elements(tensor)
         if stored != count:
             raise ValueError(f"{label}: {tensor.name!r} claims the shape {tuple(tensor.dims)} and holds {stored} numbers")
@@ -126,7 +133,7 @@ class Constants:
         except (ValueError, TypeError, RuntimeError) as error:
             raise ValueError(f"{label}: {tensor.name!r} cannot be read: {error}") from None
 
-    def _beside(self, tensor: Any, size: int, dtype: np.dtype[Any], label: str) -> Array:
+    def _read_beside(self, tensor: Any, size: int, dtype: np.dtype[Any], label: str) -> Array:
         """Weights in a file beside the model."""
         entries = {one.key: one.value for one in tensor.external_data}
         location = entries.get("location", "")
@@ -148,7 +155,10 @@ class Constants:
             )
         if dtype.kind == "V" or dtype.name == "bfloat16":
             raise ValueError(f"{label}: bfloat16 has no gpurnn layer")
+        self._beside[file] = file.stat().st_size
         self._beside_read += size
+        if self._beside_read > GROWTH * sum(self._beside.values()):
+            raise ValueError(f"{label}: more is read than {GROWTH} times what the files beside the model hold")
         with file.open("rb") as data:
             data.seek(offset)
             return np.frombuffer(data.read(size), dtype.newbyteorder("<")).astype(dtype).reshape(tuple(tensor.dims))

@@ -11,6 +11,11 @@ INPUTS = {
 }
 
 
+NODES = 100_000  # of a model, subgraphs included; a model with more is none
+PARTS = 10 * NODES  # constants and inputs of its graphs, and attributes of its nodes
+RECURRENT = NODES // 10  # operators LSTM and GRU
+
+
 class Scope:
     """The names of one graph, and of those around it."""
 
@@ -46,15 +51,40 @@ class Node(NamedTuple):
         return str(self.proto.input[index]) if index < len(self.proto.input) else ""
 
 
+def subgraphs(node: Any) -> list[Any]:
+    """The graphs inside a node: branches of an If, the body of a Loop."""
+    return [one for attribute in node.attribute for one in (attribute.g, *attribute.graphs) if one.node]
+
+
 def nodes(graph: Any) -> Iterator[Node]:
-    """Every node of a graph and of the graphs inside its nodes, in their order."""
-    waiting: list[tuple[Any, Scope]] = []
-    scope = Scope(graph, None)
-    waiting += [(node, scope) for node in reversed(graph.node)]
+    """Every node of a graph and of the graphs inside its nodes, in their order. Raises ValueError for too many."""
+    count = parts = 0
+    waiting: list[tuple[Any, Scope | None, bool]] = [(graph, None, True)]
     while waiting:
-        node, scope = waiting.pop()
-        if node.domain in ("", "ai.onnx"):
-            yield Node(node, scope)
-        for inner in reversed([one for attribute in node.attribute for one in (attribute.g, *attribute.graphs) if one.node]):
-            inside = Scope(inner, scope)
-            waiting += [(one, inside) for one in reversed(inner.node)]
+        one, scope, is_graph = waiting.pop()
+        if is_graph:
+            count += len(one.node)
+            parts += len(one.initializer) + len(one.sparse_initializer) + len(one.input)
+        else:
+            parts += len(one.attribute)
+        if count > NODES or parts > PARTS:
+            raise ValueError(f"more than {NODES} nodes, or {PARTS} constants, inputs and attributes: no model has as many")
+        if is_graph:
+            inside = Scope(one, scope)
+            waiting += [(node, inside, False) for node in reversed(one.node)]
+            continue
+        assert scope is not None
+        if one.domain in ("", "ai.onnx"):
+            yield Node(one, scope)
+        waiting += [(inner, scope, True) for inner in reversed(subgraphs(one))]
+
+
+def recurrent(graph: Any) -> list[Node]:
+    """The operators LSTM and GRU among them."""
+    found: list[Node] = []
+    for node in nodes(graph):
+        if node.proto.op_type in ("LSTM", "GRU"):
+            found.append(node)
+        if len(found) > RECURRENT:
+            raise ValueError(f"more than {RECURRENT} operators LSTM and GRU: no model has as many")
+    return found
