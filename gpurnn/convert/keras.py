@@ -11,10 +11,12 @@ import numpy as np
 from gpurnn_kernels.spec import Array
 
 from . import check, gates
+from .keras_calls import check_calls
 from .keras_config import Description, describe
 from .keras_weights import Cell, cell_of
 
 
+@np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
 def from_keras(layer_or_path: Any, name: str | None = None, *, recurrent_activation: str | None = None) -> Any:
     """A layer with the weights of a Keras one.
 
@@ -26,8 +28,10 @@ def from_keras(layer_or_path: Any, name: str | None = None, *, recurrent_activat
             files do not say.
 
     Gives a batch_first layer that returns all outputs and the state. A weight file without a model does not say go_backwards
-    and merge_mode: forward and side by side are taken. Raises ValueError for what cannot be represented, with the reason;
-    FileNotFoundError; TypeError for what is no Keras layer; NotImplementedError for options that are not built.
+    and merge_mode: forward and side by side are taken. A warning is logged of a layer behind Masking
+    or Embedding(mask_zero=True): its call needs lengths (`gpurnn.interop.keras.lengths_of`). Raises ValueError for what cannot
+    be represented, with the reason; FileNotFoundError; TypeError for what is no Keras layer; NotImplementedError for options
+    that are not built.
     """
     if recurrent_activation not in (None, "sigmoid"):
         raise ValueError(f"recurrent_activation: only 'sigmoid' can be represented, got {recurrent_activation!r}")
@@ -98,6 +102,7 @@ def _from_layer(layer: Any) -> Any:
             raise ValueError(f"{label}: weights of no LSTM or GRU: shapes {', '.join(str(array.shape) for array in weights)}")
         cells.append(cell)
     converted = build(description, cells, label)
+    check_calls(layer, label)
     # Keras 3 on PyTorch multiplies matrices of float64 in float32
     check.agree(converted, _runner(layer, description, check.scale(converted)), label, np.float32)
     return converted

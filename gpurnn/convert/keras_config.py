@@ -39,13 +39,34 @@ def describe(class_name: str, config: Mapping[str, Any], label: str, backward: b
     if config.get("time_major"):
         raise ValueError(f"{label}: time_major=True cannot be represented: the layers of from_keras are batch_first")
     if config.get("stateful"):
-        log.info("%s: stateful: hand the returned state to the next call, or use layer.stream()", label)
+        log.warning(
+            "%s: stateful: each of its calls goes on from the last, a gpurnn layer's start from zeros or a given state: "
+            "hand the returned state to the next call, or use layer.stream(); the state that it holds now is not taken",
+            label,
+        )
     kind = KINDS[class_name]
     # Keras before 2.1.5 had no such option
     after = class_name == "CuDNNGRU" or bool(config.get("reset_after", False))
     reset_after = after if kind == "GRU" else None
-    rates = [float(config.get(key) or 0) for key in ("dropout", "recurrent_dropout", "dropout_W", "dropout_U")]
-    return Description(kind, reset_after, False, max(rates))
+    rates = [config.get(key) or 0 for key in ("dropout", "recurrent_dropout", "dropout_W", "dropout_U")]
+    if not all(isinstance(rate, (int, float)) for rate in rates):
+        raise ValueError(f"{label}: expected numbers for dropout")
+    return Description(kind, reset_after, False, float(max(rates)))
+
+
+def warn_of_mask(label: str, source: str) -> None:
+    log.warning(
+        "%s: it stands behind %s: hand `lengths` to the call, or steps that Keras leaves out count; "
+        "gpurnn.interop.keras.lengths_of(mask) makes them of a mask",
+        *(label, source),
+    )
+
+
+def refuse_state(label: str) -> ValueError:
+    return ValueError(
+        f"{label}: the model calls it with an initial state that is a constant of the model, which a layer does not keep; "
+        "convert the layer itself and hand the state to each call"
+    )
 
 
 def _both(config: Mapping[str, Any], label: str) -> Description:

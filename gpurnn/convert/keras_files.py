@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import hdf5
 from .check import log
-from .found import Found, choose
-from .keras_config import Description, describe
-from .keras_hdf5 import Stored, stored_layers, text
+from .found import Found, choose, named
+from .keras_config import Description, describe, refuse_state, warn_of_mask
+from .keras_hdf5 import Stored, stored_layers
+from .keras_model import TEXT, Model
 from .keras_weights import cell_of
 
 MODEL, WEIGHTS = "config.json", "model.weights.h5"
+DAMAGE = (AttributeError, IndexError, KeyError, OSError, OverflowError, RuntimeError, TypeError)  # what h5py raises of it
+SAME = 100  # layers of one name: one that stands in several models of a model
 EXPANSION = {MODEL: 200, WEIGHTS: 16}  # how many times its size in the archive a member may have: more is no model
 
 
 class Opened(NamedTuple):
+    reader: hdf5.Reader
     layers: list[Stored]
-    configs: dict[str, list[Any]] | None  # class name and configuration, by the layer's name; None: no model in the file
+    model: Model | None  # None: no model in the file
     version: str | None  # None: of a Keras whose default is sigmoid
 
 
@@ -31,21 +35,18 @@ def read(path: Any, name: str | None, recurrent_activation: str | None) -> Any:
     """See `from_keras`."""
     from .keras import build
 
-    with opened(path) as file:
-        try:
-            chosen = choose(file.layers, name, lambda one: one.names, _found, "name=...")
-            label = f"{path}: {chosen.names[0]}"
+    with named(path), opened(path) as file:
+        chosen = choose(file.layers, name, lambda one: one.names, _found, "name=...")
+        label = f"{path}: {chosen.names[0]}"
+        with _damage(path):
             description = _description(file, chosen, label, recurrent_activation)
-            cells = [cell for arrays in chosen.read() if (cell := cell_of(arrays)) is not None]
-        except ValueError as error:
-            message = str(error)
-            raise ValueError(message if message.startswith(str(path)) else f"{path}: {message}") from None
-        return build(description, cells, label)
+            arrays = chosen.read(file.reader)
+        return build(description, [cell for one in arrays if (cell := cell_of(one)) is not None], label)
 
 
 def list_keras(path: Any) -> list[Found]:
     """The recurrent layers in a file."""
-    with opened(path) as file:
+    with named(path), opened(path) as file:
         return [_found(one) for one in file.layers]
 
 
@@ -57,14 +58,18 @@ def _found(one: Stored) -> Found:
 
 def _description(file: Opened, chosen: Stored, label: str, recurrent_activation: str | None) -> Description:
     bidirectional = len(chosen.layouts) == 2
-    if file.configs is not None:
-        named = [config for one in chosen.names for config in file.configs.get(one, ())]
+    if file.model is not None:
+        indices = [index for one in dict.fromkeys(chosen.names) for index in file.model.named(one)]
         # a nested model's name serves for the one layer inside it
-        found = [(class_name, config) for class_name, config in named if "layers" not in config]
-        described = {describe(class_name, config, label) for class_name, config in found}
+        found = [index for index in indices if file.model.layers[index].inside is None]
+        if len(found) > SAME:
+            raise ValueError(f"{label}: the model has {len(found)} layers of that name, expected at most {SAME}")
+        layers = [file.model.layers[index] for index in found]
+        described = {describe(layer.class_name, layer.config, label) for layer in layers}
         if len(described) > 1:
             raise ValueError(f"{label}: the model has several layers of that name, which differ")
         if described:
+            _check_calls(file.model, found, label)
             return described.pop()
         log.warning("%s: the file's model names no such layer; its weights alone are read", label)
     if not chosen.layouts[0].title.startswith("CuDNN") and recurrent_activation is None and _before_sigmoid(file.version):
@@ -74,6 +79,15 @@ def _description(file: Opened, chosen: Stored, label: str, recurrent_activation:
         )
     log.info("%s: weights without a model: forward in time, directions side by side, tanh", label)
     return Description(bidirectional=bidirectional)
+
+
+def _check_calls(model: Model, indices: list[int], label: str) -> None:
+    """Refuses what the model hands to the layer and a layer does not keep; warns of masks."""
+    if any(model.keeps_state(index) for index in indices):
+        raise refuse_state(label)
+    mask = next((mask for index in indices if (mask := model.mask_of(index))), None)
+    if mask is not None:
+        warn_of_mask(label, mask)
 
 
 def _before_sigmoid(version: str | None) -> bool:
@@ -94,37 +108,39 @@ def opened(path: Any) -> Iterator[Opened]:
         raise ValueError(f"{source}: expected a file, got a folder or device")
     if zipfile.is_zipfile(source):
         weights, model = _members(source)
-        with _hdf5(source, weights) as file:
-            yield Opened(_layers(source, file, archive=True), _configs(source, model), None)
+        with hdf5.opened(source, weights) as reader:
+            with _damage(source):
+                layers = stored_layers(reader, reader.root, archive=True)
+                found = Opened(reader, layers, Model(model), None)
+            yield found
         return
-    with _hdf5(source, source) as file:
-        model = file.attrs.get("model_config")
-        weights = file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
-        new = any(key.replace("\\", "/").split("/")[0] in ("layers", "_layer_checkpoint_dependencies") for key in weights)
-        version = weights.attrs.get("keras_version", file.attrs.get("keras_version"))
-        known = None if new else "1" if version is None else text(version)
-        yield Opened(_layers(source, weights, archive=new), None if model is None else _configs(source, text(model)), known)
+    with hdf5.opened(source, source) as reader:
+        with _damage(source):
+            found = _whole(reader)
+        yield found
 
 
-def _layers(source: Path, group: Any, archive: bool) -> list[Stored]:
-    try:
-        return stored_layers(group, archive)
-    except (KeyError, OSError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{source}: damaged: {error}") from None
+def _whole(reader: hdf5.Reader) -> Opened:
+    """A file that is HDF5 alone."""
+    root = reader.root
+    inside = "layer_names" not in root.attrs and reader.has(root, "model_weights")
+    weights = reader.child(root, "model_weights") if inside else root
+    if not hasattr(weights, "keys"):
+        raise ValueError("model_weights is no group")
+    new = any(key.replace("\\", "/").split("/")[0] in ("layers", "_layer_checkpoint_dependencies") for key in weights)
+    version = reader.text(weights, "keras_version") or reader.text(root, "keras_version")
+    model = reader.text(root, "model_config")
+    layers = stored_layers(reader, weights, archive=new)
+    return Opened(reader, layers, None if model is None else Model(model), None if new else version or "1")
 
 
 @contextmanager
-def _hdf5(source: Path, data: Any) -> Iterator[Any]:
+def _damage(source: Any) -> Iterator[None]:
+    """What h5py and nonsense in a file bring about, as ValueError."""
     try:
-        import h5py
-    except ImportError:
-        raise ImportError(f"{source}: reading HDF5 needs h5py: pip install h5py") from None
-    try:
-        file = h5py.File(data, "r")
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{source}: not an HDF5 file, or damaged: {error}") from None
-    with file:
-        yield file
+        yield
+    except DAMAGE as error:
+        raise ValueError(f"{source}: damaged: {error}") from None
 
 
 def _members(source: Path) -> tuple[io.BytesIO, str]:
@@ -141,29 +157,8 @@ def _member(source: Path, archive: zipfile.ZipFile, name: str) -> bytes:
         info = archive.getinfo(name)
     except KeyError:
         raise ValueError(f"{source}: an archive, but not Keras's: no {name} in it") from None
+    if name == MODEL and info.file_size > TEXT:
+        raise ValueError(f"{source}: {name} claims {info.file_size} bytes, expected at most {TEXT}")
     if info.file_size > EXPANSION[name] * info.compress_size or info.compress_size > source.stat().st_size:
         raise ValueError(f"{source}: {name} claims {info.file_size} bytes, packed into {info.compress_size}")
     return archive.read(info)
-
-
-def _configs(source: Path, model: str) -> dict[str, list[Any]]:
-    """Every layer's class and configuration, by name, nested ones included."""
-    found: dict[str, list[Any]] = {}
-    try:
-        waiting = [json.loads(model)]
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source}: its model's configuration is damaged: {error}") from None
-    while waiting:
-        one = waiting.pop()
-        if not isinstance(one, Mapping):
-            continue
-        config = one.get("config")
-        layers = config.get("layers") if isinstance(config, Mapping) else config
-        if isinstance(layers, list):
-            waiting += reversed(layers)
-        if isinstance(config, Mapping):
-            name = str(config.get("name", one.get("name")))
-            found.setdefault(name, []).append((str(one.get("class_name")), config))
-            if isinstance(config.get("layer"), Mapping) and one.get("class_name") != "Bidirectional":
-                waiting.append(config["layer"])
-    return found

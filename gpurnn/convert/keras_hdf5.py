@@ -5,8 +5,6 @@ Keras 1 to 3: groups by layer, with the attribute "weight_names": "lstm_1_W_i" a
               "lstm_1/kernel:0", "lstm/lstm_cell/kernel:0", "bidirectional/forward_lstm/lstm_cell/kernel:0"
 Keras 2.12 on, `.weights.h5` and `.keras`: "layers/lstm/cell/vars/0", "layers/bidirectional/forward_layer/cell/vars/0";
               the attribute "name" of "layers/lstm/vars" is the layer's name where it is there
-
-Links out of the file are not followed, and nothing is read whose size the file does not hold.
 """
 
 from __future__ import annotations
@@ -15,16 +13,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from gpurnn_kernels.spec import Array
 
+from .hdf5 import VISITS, Reader
 from .keras_weights import Layout, layout_of
 
 _OLD_NAME = re.compile(r"(.*)_[WUb](_[zrhifco])?")
 _DIRECTION = re.compile(r"(forward|backward)_(.*)")
-OBJECTS = 100_000  # in a file; a model with more is none
-COMPRESSION = 16  # trained weights do not shrink as far
 
 
 class Stored(NamedTuple):
@@ -34,8 +29,8 @@ class Stored(NamedTuple):
     cells: list[list[Any]]  # of each, its datasets
     layouts: list[Layout]
 
-    def read(self) -> list[list[Array]]:
-        return [[_read(dataset) for dataset in cell] for cell in self.cells]
+    def read(self, reader: Reader) -> list[list[Array]]:
+        return [[reader.array(dataset) for dataset in cell] for cell in self.cells]
 
 
 class _Cell(NamedTuple):
@@ -46,9 +41,9 @@ class _Cell(NamedTuple):
     names: list[str]
 
 
-def stored_layers(group: Any, archive: bool) -> list[Stored]:
+def stored_layers(reader: Reader, group: Any, archive: bool) -> list[Stored]:
     """The layers of an open file or group, in its order."""
-    cells = _archive_cells(group) if archive else _legacy_cells(group)
+    cells = _archive_cells(reader, group) if archive else _legacy_cells(reader, group)
     found: dict[tuple[str, ...], list[_Cell]] = {}
     for cell in cells:
         found.setdefault(cell.place, []).append(cell)
@@ -74,18 +69,18 @@ def _own_names(layers: list[Stored]) -> list[Stored]:
     ]
 
 
-def _legacy_cells(group: Any) -> Iterator[_Cell]:
-    for name in _layer_names(group):
-        layer = _child(group, name)
-        weights = _attribute_list(layer, "weight_names")
-        if not weights and "nb_params" in layer.attrs:
-            weights = [f"param_{index}" for index in range(min(int(layer.attrs["nb_params"]), len(layer)))]
+def _legacy_cells(reader: Reader, group: Any) -> Iterator[_Cell]:
+    for name in _layer_names(reader, group):
+        layer = reader.child(group, name)
+        weights = _attribute_list(reader, layer, "weight_names")
+        if not weights and (count := reader.number(layer, "nb_params")) is not None:
+            weights = [f"param_{index}" for index in range(min(count, len(layer)))]
         by_cell: dict[tuple[str, ...], list[str]] = {}
         for weight in weights:
             by_cell.setdefault(_cell_place(weight), []).append(weight)
         cells = []
         for place, own in by_cell.items():
-            datasets = [_child(layer, weight) for weight in own]
+            datasets = [reader.child(layer, weight) for weight in own]
             layout = layout_of([tuple(getattr(dataset, "shape", ())) for dataset in datasets])
             if layout is not None:
                 cells.append((*_layer_place(place), datasets, layout))
@@ -115,37 +110,37 @@ def _layer_place(place: tuple[str, ...]) -> tuple[tuple[str, ...], bool | None]:
     return place, None
 
 
-def _archive_cells(group: Any) -> Iterator[_Cell]:
+def _archive_cells(reader: Reader, group: Any) -> Iterator[_Cell]:
     places: list[str] = []
 
     def visit(path: str) -> bool | None:
         places.append(path)
-        return True if len(places) > OBJECTS else None
+        return True if len(places) > VISITS else None
 
     if group.visit(visit):
-        raise ValueError(f"more than {OBJECTS} objects")
+        raise ValueError(f"more than {VISITS} objects")
     for path in places:
         parts = tuple(path.replace("\\", "/").split("/"))
         if len(parts) < 3 or parts[-2:] != ("cell", "vars"):
             continue
-        variables = _child(group, path)
+        variables = reader.child(group, path)
         if not hasattr(variables, "keys"):
             continue
-        datasets = [_child(variables, key) for key in sorted(variables.keys(), key=lambda key: (len(key), key))[:20]]
+        datasets = [reader.child(variables, key) for key in sorted(variables.keys(), key=lambda key: (len(key), key))[:20]]
         layout = layout_of([tuple(getattr(dataset, "shape", ())) for dataset in datasets])
         if layout is None:
             continue
         place, backward = parts[:-2], None
         if place[-1] in ("forward_layer", "backward_layer"):
             place, backward = place[:-1], place[-1] == "backward_layer"
-        beside = "/".join((*place, "vars"))
-        own = _child(group, beside).attrs.get("name") if beside in group else None
+        holder = reader.child(group, "/".join(place))
+        own = reader.text(reader.child(holder, "vars"), "name") if reader.has(holder, "vars") else None
         plain = "/".join(part for part in place if part not in ("layers", "_layer_checkpoint_dependencies"))
-        yield _Cell(place, backward, datasets, layout, [*([] if own is None else [text(own)]), plain])
+        yield _Cell(place, backward, datasets, layout, [*([] if own is None else [own]), plain])
 
 
-def _layer_names(group: Any) -> list[str]:
-    names = _attribute_list(group, "layer_names")
+def _layer_names(reader: Reader, group: Any) -> list[str]:
+    names = _attribute_list(reader, group, "layer_names")
     if names:
         return names
     if "nb_layers" in group.attrs:
@@ -153,45 +148,13 @@ def _layer_names(group: Any) -> list[str]:
     raise ValueError("an HDF5 file, but none that Keras wrote: no layer_names, no layers")
 
 
-def _attribute_list(group: Any, name: str) -> list[str]:
+def _attribute_list(reader: Reader, group: Any, name: str) -> list[str]:
     """Keras cuts long lists into "name0", "name1", ..."""
     if name in group.attrs:
-        return [text(one) for one in np.atleast_1d(group.attrs[name])]
+        return reader.texts(group, name)
     found: list[str] = []
     for index in range(len(group.attrs)):
         if f"{name}{index}" not in group.attrs:
             break
-        found += [text(one) for one in np.atleast_1d(group.attrs[f"{name}{index}"])]
+        found += reader.texts(group, f"{name}{index}")
     return found
-
-
-def text(value: Any) -> str:
-    """An attribute's text, which may be bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _child(group: Any, path: str) -> Any:
-    """What lies at a path, by links inside the file only."""
-    import h5py
-
-    at = group
-    # a component may hold a backslash of its own: paths of Windows
-    for part in [one for one in path.split("/") if one]:
-        if not isinstance(at, h5py.Group) or part not in at:
-            raise ValueError(f"{path!r} is missing")
-        if not isinstance(at.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path!r} is a link; only what lies in the file itself is read")
-        at = at[part]
-    return at
-
-
-def _read(dataset: Any) -> Array:
-    """A dataset's array, once it is certain that the file holds it."""
-    if dataset.external is not None or dataset.is_virtual:
-        raise ValueError(f"{dataset.name}: its numbers lie in other files; only what lies in the file itself is read")
-    held = dataset.id.get_storage_size()
-    if dataset.nbytes > COMPRESSION * held:
-        raise ValueError(f"{dataset.name}: it claims {dataset.nbytes} bytes, the file holds {held}")
-    if dataset.dtype.kind != "f":
-        raise ValueError(f"{dataset.name}: expected floating-point numbers, got {dataset.dtype}")
-    return np.asarray(dataset[()]).astype(dataset.dtype.newbyteorder("="))
