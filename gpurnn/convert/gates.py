@@ -67,6 +67,7 @@ class Source(NamedTuple):
     peephole: Array | None = None  # (3*H,), in gpurnn's order
 
 
+@np.errstate(all="ignore")
 def direction(kind: Kind, order: Order, source: Source, reset_after: bool = False) -> dict[str, Array]:
     """The parameters of one direction, by gpurnn's names without a prefix; biases that always meet are summed."""
     found = {"W_x": ours(kind, order, source.W_x), "W_h": ours(kind, order, source.W_h)}

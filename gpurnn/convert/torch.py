@@ -19,6 +19,7 @@ from .gates import Kind, Source
 _NAME = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d{1,9})(_reverse)?)?")
 
 
+@np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
 def from_torch(x: Any, *, prefix: str = "") -> Any:
     """A layer with the weights of a PyTorch one.
 
@@ -155,10 +156,26 @@ def _from_module(torch: Any, x: Any, prefix: str) -> Any:
     cell = isinstance(x, torch.nn.RNNCellBase)
     options = () if cell else (x.num_layers, x.bias, x.bidirectional, getattr(x, "proj_size", 0))
     shape = Shape(kind, x.input_size, x.hidden_size, *(options or (1, x.bias)))
+    _before_call(type(x).__name__, x)
     # a property, not the state dict: what a parametrisation (weight norm) makes of it counts
     weights = {name: _array(name, getattr(x, name.removesuffix("_l0") if cell else name)) for name in shape.names}
     check.dropped(type(x).__name__, getattr(x, "dropout", 0))
     return _layer(shape, weights, batch_first=getattr(x, "batch_first", False))
+
+
+def _before_call(label: str, x: Any) -> None:
+    """Makes the weights that weight_norm, spectral_norm and pruning make before each call; warns of other hooks."""
+    for hook in x._forward_pre_hooks.values():
+        if not type(hook).__module__.startswith("torch.nn.utils."):
+            check.log.warning("%s: a hook that runs before each call is not converted: %r", label, hook)
+            continue
+        training, x.training = x.training, False  # in training spectral_norm goes one step further
+        try:
+            hook(x, ())
+        finally:
+            x.training = training
+    if x._forward_hooks:
+        check.log.warning("%s: %d hooks that run after each call are not converted", label, len(x._forward_hooks))
 
 
 def _kind_of(torch: Any, x: Any) -> Kind | None:

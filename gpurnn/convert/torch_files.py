@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .found import Found
+from .found import Found, named
 from .torch import described, find, from_torch, is_weight
 
 DEPTH = 8  # of dicts in dicts: checkpoints keep their state dict under a name
+AGAIN = 100_000  # entries of dicts that stand at more than one place, at the places after the first
+NAME = 1024  # characters
+SHARED = 16  # times the file's size is what recurrent layers may hold: layers that share weights are counted apart
 
 
 def from_file(path: Any, prefix: str = "") -> Any:
@@ -19,11 +22,8 @@ def from_file(path: Any, prefix: str = "") -> Any:
 
     Raises FileNotFoundError for a missing file, ValueError for anything else that is wrong with it.
     """
-    state = _state(Path(path))
-    try:
-        return from_torch(state, prefix=prefix)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from None
+    with named(path):
+        return from_torch(_state(Path(path)), prefix=prefix)
 
 
 def list_torch(path: Any) -> list[Found]:
@@ -50,15 +50,31 @@ def _state(source: Path) -> dict[str, Any]:
         raise ValueError(f"{source}: {_reason(error)}") from None
     if not isinstance(found, Mapping):
         raise ValueError(f"{source}: expected a state dict, got {type(found).__name__}")
+    return _tensors(source, found, torch)
+
+
+def _tensors(source: Path, found: Mapping[Any, Any], torch: Any) -> dict[str, Any]:
+    """The tensors in dicts in dicts. What a pickle holds once can stand at any number of places."""
     state: dict[str, Any] = {}
+    size, again = 0, 0
+    seen: set[int] = set()
     waiting: list[tuple[str, Any, int]] = [("", found, 0)]
     while waiting:
         start, mapping, depth = waiting.pop()
+        again += len(mapping) if id(mapping) in seen else 0
+        seen.add(id(mapping))
+        if again > AGAIN:
+            raise ValueError(f"{source}: its dicts stand in each other at more than {AGAIN} places")
         for key, value in mapping.items():
-            if isinstance(value, Mapping) and depth < DEPTH:
-                waiting.append((f"{start}{key}.", value, depth + 1))
+            if not isinstance(key, (str, int)) or len(name := f"{start}{key}") > NAME:
+                continue
+            if isinstance(value, Mapping) and value and depth < DEPTH:
+                waiting.append((f"{name}.", value, depth + 1))
             elif isinstance(value, torch.Tensor) and _held(value):
-                state[f"{start}{key}"] = value
+                state[name] = value
+                size += value.numel() * value.element_size() if is_weight(name) else 0
+    if size > SHARED * source.stat().st_size:
+        raise ValueError(f"{source}: its recurrent layers claim {size} bytes, in a file of {source.stat().st_size} bytes")
     return state
 
 
