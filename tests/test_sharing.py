@@ -11,10 +11,10 @@ from gpurnn_kernels.cpu.job import WORK, WORK_POINTER
 from gpurnn_kernels.cpu.memory import record, store_word
 from gpurnn_kernels.cpu.shelf import aligned_zeros
 from gpurnn_kernels.cpu.steps.common import take
-from gpurnn_kernels.cpu.threads import phases
+from gpurnn_kernels.cpu.threads import layout
 from gpurnn_kernels.cpu.threads.commands import help_once
 
-PIECES = phases.BLOCKS_BEFORE
+PIECES = layout.PIECES // layout.BLOCK
 COUNTS = (5, 3, 4)  # panels of each work
 OWN = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9, 10, 11]]
 
@@ -41,7 +41,7 @@ def taken(works: Any, member: int, s: int, most: int) -> list[int]:
 @pytest.fixture
 def shared() -> tuple[Any, Any]:
     """-> works that claim panels from each other, and the team's memory."""
-    blocks = aligned_zeros(phases.TEAM_BYTES // 8, np.dtype(np.int64)).reshape(-1, phases.BLOCK // 8)
+    blocks = aligned_zeros(layout.BYTES // 8, np.dtype(np.int64)).reshape(-1, layout.BLOCK // 8)
     works = np.zeros(len(COUNTS), WORK)
     for member, work in enumerate(works):
         work["claims"], work["members"], work["member"] = blocks.ctypes.data, len(COUNTS), member
@@ -52,7 +52,7 @@ def shared() -> tuple[Any, Any]:
 def publish(blocks: Any, phase: int) -> None:
     """As `phases.publish`."""
     for member, own in enumerate(OWN):
-        blocks[PIECES + member, phases.FIRST // 8] = own[0]
+        blocks[PIECES + member, layout.FIRST // 8] = own[0]
         blocks[PIECES + member, 0] = phase << 28 | len(own) << 14
 
 
@@ -67,8 +67,8 @@ def test_a_worker_without_a_work_in_a_phase_claims_nothing(shared: tuple[Any, An
     """It may have looked at the team's size when the last command still had a work for it."""
     _, blocks = shared
     publish(blocks, 1)
-    blocks[PIECES : PIECES + 4, phases.RANKS // 8] = 2
-    blocks[phases.SIZE // phases.BLOCK, phases.SIZE % phases.BLOCK // 8] = 4
+    blocks[PIECES : PIECES + 4, layout.RANKS // 8] = 2
+    blocks[layout.SIZE // layout.BLOCK, layout.SIZE % layout.BLOCK // 8] = 4
     before = blocks.copy()
     help_in_python = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(helped.address)
     assert help_in_python(blocks.ctypes.data, 3) == 0

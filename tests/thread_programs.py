@@ -290,7 +290,7 @@ def threads_asleep(calls: int) -> None:
     import random_sleeps
 
     from gpurnn_kernels.cpu import schedule
-    from gpurnn_kernels.cpu.threads import phases
+    from gpurnn_kernels.cpu.threads import layout
 
     never_rest()
     schedule._choose = lambda *_: ("units", "forced")  # type: ignore[assignment]
@@ -298,7 +298,7 @@ def threads_asleep(calls: int) -> None:
     problems += [OptionProblem(kind, 3, 7, 9, 45) for kind in ("proj_size", "peepholes", "gru clip")]
     gpurnn.set_num_threads(1)
     expected = [(q.run(), tuple(q.gradients().values())) for q in problems]
-    team()._words[phases.HOOK // 8] = random_sleeps.hook()
+    team()._words[layout.HOOK // 8] = random_sleeps.hook()
     for k in range(calls):
         gpurnn.set_num_threads(2 + k % 3)
         index = k % len(problems)

@@ -15,56 +15,11 @@ from ..memory import (
     store_release,
     store_word,
 )
+from . import layout
 from .clock import clock
 from .interrupts import STOP, begin
-from .phases import (
-    ACQUIRE,
-    ALL_SIGNALS,
-    ARGUMENTS,
-    BLOCK_SIGNALS,
-    CLOCK,
-    EXPECTED,
-    FIRST,
-    GROUPS,
-    ID,
-    KERNEL,
-    LOCK,
-    LONELY,
-    LONELY_SINCE,
-    MASK,
-    MOST_THREADS,
-    NEW_LOCK,
-    OWNER,
-    PARALLEL,
-    RANK,
-    RANKS,
-    REGION_COUNT,
-    REGION_FOUND,
-    REGION_STARTS,
-    REGION_STOP,
-    REGION_WORKS,
-    SERVE,
-    SIGNALS,
-    SIZE,
-    SPINS,
-    STALL,
-    THREAD_ID,
-    TURN,
-    WAITED,
-    WORKERS,
-    WORKS,
-    X_ROW,
-    YIELD,
-    X,
-    done_by_others,
-    finish,
-    hook,
-    park,
-    pieces_of,
-    publish,
-    report_of,
-    some_left,
-)
+from .layout import pieces_of, report_of
+from .phases import SPINS, STALL, done_by_others, finish, hook, park, publish, some_left
 
 LOOKS_BEFORE_PARKING = 10_000  # 25 ns each: longer than Python takes between two commands of a training step
 LONELY_COMMANDS, LONELY_FOR = 8, 200_000  # commands in a row, and ns, in which no worker came
@@ -118,13 +73,13 @@ def share_out(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
         store_word(works + index * WORK_BYTES + _STOP, stop)
     publish(team, 0, works, 0, 0, 0, 0, 0, 0, 0, count, starts)
     own = 0
-    for rank in range(load_word(team + SIZE)):
+    for rank in range(load_word(team + layout.SIZE)):
         at = pieces_of(team, rank)
         word = load_acquire(at)
         while some_left(word):
             if exchange(at, word, word + 1):
                 hook(team, 3)
-                run_work(works + (load_word(at + FIRST) + (word & MASK)) * WORK_BYTES, 1)
+                run_work(works + (load_word(at + layout.FIRST) + (word & layout.MASK)) * WORK_BYTES, 1)
                 own += 1
             word = load_acquire(at)
     if own < count:
@@ -134,27 +89,27 @@ def share_out(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
 @called
 def judge(team, began, by_others):  # type: ignore[no-untyped-def]
     """-> what a command that began then, when workers had done so many pieces, has met: HELD_UP, ALONE or both."""
-    found, waited = 0, load_word(team + WAITED)
-    if waited > STALL and 4 * waited > clock(team + CLOCK) - began:
+    found, waited = 0, load_word(team + layout.WAITED)
+    if waited > STALL and 4 * waited > clock(team + layout.CLOCK) - began:
         found = HELD_UP
     lonely = 0
-    if load_word(team + EXPECTED) == by_others:
-        lonely = load_word(team + LONELY) + 1
+    if load_word(team + layout.EXPECTED) == by_others:
+        lonely = load_word(team + layout.LONELY) + 1
         if lonely == 1:
-            store_word(team + LONELY_SINCE, began)
-        elif lonely >= LONELY_COMMANDS and began - load_word(team + LONELY_SINCE) > LONELY_FOR:
+            store_word(team + layout.LONELY_SINCE, began)
+        elif lonely >= LONELY_COMMANDS and began - load_word(team + layout.LONELY_SINCE) > LONELY_FOR:
             lonely = 0
             found |= ALONE
-    store_word(team + LONELY, lonely)
+    store_word(team + layout.LONELY, lonely)
     return found
 
 
 @called
 def run_with_team(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
     """Runs a table of works as rank 0. -> as `judge`."""
-    began, by_others = clock(team + CLOCK), done_by_others(team)
-    store_word(team + EXPECTED, by_others)
-    store_word(team + WAITED, 0)
+    began, by_others = clock(team + layout.CLOCK), done_by_others(team)
+    store_word(team + layout.EXPECTED, by_others)
+    store_word(team + layout.WAITED, 0)
     before = flush_denormals()
     if load_word(works + _LEADS):
         lead(team, works, count, stop)
@@ -170,15 +125,15 @@ def run_command(team, size, interrupts, works, starts, count):  # type: ignore[n
     a rank. The calling thread runs them alone while another caller has the team, or without a team (0). -> as `judge`, with
     INTERRUPTED."""
     stop, found = begin(interrupts), 0
-    if team == 0 or exchange(team + OWNER, 0, 1) == 0:
+    if team == 0 or exchange(team + layout.OWNER, 0, 1) == 0:
         run_alone(works, count, stop)
     else:
-        store_word(team + SIZE, size)
-        if load_word(team + PARALLEL):
+        store_word(team + layout.SIZE, size)
+        if load_word(team + layout.PARALLEL):
             found = run_region(team, works, starts, count, stop)
         else:
             found = run_with_team(team, works, starts, count, stop)
-        store_release(team + OWNER, 0)
+        store_release(team + layout.OWNER, 0)
     if stop and load_acquire(stop + STOP):
         found |= INTERRUPTED
     return found
@@ -187,35 +142,35 @@ def run_command(team, size, interrupts, works, starts, count):  # type: ignore[n
 @called
 def run_region(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
     """Runs a table of works in a parallel region of OpenMP: `serve_region` on each of its threads. -> as `judge`."""
-    store_word(team + REGION_WORKS, works)
-    store_word(team + REGION_STARTS, starts)
-    store_word(team + REGION_COUNT, count)
-    store_word(team + REGION_STOP, stop)
-    size = load_word(team + SIZE)
+    store_word(team + layout.REGION_WORKS, works)
+    store_word(team + layout.REGION_STARTS, starts)
+    store_word(team + layout.REGION_COUNT, count)
+    store_word(team + layout.REGION_STOP, stop)
+    size = load_word(team + layout.SIZE)
     for rank in range(1, size):
         store_word(pieces_of(team, rank), 0)
-    call_words(load_word(team + PARALLEL), (load_word(team + SERVE), team, size, 0))
-    return load_word(team + REGION_FOUND)
+    call_words(load_word(team + layout.PARALLEL), (load_word(team + layout.SERVE), team, size, 0))
+    return load_word(team + layout.REGION_FOUND)
 
 
 @called
 def help_with(team, rank, at, other, index):  # type: ignore[no-untyped-def]
     """Runs the claimed index-th piece of the pieces at an address, which are another rank's or its own, and what else of their
     phase is left; -> how many it has run."""
-    kernel, works = load_word(at + KERNEL), load_word(at + WORKS)
+    kernel, works = load_word(at + layout.KERNEL), load_word(at + layout.WORKS)
     if kernel == 0:
-        run_work(works + (load_word(at + FIRST) + index) * WORK_BYTES, 0)
+        run_work(works + (load_word(at + layout.FIRST) + index) * WORK_BYTES, 0)
         return 1
     work = works + rank * WORK_BYTES
     store_word(work + _CLAIMS, team)
     store_word(work + _GIVEN, (other << 14 | index) + 1)
     store_word(work + _PIECES, 0)
-    store_word(work + _X, load_word(at + X))
-    store_word(work + _X_ROW, load_word(at + X_ROW))
-    store_word(work + _TURN, load_word(at + TURN))
-    store_word(work + _GROUPS, load_word(at + GROUPS))
-    a, b = load_word(at + ARGUMENTS), load_word(at + ARGUMENTS + 8)
-    c, d = load_word(at + ARGUMENTS + 16), load_word(at + ARGUMENTS + 24)
+    store_word(work + _X, load_word(at + layout.X))
+    store_word(work + _X_ROW, load_word(at + layout.X_ROW))
+    store_word(work + _TURN, load_word(at + layout.TURN))
+    store_word(work + _GROUPS, load_word(at + layout.GROUPS))
+    a, b = load_word(at + layout.ARGUMENTS), load_word(at + layout.ARGUMENTS + 8)
+    c, d = load_word(at + layout.ARGUMENTS + 16), load_word(at + layout.ARGUMENTS + 24)
     call_words(kernel, (load_word(work + _JOB), work, a, b, c, d))
     return load_word(work + _PIECES)
 
@@ -224,17 +179,17 @@ def help_with(team, rank, at, other, index):  # type: ignore[no-untyped-def]
 def help_once(team, rank, done):  # type: ignore[no-untyped-def]
     """Claims and runs pieces until none is left, this rank's first; -> the claim word of this rank then, and all pieces that
     it has ever done."""
-    size, seen = load_word(team + SIZE), load_acquire(pieces_of(team, rank))
+    size, seen = load_word(team + layout.SIZE), load_acquire(pieces_of(team, rank))
     for i in range(size if rank < size else 0):
         other = rank + i
         if other >= size:
             other -= size
         at = pieces_of(team, other)
         word = load_acquire(at)
-        while some_left(word) and rank < load_word(at + RANKS):
+        while some_left(word) and rank < load_word(at + layout.RANKS):
             if exchange(at, word, word + 1):
                 hook(team, 4)
-                done += help_with(team, rank, at, other, word & MASK)
+                done += help_with(team, rank, at, other, word & layout.MASK)
                 hook(team, 5)
                 store_release(report_of(team, rank), done)
             word = load_acquire(at)
@@ -248,18 +203,20 @@ def join(team):  # type: ignore[no-untyped-def]
     """-> the rank of a worker that starts; it blocks all signals, which are for the program's own threads."""
     rank = 0
     while rank == 0:
-        found = load_acquire(team + WORKERS)
-        if exchange(team + WORKERS, found, found + 1):
+        found = load_acquire(team + layout.WORKERS)
+        if exchange(team + layout.WORKERS, found, found + 1):
             rank = found + 1
-    if rank < MOST_THREADS:
-        if load_word(team + BLOCK_SIGNALS):
-            call_words(load_word(team + BLOCK_SIGNALS), (load_word(team + SIGNALS), team + ALL_SIGNALS, 0))
+    if rank < layout.MOST_THREADS:
+        if load_word(team + layout.BLOCK_SIGNALS):
+            call_words(
+                load_word(team + layout.BLOCK_SIGNALS), (load_word(team + layout.SIGNALS), team + layout.ALL_SIGNALS, 0)
+            )
         report = report_of(team, rank)
-        if load_word(team + THREAD_ID):
-            store_word(report + ID, call0(load_word(team + THREAD_ID)))
-        lock = call2(load_word(team + NEW_LOCK), 0, 0)
-        call2(load_word(team + ACQUIRE), lock, 1)
-        store_word(report + LOCK, lock)
+        if load_word(team + layout.THREAD_ID):
+            store_word(report + layout.ID, call0(load_word(team + layout.THREAD_ID)))
+        lock = call2(load_word(team + layout.NEW_LOCK), 0, 0)
+        call2(load_word(team + layout.ACQUIRE), lock, 1)
+        store_word(report + layout.LOCK, lock)
     return rank
 
 
@@ -268,7 +225,7 @@ def serve(team):  # type: ignore[no-untyped-def]
     rank = join(team)
     flush_denormals()
     mine, done, seen, looks = pieces_of(team, rank), 0, 0, 0
-    while rank < MOST_THREADS:  # for ever
+    while rank < layout.MOST_THREADS:  # for ever
         if load_acquire(mine) == seen:
             looks += 1
             if looks >= LOOKS_BEFORE_PARKING:
@@ -277,7 +234,7 @@ def serve(team):  # type: ignore[no-untyped-def]
             elif looks < SPINS or looks % 16:
                 pause()
             else:
-                call0(load_word(team + YIELD))
+                call0(load_word(team + layout.YIELD))
         else:
             looks = 0
             seen, done = help_once(team, rank, done)
@@ -285,10 +242,11 @@ def serve(team):  # type: ignore[no-untyped-def]
 
 def serve_region(team):  # type: ignore[no-untyped-def]
     """A thread of OpenMP's team in a parallel region, which ends with the command that rank 0 runs."""
-    size, rank = load_word(team + SIZE), call0(load_word(team + RANK))
+    size, rank = load_word(team + layout.SIZE), call0(load_word(team + layout.RANK))
     if rank == 0:
-        works, starts, count = load_word(team + REGION_WORKS), load_word(team + REGION_STARTS), load_word(team + REGION_COUNT)
-        store_word(team + REGION_FOUND, run_with_team(team, works, starts, count, load_word(team + REGION_STOP)))
+        works, starts = load_word(team + layout.REGION_WORKS), load_word(team + layout.REGION_STARTS)
+        count, stop = load_word(team + layout.REGION_COUNT), load_word(team + layout.REGION_STOP)
+        store_word(team + layout.REGION_FOUND, run_with_team(team, works, starts, count, stop))
         for other in range(1, size):
             store_release(pieces_of(team, other), REGION_ENDS)
     elif rank < size:
@@ -301,7 +259,7 @@ def serve_region(team):  # type: ignore[no-untyped-def]
                 if looks % REGION_LOOKS:
                     pause()
                 else:
-                    call0(load_word(team + YIELD))
+                    call0(load_word(team + layout.YIELD))
             else:
                 looks = 0
                 seen, done = help_once(team, rank, done)

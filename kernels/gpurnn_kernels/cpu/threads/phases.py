@@ -22,13 +22,7 @@ once for each time that `parked` goes from 1 to 2, and the worker acquires it as
 Bits cannot depend on who computes. Each piece writes elements of its own, from values that no piece of its phase writes, in
 one order of operations. A thread's own scratch memory hands nothing on from one piece to the next.
 
-Memory of a team, in blocks of BLOCK bytes, each written by few threads; the names below are offsets:
-    OWNER        the caller's claim on the team
-    PHASE ..     the caller's: what it has published, waits and waited for
-    CALLS ..     addresses of functions, and how many workers have started
-    ALL_SIGNALS  a set of them
-    CLOCK        the caller's clock
-    then a block a rank with its pieces, and a block a rank with its report
+`layout.py` has a team's memory.
 """
 
 from ..inline import called, inlined
@@ -45,59 +39,27 @@ from ..memory import (
     store_release,
     store_word,
 )
+from . import layout
 from .clock import clock
 from .interrupts import stopped
+from .layout import pieces_of, report_of
 
-BLOCK = 128  # two cache lines: processors fetch them in pairs
-MOST_THREADS = 256
 SPINS = 200  # looks before a waiter gives its CPU away, 25 ns each
 STALL = 300_000  # ns: longer waits for one piece are somebody else's time slice
-NAP = 50  # microseconds between looks of a caller that has waited for a STALL
 LONG_STALL = 1_000_000  # ns: after such a wait a sequence goes on alone at once
-
-# claim words
-MASK = (1 << 14) - 1
-_PIECES_SHIFT, _PHASE_SHIFT = 14, 28
-_PHASES = (1 << 35) - 1
-
-OWNER = 0
-PHASE, SIZE, EXPECTED, PATIENCE, WAITED, LONELY, LONELY_SINCE = (BLOCK + 8 * i for i in range(7))
-REGION_WORKS, REGION_STARTS, REGION_COUNT, REGION_STOP, REGION_FOUND = (BLOCK + 8 * i for i in range(7, 12))
-CALLS = 2 * BLOCK
-YIELD, RELEASE, ACQUIRE, NEW_LOCK, THREAD_ID, BLOCK_SIGNALS, SIGNALS = (CALLS + 8 * i for i in range(7))
-HOOK, WORKERS, PARALLEL, SERVE, RANK, SLEEP = (CALLS + 8 * i for i in range(7, 13))
-ALL_SIGNALS = 3 * BLOCK
-CLOCK = 4 * BLOCK
-BLOCKS_BEFORE = 5  # before those of ranks
-# a rank's pieces: the claim word, then
-KERNEL, WORKS, ARGUMENTS, X, X_ROW, TURN, GROUPS, FIRST, RANKS = (8 * i for i in (1, 2, 3, 7, 8, 9, 10, 11, 12))
-# a rank's report: pieces done, then
-PARKED, LOCK, ID = 8, 16, 24
-TEAM_BYTES = BLOCK * (BLOCKS_BEFORE + 2 * MOST_THREADS)
-
-
-@inlined
-def pieces_of(team, rank):  # type: ignore[no-untyped-def]
-    """The address of a rank's pieces."""
-    return team + BLOCK * (BLOCKS_BEFORE + rank)
-
-
-@inlined
-def report_of(team, rank):  # type: ignore[no-untyped-def]
-    """The address of a rank's report."""
-    return team + BLOCK * (BLOCKS_BEFORE + MOST_THREADS + rank)
+NAP = 50  # microseconds between looks of a caller that has waited for a STALL
 
 
 @inlined
 def some_left(word):  # type: ignore[no-untyped-def]
     """Whether a claim word has unclaimed pieces."""
-    return (word >> _PIECES_SHIFT & MASK) > (word & MASK)
+    return (word >> layout.PIECES_SHIFT & layout.MASK) > (word & layout.MASK)
 
 
 @inlined
 def hook(team, place):  # type: ignore[no-untyped-def]
     """Calls what a test has set, with the number of the place."""
-    function = load_word(team + HOOK)
+    function = load_word(team + layout.HOOK)
     if function:
         call_words(function, (place,))
 
@@ -109,27 +71,27 @@ def publish(team, kernel, works, a, b, c, d, x, x_row, turn, groups, starts):  #
     kernel: what runs over the team's works, one a rank, at `works`, with the words a to d; 0 where each piece is a work
     itself, by its index in the table `works`. x, x_row, turn: fields that every work gets from the caller's.
     """
-    number = (load_word(team + PHASE) + 1) & _PHASES
-    store_word(team + PHASE, number)
-    size = load_word(team + SIZE)
+    number = (load_word(team + layout.PHASE) + 1) & layout.PHASES
+    store_word(team + layout.PHASE, number)
+    size = load_word(team + layout.SIZE)
     last = groups
     for i in range(size):
         rank = size - 1 - i
         at = pieces_of(team, rank)
         first = load_word(starts + 8 * rank)
-        store_word(at + KERNEL, kernel)
-        store_word(at + WORKS, works)
-        store_word(at + ARGUMENTS, a)
-        store_word(at + ARGUMENTS + 8, b)
-        store_word(at + ARGUMENTS + 16, c)
-        store_word(at + ARGUMENTS + 24, d)
-        store_word(at + X, x)
-        store_word(at + X_ROW, x_row)
-        store_word(at + TURN, turn)
-        store_word(at + GROUPS, groups)
-        store_word(at + FIRST, first)
-        store_word(at + RANKS, size)
-        word = number << _PHASE_SHIFT | (last - first) << _PIECES_SHIFT
+        store_word(at + layout.KERNEL, kernel)
+        store_word(at + layout.WORKS, works)
+        store_word(at + layout.ARGUMENTS, a)
+        store_word(at + layout.ARGUMENTS + 8, b)
+        store_word(at + layout.ARGUMENTS + 16, c)
+        store_word(at + layout.ARGUMENTS + 24, d)
+        store_word(at + layout.X, x)
+        store_word(at + layout.X_ROW, x_row)
+        store_word(at + layout.TURN, turn)
+        store_word(at + layout.GROUPS, groups)
+        store_word(at + layout.FIRST, first)
+        store_word(at + layout.RANKS, size)
+        word = number << layout.PHASE_SHIFT | (last - first) << layout.PIECES_SHIFT
         if rank == 0:
             store_release(at, word)
         else:
@@ -144,26 +106,26 @@ def publish(team, kernel, works, a, b, c, d, x, x_row, turn, groups, starts):  #
 def wake(team, rank):  # type: ignore[no-untyped-def]
     """Wakes a worker that has parked."""
     report = report_of(team, rank)
-    if load_ordered(report + PARKED) == 1 and exchange(report + PARKED, 1, 2):
-        call2(load_word(team + RELEASE), load_word(report + LOCK), 0)
+    if load_ordered(report + layout.PARKED) == 1 and exchange(report + layout.PARKED, 1, 2):
+        call2(load_word(team + layout.RELEASE), load_word(report + layout.LOCK), 0)
 
 
 @inlined
 def park(team, rank, seen):  # type: ignore[no-untyped-def]
     """Sleeps until the caller publishes pieces for this rank, unless it has since its claim word was `seen`."""
     report = report_of(team, rank)
-    store_ordered(report + PARKED, 1)
+    store_ordered(report + layout.PARKED, 1)
     hook(team, 1)
-    if load_ordered(pieces_of(team, rank)) == seen or exchange(report + PARKED, 1, 0) == 0:
-        call2(load_word(team + ACQUIRE), load_word(report + LOCK), 1)
-        store_ordered(report + PARKED, 0)
+    if load_ordered(pieces_of(team, rank)) == seen or exchange(report + layout.PARKED, 1, 0) == 0:
+        call2(load_word(team + layout.ACQUIRE), load_word(report + layout.LOCK), 1)
+        store_ordered(report + layout.PARKED, 0)
 
 
 @inlined
 def done_by_others(team):  # type: ignore[no-untyped-def]
     """Pieces that the workers of this command have done since they started."""
     done = 0
-    for rank in range(1, load_word(team + SIZE)):
+    for rank in range(1, load_word(team + layout.SIZE)):
         done += load_acquire(report_of(team, rank))
     return done
 
@@ -177,30 +139,30 @@ def finish(team, others, stop):  # type: ignore[no-untyped-def]
     priority may need this CPU. How long it spins adapts: it is halved each time that spinning was in vain, and doubled when
     it paid.
     """
-    target = load_word(team + EXPECTED) + others
-    store_word(team + EXPECTED, target)
-    looks, began, spins = 0, 0, load_word(team + PATIENCE)
+    target = load_word(team + layout.EXPECTED) + others
+    store_word(team + layout.EXPECTED, target)
+    looks, began, spins = 0, 0, load_word(team + layout.PATIENCE)
     while done_by_others(team) != target:
         looks += 1
         if looks < spins:
             pause()
         else:
-            now = clock(team + CLOCK)
+            now = clock(team + layout.CLOCK)
             if began == 0:
                 began = now
             if stop:
                 stopped(stop, 1)
-            if now - began > STALL and load_word(team + SLEEP):
-                call2(load_word(team + SLEEP), NAP, 0)
+            if now - began > STALL and load_word(team + layout.SLEEP):
+                call2(load_word(team + layout.SLEEP), NAP, 0)
             else:
-                call0(load_word(team + YIELD))
+                call0(load_word(team + layout.YIELD))
     if began == 0:
         if looks > 0 and spins < SPINS:
-            store_word(team + PATIENCE, min(SPINS, 2 * spins))
+            store_word(team + layout.PATIENCE, min(SPINS, 2 * spins))
         return 0
-    store_word(team + PATIENCE, max(4, spins >> 1))
-    waited = clock(team + CLOCK) - began
-    store_word(team + WAITED, load_word(team + WAITED) + waited)
+    store_word(team + layout.PATIENCE, max(4, spins >> 1))
+    waited = clock(team + layout.CLOCK) - began
+    store_word(team + layout.WAITED, load_word(team + layout.WAITED) + waited)
     return 1 if waited > LONG_STALL else 0
 
 
@@ -213,7 +175,7 @@ def claim(work, back):  # type: ignore[no-untyped-def]
         given = work.given - 1
         work.given = 0
         work.pieces += 1
-        return piece_at(pieces_of(team, given >> 14), given & MASK, back)
+        return piece_at(pieces_of(team, given >> 14), given & layout.MASK, back)
     for other in range(work.members):
         rank = work.member + other
         if rank >= work.members:
@@ -224,7 +186,7 @@ def claim(work, back):  # type: ignore[no-untyped-def]
             if exchange(at, word, word + 1):
                 hook(team, 2)
                 work.pieces += 1
-                return piece_at(at, word & MASK, back)
+                return piece_at(at, word & layout.MASK, back)
             word = load_acquire(at)
     return -1
 
@@ -232,5 +194,5 @@ def claim(work, back):  # type: ignore[no-untyped-def]
 @inlined
 def piece_at(at, index, back):  # type: ignore[no-untyped-def]
     """The index-th piece of a rank's pieces at an address."""
-    count = load_word(at) >> _PIECES_SHIFT & MASK
-    return load_word(at + FIRST) + (count - 1 - index if back else index)
+    count = load_word(at) >> layout.PIECES_SHIFT & layout.MASK
+    return load_word(at + layout.FIRST) + (count - 1 - index if back else index)

@@ -17,10 +17,11 @@ import numpy as np
 
 from ...spec import Array
 from ..compile import entry, kernel_address
-from . import phases, system
+from . import layout, system
 from .clock import CLOCK_WORDS, clock_words
 from .commands import ALONE, HELD_UP, INTERRUPTED, run_command, serve, serve_region
 from .interrupts import INTERRUPTS
+from .phases import SPINS
 
 log = logging.getLogger("gpurnn")
 _SETTLED = 0.005  # seconds within which workers should come from where they were moved
@@ -34,13 +35,13 @@ def _run(team, size, interrupts, works, starts, count):  # type: ignore[no-untyp
 
 
 class Team:
-    """A calling thread and its workers. `address`: the memory that `phases.py` describes."""
+    """A calling thread and its workers. `address`: the memory that `layout.py` describes."""
 
     def __init__(self) -> None:
-        memory = np.zeros((phases.TEAM_BYTES + phases.BLOCK) // 8, np.int64)
+        memory = np.zeros((layout.BYTES + layout.BLOCK) // 8, np.int64)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))  # workers outlive the interpreter
-        start = -memory.ctypes.data % phases.BLOCK // 8
-        self._words = memory[start : start + phases.TEAM_BYTES // 8]
+        start = -memory.ctypes.data % layout.BLOCK // 8
+        self._words = memory[start : start + layout.BYTES // 8]
         self.address = int(self._words.ctypes.data)
         self._owner: Any = self._words.data
         self._rest = 0.0
@@ -53,28 +54,28 @@ class Team:
         """Forgets the workers, which a forked child has not."""
         self._words[:] = 0
         self._started = 0
-        self.most = phases.MOST_THREADS  # threads that could be had
+        self.most = layout.MOST_THREADS  # threads that could be had
         self._helped = -1
         for place, value in (
-            (phases.PATIENCE, phases.SPINS),
-            (phases.YIELD, system.YIELD),
-            (phases.SLEEP, system.SLEEP),
-            (phases.RELEASE, system.RELEASE),
-            (phases.ACQUIRE, system.ACQUIRE),
-            (phases.NEW_LOCK, system.NEW_LOCK),
-            (phases.THREAD_ID, system.THREAD_ID),
-            (phases.BLOCK_SIGNALS, system.BLOCK_SIGNALS),
-            (phases.SIGNALS, getattr(signal, "SIG_BLOCK", 0)),
+            (layout.PATIENCE, SPINS),
+            (layout.YIELD, system.YIELD),
+            (layout.SLEEP, system.SLEEP),
+            (layout.RELEASE, system.RELEASE),
+            (layout.ACQUIRE, system.ACQUIRE),
+            (layout.NEW_LOCK, system.NEW_LOCK),
+            (layout.THREAD_ID, system.THREAD_ID),
+            (layout.BLOCK_SIGNALS, system.BLOCK_SIGNALS),
+            (layout.SIGNALS, getattr(signal, "SIG_BLOCK", 0)),
         ):
             self._words[place // 8] = value
-        self._words[phases.ALL_SIGNALS // 8 : phases.CLOCK // 8] = -1
-        self._words[phases.CLOCK // 8 : (phases.CLOCK + CLOCK_WORDS) // 8] = clock_words(self.address + phases.CLOCK)
+        self._words[layout.ALL_SIGNALS // 8 : layout.CLOCK // 8] = -1
+        self._words[layout.CLOCK // 8 : (layout.CLOCK + CLOCK_WORDS) // 8] = clock_words(self.address + layout.CLOCK)
 
     def use_region(self, parallel: int, rank: int) -> None:
         """Runs commands in parallel regions of OpenMP, by the addresses of its functions, instead of on workers."""
-        self._words[phases.PARALLEL // 8] = parallel
-        self._words[phases.RANK // 8] = rank
-        self._words[phases.SERVE // 8] = kernel_address(serve_region, "float32")
+        self._words[layout.PARALLEL // 8] = parallel
+        self._words[layout.RANK // 8] = rank
+        self._words[layout.SERVE // 8] = kernel_address(serve_region, "float32")
 
     def offers(self, wanted: int) -> int:
         """The threads that a call counts on when it wants so many: one, while another caller has the team or it rests."""
@@ -86,7 +87,7 @@ class Team:
 
     def _start(self, size: int) -> None:
         """Starts the workers that `size` threads need. Two callers at once may start one too many, which helps as well."""
-        if self._words[phases.PARALLEL // 8]:
+        if self._words[layout.PARALLEL // 8]:
             self._started = size - 1
         while self._started < min(size, self.most) - 1:
             error = system.start_thread(kernel_address(serve, "float32"), self.address)
@@ -132,8 +133,7 @@ class Team:
 
     def _reports(self) -> Array:
         """The report blocks of the workers that have started, (workers, words)."""
-        start = (phases.BLOCKS_BEFORE + phases.MOST_THREADS) * phases.BLOCK // 8
-        reports = self._words[start:].reshape(-1, phases.BLOCK // 8)
+        reports = self._words[layout.REPORTS // 8 :].reshape(-1, layout.BLOCK // 8)
         return reports[1 : 1 + self._started]
 
     def _helped_so_far(self) -> int:
@@ -147,7 +147,7 @@ class Team:
         if here is None or not self._moves:
             return
         try:
-            for thread in self._reports()[:, phases.ID // 8].tolist():
+            for thread in self._reports()[:, layout.ID // 8].tolist():
                 allowed = os.sched_getaffinity(thread) if thread else set()
                 if allowed - {here}:
                     os.sched_setaffinity(thread, allowed - {here})
