@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .atomic import new_file
 
 if TYPE_CHECKING:
     from .layer import RecurrentLayer
@@ -21,26 +21,15 @@ _KEY, _FORMAT_KEY = "gpurnn", "gpurnn_format"
 
 
 def save(layer: RecurrentLayer, path: Any, extra: dict[str, Any] | None = None) -> None:
-    """Writes a layer: whole, or not at all. `extra`: more arrays to keep beside its parameters."""
+    """Writes a layer: whole, or not at all; see `new_file`. `extra`: more arrays to keep beside its parameters."""
     from safetensors.numpy import save as encode
 
     description = {"layer": type(layer).__name__, "arguments": layer.configuration()}
     # safetensors writes sliced and Fortran-ordered arrays wrong
     arrays = {name: np.ascontiguousarray(array) for name, array in ({**layer.params, **(extra or {})}).items()}
     data = encode(arrays, metadata={_FORMAT_KEY: FORMAT, _KEY: json.dumps(description)})
-    target = Path(path)
-    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(scratch, 0o666 & ~mask)
-        os.replace(scratch, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(scratch)
-        raise
+    with new_file(path) as file:
+        file.write(data)
 
 
 def load(path: Any) -> Any:

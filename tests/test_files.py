@@ -1,7 +1,10 @@
 """Layers in files: what comes back, and that nothing else does."""
 
+import errno
 import json
 import os
+import re
+import stat
 import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -101,14 +104,14 @@ def test_the_format(path: Path) -> None:
 def test_saving_replaces_a_file_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = gpurnn.LSTM(3, 4, seed=1), gpurnn.LSTM(3, 4, seed=2)
     first.save(path)
-    for name in ("replace", "fdopen"):
+    for name in ("replace", "open"):
         with monkeypatch.context() as broken:
 
             def fail(*_: Any, **__: Any) -> None:
-                raise OSError("disk full")
+                raise OSError(errno.ENOSPC, "disk full")
 
             broken.setattr(os, name, fail)
-            with pytest.raises(OSError, match="disk full"):
+            with pytest.raises(OSError, match=re.escape(f"{os.strerror(errno.ENOSPC)}: {str(path)!r}")):
                 second.save(path)
         assert [p.name for p in path.parent.iterdir()] == [path.name]
         assert_same_bits(gpurnn.load(path).params, first.params)
@@ -133,6 +136,68 @@ def test_permissions_follow_the_umask(path: Path) -> None:
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_the_umask_is_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the process's: while it is another, files of other threads get other permissions."""
+    called: list[int] = []
+    monkeypatch.setattr(os, "umask", called.append)
+    gpurnn.LSTM(3, 4).save(path)
+    assert called == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+def test_a_file_keeps_its_permissions(mode: int, path: Path) -> None:
+    path.touch()
+    path.chmod(mode)
+    gpurnn.LSTM(3, 4).save(path)
+    assert path.stat().st_mode & 0o777 == mode
+    assert gpurnn.load(path).hidden_size == 4
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid(), reason="gives a file away")
+def test_a_file_keeps_its_owner(path: Path) -> None:
+    path.touch()
+    os.chown(path, 12345, 12346)
+    gpurnn.LSTM(3, 4).save(path)
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links")
+def test_saving_follows_links(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    path.symlink_to("there/other.safetensors")
+    for size in (4, 5):  # nothing is there, and a layer is
+        gpurnn.LSTM(3, size).save(path)
+        assert path.is_symlink()
+        assert gpurnn.load(tmp_path / "there" / "other.safetensors").hidden_size == size
+    assert [one.name for one in (tmp_path / "there").iterdir()] == ["other.safetensors"]
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(OSError, match=f"symbolic links: '{path}'"):
+        gpurnn.LSTM(3, 4).save(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes")
+def test_what_is_no_file_stays(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "null"
+    os.mkfifo(pipe)
+    link.symlink_to(os.devnull)
+    for target in (pipe, link):
+        with pytest.raises(ValueError, match=f"{target}: not a regular file"):
+            gpurnn.LSTM(3, 4).save(target)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_long_names(tmp_path: Path) -> None:
+    """As long as the system takes: the file beside it has a name of its own."""
+    path = tmp_path / ("x" * 243 + ".safetensors")
+    gpurnn.LSTM(3, 4).save(path)
+    assert gpurnn.load(path).hidden_size == 4
 
 
 def test_missing_files_and_folders(tmp_path: Path, path: Path) -> None:
