@@ -1,11 +1,15 @@
 """Memory that calls use again."""
 
+import sys
+
 import numpy as np
 import pytest
 from helpers import Floats, leaves, new_layer
 from reference_cells import CELLS
 
-from gpurnn_kernels.cpu.shelf import Arrays, Shelf
+from gpurnn_kernels.cpu.kept import KeptDirection
+from gpurnn_kernels.cpu.shelf import Arrays, Shelf, _Loan
+from gpurnn_kernels.cpu.weights import Weights
 
 F32 = np.dtype(np.float32)
 LARGE = (3, 1 << 17)  # enough to be lent
@@ -69,3 +73,13 @@ def test_results_stay_while_somebody_looks_at_them(cell: str) -> None:
     for array, expected in zip(found, before, strict=True):
         assert np.isfinite(expected).all()
         np.testing.assert_array_equal(array[::-1], expected)
+
+
+@pytest.mark.parametrize("kind", [_Loan, KeptDirection, Weights])
+def test_a_constructor_that_fails_says_so_alone(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gives its memory back when it goes has none yet: no "Exception ignored in ..." on standard error."""
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    with pytest.raises(TypeError):
+        kind()
+    assert ignored == []

@@ -1,5 +1,6 @@
 """What a forward pass leaves for the backward pass."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ class KeptDirection:
         self.fields, self._arrays = fields, arrays
 
     def __del__(self) -> None:
-        ARRAYS.returned(*self._arrays)
+        if not sys.is_finalizing():
+            ARRAYS.returned(*getattr(self, "_arrays", ()))  # a constructor that failed left none
 
 
 @dataclass(frozen=True)

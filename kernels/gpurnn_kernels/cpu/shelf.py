@@ -111,8 +111,9 @@ class _Loan:
         self.__array_interface__ = memory.__array_interface__
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():
-            self._arrays.returned(self._memory)
+        memory = getattr(self, "_memory", None)  # a constructor that failed left none
+        if memory is not None and not sys.is_finalizing():
+            self._arrays.returned(memory)
 
 
 # of training calls: what the forward pass keeps, the gates' gradients and the results, as large as x, y and more

@@ -38,7 +38,8 @@ class Weights:
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
-            for backward, packed in self._passes.items():
+            passes = getattr(self, "_passes", {})  # a constructor that failed left none
+            for backward, packed in passes.items():
                 self._room.packed.give(backward, packed)
 
     def forward(self, threads: int = 1) -> Packed:
