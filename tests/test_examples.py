@@ -20,7 +20,7 @@ PRINTS = {
     "voice_activity": r"same decision in (\d+) of \1 chunks.*gpurnn, 1 thread +\d+\.\d us\nONNX Runtime",
     "spelling_to_phonemes": r"same phonemes for 2000 of 2000 words.*times as fast",
     "many_series_dask": r"100\.0% of those with a burst, 0\.0% of those without.*bits of one call: True",
-    "torch_training": r"largest difference.*PyTorch \d+\.\d ms, gpurnn \d+\.\d ms",
+    "torch_training": r"largest difference.*relative difference: \d\.\de-0[5-9]\n.*PyTorch \d+\.\d ms, gpurnn \d+\.\d ms",
 }
 
 
