@@ -6,6 +6,7 @@ lstm = gpurnn.LSTM(input_size=40, hidden_size=128)
 y, (h_n, c_n) = lstm(np.zeros((100, 8, 40), np.float32))     # (T, B, I) -> (T, B, H)
 """
 
+import logging
 from importlib.metadata import version
 
 from .cells import gru_cell as gru_cell
@@ -24,3 +25,6 @@ from .thread_count import threads as threads
 from .training import Gradients as Gradients
 
 __version__ = version("gpurnn")
+
+# without a handler of its own, Python would print warnings on standard error
+logging.getLogger("gpurnn").addHandler(logging.NullHandler())
