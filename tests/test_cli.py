@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rich.console import Console
 
 import gpurnn
 import gpurnn_kernels
-from gpurnn.cli import gpu, info, main
+from gpurnn.cli import gpu, info, main, npy, run
 from gpurnn.cli.progress import progress
 
 T, B, I, H = 9, 11, 5, 7
@@ -109,7 +110,9 @@ def test_module_is_the_program() -> None:
         (["dance"], "dance"),
         (["run"], "MODEL.safetensors"),
         (["run", "m.safetensors", "x.npy"], "--output"),
-        (["run", "m.safetensors", "x.npy", "-o", "y.npy", "--batch", "many"], "many"),
+        (["run", "m.safetensors", "x.npy", "-o", "y.npy", "--batch", "many"], "--batch: expected an integer, got 'many'"),
+        (["demo", "--seed", "1.5"], "--seed: expected an integer, got '1.5'"),
+        (["demo", "--seed", "-1"], "--seed: expected at least 0, got -1"),
         (["run", "m.safetensors", "x.npy", "-o", "y.npy", "--device", "tpu"], "tpu"),
     ],
 )
@@ -125,6 +128,77 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("early", ["argparse.ArgumentParser.__init__", "gpurnn.cli.signals.signal.getsignal"])
+def test_an_interrupt_at_any_time_is_one_line(
+    early: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(early, interrupted)
+    assert error_of(["info"], capsys, 130) == "gpurnn: error: interrupted\n"
+
+
+# --- consoles ---
+
+PROGRAM = [sys.executable, "-m", "gpurnn"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_console_that_cannot_write_a_name(encoding: str, rng: np.random.Generator) -> None:
+    """What was done is done: the name is spelled as far as it can be."""
+    case("lstm", rng)
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run([*PROGRAM, "run", "m.safetensors", "x.npy", "-o", "\u65e5.npy"], capture_output=True, env=env)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith("\u65e5.npy: float32".encode(encoding, "backslashreplace"))
+    assert Path("\u65e5.npy").exists()
+
+
+def test_no_name_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.numpy import save_file
+
+    sizes = {"weight_ih_l0": (16, 3), "weight_hh_l0": (16, 4), "bias_ih_l0": (16,), "bias_hh_l0": (16,)}
+    names = ["\x1b]0;title\x07a", "\x9b2Jb", "\u202ec", "d\r\n"]
+    state = {f"{name}.{part}": np.ones(size, np.float32) for name in names for part, size in sizes.items()}
+    save_file(state, "m.safetensors")
+    assert main(["inspect", "m.safetensors"]) == 0
+    out = capsys.readouterr().out
+    assert set(re.findall(r"^\S+", out, re.MULTILINE)) == {"name", r"\x1b]0;title\x07a.", r"\x9b2Jb.", r"\u202ec.", r"d\r\n."}
+    for argv in (["convert", "m.safetensors", "o.safetensors"], ["run", "\x1b[2J", "x.npy", "-o", "y.npy"], ["\x1b[2J"]):
+        error = error_of(argv, capsys, 2 if len(argv) == 1 else 1)
+        assert r"\x1b" in error
+        assert error[:-1].isprintable()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes what the program prints to")
+@pytest.mark.parametrize("closed", [1, 2])
+def test_without_a_console(closed: int) -> None:
+    """An error is not said on standard output where standard error is closed."""
+    argv = ["info"] if closed == 1 else ["run", "m", "x.npy", "-o", "y.npy"]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}>&-', "sh", *PROGRAM, *argv], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (closed - 1, b"", b"")
+
+
+LOGGING = """
+import logging, sys, gpurnn
+from gpurnn.cli import info, main
+
+def warns(args):
+    logging.getLogger("gpurnn").warning("a name: %s", "\x1b[2J\\n")
+
+warns(None)
+info.run = warns
+sys.exit(main(["info"]))
+"""
+
+
+def test_warnings_are_shown_by_the_command_line_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", LOGGING], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "gpurnn: warning: a name: \\x1b[2J\n"
 
 
 # --- info ---
@@ -193,12 +267,6 @@ def test_fortran_ordered_input(rng: np.random.Generator) -> None:
     assert np.array_equal(np.load("y.npy"), layer(x)[0])
 
 
-def test_input_may_be_the_output(rng: np.random.Generator) -> None:
-    layer, x, _ = case("lstm", rng)
-    assert main(["run", "m.safetensors", "x.npy", "-o", "x.npy", "--batch", "4"]) == 0
-    assert np.array_equal(np.load("x.npy"), layer(x)[0])
-
-
 @pytest.mark.skipif(os.name != "posix", reason="symbolic links and permissions")
 def test_output_through_a_link(rng: np.random.Generator) -> None:
     case("lstm", rng)
@@ -207,6 +275,43 @@ def test_output_through_a_link(rng: np.random.Generator) -> None:
     assert main(["run", "m.safetensors", "x.npy", "-o", "y.npy"]) == 0
     assert Path("y.npy").is_symlink()
     assert Path("there/y.npy").stat().st_mode == Path("x.npy").stat().st_mode
+
+
+def test_rows_that_have_no_steps(rng: np.random.Generator) -> None:
+    """A file of 128 bytes that tells of 2**40 rows: their outputs hold nothing, and nothing is computed."""
+    case("lstm", rng)
+    header("x.npy", (0, 2**40, I))
+    tracemalloc.start()
+    try:
+        assert main(["run", "m.safetensors", "x.npy", "-o", "y.npy"]) == 0
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+    assert np.load("y.npy").shape == (0, 2**40, H)
+
+
+def test_states_count_as_memory() -> None:
+    wide, narrow = (gpurnn.LSTM(1, size, num_layers=2) for size in (512, 1))
+    for steps in (0, 1):
+        assert 1 <= run._batch(steps, wide) < run._batch(steps, narrow) // 100
+        assert run._batch(steps, wide) * 2 * 4 * 512 * 4 <= run.BATCH_BYTES
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (0, 4, 5), (3, 4), (3,), ()])
+def test_npy_files_in_pieces(order: Any, shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    a = np.array(rng.standard_normal(shape), order=order)
+    np.save("a.npy", a)
+    with npy.opened(Path("a.npy")) as file:
+        assert np.array_equal(file.whole(), a)
+        for axis, size in enumerate(shape):
+            for rows in (slice(0, min(1, size)), slice(1, max(1, size)), slice(0, size)):
+                assert np.array_equal(file.rows(axis, rows), a[(slice(None),) * axis + (rows,)])
+    for axis, size in enumerate(shape):
+        with npy.new_npy(Path("b.npy"), shape, a.dtype) as new:
+            for row in range(size):
+                new.write(axis, slice(row, row + 1), a.take([row], axis))
+        assert np.array_equal(np.load("b.npy"), a)
 
 
 def test_no_bar_where_there_is_no_terminal(rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,9 +336,18 @@ def shorten(name: str, count: int) -> None:
     path.write_bytes(path.read_bytes()[:-count])
 
 
+def header(name: str, shape: tuple[int, ...]) -> None:
+    """A .npy file without numbers."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".encode()
+    Path(name).write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+
+
 BAD_FILES: dict[str, tuple[Callable[[], Any], str]] = {
     "no-input": (lambda: Path("x.npy").unlink(), "x.npy: no such file"),
     "empty-file": (lambda: Path("x.npy").write_bytes(b""), "x.npy: not a .npy file"),
+    "negative-size": (lambda: header("x.npy", (-1, B, I)), "x.npy: not a readable .npy file: its shape is (-1, "),
+    "claims-more": (lambda: header("x.npy", (2**40, B, I)), "x.npy: not a readable .npy file: float32 (1099511627776, "),
+    "unbalanced": (lambda: header("x.npy", "(" * 300), "x.npy: not a readable .npy file"),  # type: ignore[arg-type]
     "header-only": (lambda: Path("x.npy").write_bytes(b"\x93NUMPY\x01"), "x.npy: not a readable .npy file"),
     "archive": (lambda: np.savez("x.npz", x=1) or Path("x.npz").replace("x.npy"), "x.npy: not a .npy file"),
     "objects": (lambda: np.save("x.npy", np.array([None], object)), "x.npy: not a readable .npy file"),
@@ -264,7 +378,7 @@ def test_bad_files(name: str, rng: np.random.Generator, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("target", "said"), [("nowhere/y.npy", "no such folder"), (".", "not a regular file"), (os.devnull, "not a regular file")]
+    ("target", "said"), [("nowhere/y.npy", "no such folder"), (".", ".: is a directory"), (os.devnull, "not a regular file")]
 )
 def test_bad_targets(target: str, said: str, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
     case("lstm", rng)
@@ -279,6 +393,36 @@ def test_bad_targets(target: str, said: str, rng: np.random.Generator, capsys: p
 def test_the_drivers_part(driver: int, built_for: int, said: str | None) -> None:
     fault = gpu.driver_fault(driver, built_for)
     assert fault is None if said is None else fault is not None and said in fault
+
+
+@pytest.mark.parametrize("target", ["m.safetensors", "x.npy", "n.npy", "link.npy"])
+def test_no_input_is_overwritten(target: str, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
+    case("lstm", rng)
+    if target == "link.npy":
+        Path(target).symlink_to("x.npy")
+    before = {name: Path(name).read_bytes() for name in files()}
+    error = error_of(["run", "m.safetensors", "x.npy", "-o", target, "--lengths", "n.npy"], capsys)
+    assert f"{target}: the output would take the place of" in error
+    assert {name: Path(name).read_bytes() for name in files()} == before
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no such device")
+def test_standard_output_is_no_file() -> None:
+    """The error names what was asked for, not what it leads to."""
+    LAYERS["lstm"]().save("m.safetensors")
+    np.save("x.npy", np.zeros((T, B, I), np.float32))
+    program = [sys.executable, "-m", "gpurnn", "run", "m.safetensors", "x.npy", "-o", "/dev/stdout"]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "gpurnn: error: /dev/stdout: not a regular file\n"
+
+
+def test_an_error_names_the_file_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert error_of(["demo", "--save", "no/x.safetensors"], capsys) == (
+        f"gpurnn: error: {Path.cwd() / 'no'}: no such folder\n"
+    )
+    Path("a").write_text("")
+    assert error_of(["demo", "--save", "a/x.safetensors"], capsys) == "gpurnn: error: a/x.safetensors: not a directory\n"
 
 
 def test_cuda_without_a_gpu(rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,6 +475,24 @@ def test_a_failure_leaves_what_was_there(
         assert Path("y.npy").read_text() == "as it was"
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru-batch-first"])
+def test_an_input_that_becomes_shorter(
+    name: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is gone from the file is an error: a map of it would end the process."""
+    layer, _, _ = case(name, rng)
+    before, call = files(), type(layer).__call__
+
+    def shortens(self: Any, *args: Any, **kwargs: Any) -> Any:
+        os.truncate("x.npy", 200)
+        return call(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(layer), "__call__", shortens)
+    error = error_of(["run", "m.safetensors", "x.npy", "-o", "y.npy", "--batch", "4"], capsys)
+    assert error == "gpurnn: error: x.npy: it became shorter while it was read\n"
+    assert files() == before
+
+
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="disk space is not reserved here")
 def test_a_full_disk(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     case("lstm", rng)
@@ -341,7 +503,7 @@ def test_a_full_disk(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     error = error_of(["run", "m.safetensors", "x.npy", "-o", "y.npy"], capsys)
-    assert f"{Path.cwd()}: no space left on device" in error
+    assert "y.npy: no space left on device" in error
     assert files() == before
 
 

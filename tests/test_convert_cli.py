@@ -144,6 +144,33 @@ def test_other_names(command: list[str]) -> None:
         run(*command)
 
 
+def test_the_model_is_not_overwritten(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    model, link = tmp_path / "m.safetensors", tmp_path / "l.safetensors"
+    save_file({"weight_ih_l0": np.ones((9, 2), np.float32), "weight_hh_l0": np.ones((9, 3), np.float32)}, model)
+    link.symlink_to(model)
+    before = model.read_bytes()
+    for output in (model, link):
+        with pytest.raises(ValueError, match="the output would take the place of"):
+            run("convert", model, output)
+    assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [["convert", "m.pt", "out.safetensors"], ["inspect", "m.pt"]])
+def test_errors_name_the_file(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a converter that does not know of it, too."""
+    from gpurnn.convert import torch_files
+
+    def fails(*_: Any) -> None:
+        raise NotImplementedError("such\na layer")
+
+    monkeypatch.setattr(torch_files, "from_file", fails)
+    monkeypatch.setattr(torch_files, "list_torch", fails)
+    with pytest.raises(ValueError, match=r"^m\.pt: such a layer$"):
+        run(*command)
+
+
 def test_other_outputs() -> None:
     with pytest.raises(ValueError, match=r"ends in \.safetensors"):
         run("convert", "m.onnx", "out.npz")

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .parser import Commands, command
+from .console import naming, say
+from .parser import Commands, check_output, command
 
 
 def add(commands: Commands) -> None:
@@ -22,10 +23,12 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.output.suffix != ".safetensors":
         raise ValueError(f"{args.output}: expected a name that ends in .safetensors")
-    layer = convert(args.model, args.node, args.prefix, args.recurrent_activation)
+    check_output(args.output, args.model)
+    with naming(args.model):
+        layer = convert(args.model, args.node, args.prefix, args.recurrent_activation)
     layer.save(args.output)
     count = sum(array.size for array in layer.params.values())
-    print(f"{args.output}: {layer!r}, {count:,} parameters")
+    say(f"{args.output}: {layer!r}, {count:,} parameters")
 
 
 def convert(path: Path, node: str | None, prefix: str | None, recurrent_activation: str | None) -> Any:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from .console import say
 from .parser import Commands, command
 
 
@@ -14,7 +15,7 @@ def run(args: argparse.Namespace) -> None:
     found = facts()
     width = max(map(len, found))
     for name, value in found.items():
-        print(f"{name:{width}}  {value}")
+        say(f"{name:{width}}  {value}")
 
 
 def facts() -> dict[str, str]:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .console import naming, printable, say
 from .parser import Commands, command
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ def run(args: argparse.Namespace) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if args.file.suffix == ".safetensors" and is_layer(args.file):
         title, table = _layer(args.file)
-        console.print(title)
+        say(title)
     else:
-        found = listed(args.file)
+        with naming(args.file):
+            found = listed(args.file)
         if not found:
             raise ValueError(f"{args.file}: no LSTM or GRU in it")
         table = _table(found)
@@ -55,7 +57,8 @@ def _table(found: "list[Found]") -> "Table":
     table = Table("name", "kind", "inputs", "hidden", "layers", "directions", "remarks", box=None, pad_edge=False)
     for one in found:
         sizes = ("?" if size is None else str(size) for size in (one.input_size, one.hidden_size))
-        table.add_row(one.name, one.kind, *sizes, str(one.num_layers), str(one.directions), one.note)
+        cells = (one.name, one.kind, *sizes, str(one.num_layers), str(one.directions), one.note)
+        table.add_row(*map(printable, cells))
     return table
 
 

@@ -3,7 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
+
+from .console import complain
 
 # what `add_subparsers` gives; the class is generic for type checkers only
 Commands = Any
@@ -12,20 +15,23 @@ Commands = Any
 class Parser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line, without the usage."""
 
-    def complain(self, message: str, status: int) -> int:
-        print(f"gpurnn: error: {message}", file=sys.stderr)
-        return status
-
     def error(self, message: str) -> NoReturn:
-        sys.exit(self.complain(message, 2))
+        sys.exit(complain(message, 2))
 
 
-def at_least_one(text: str) -> int:
-    """An argument's type: an integer >= 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
-    return number
+def at_least(least: int) -> Callable[[str], int]:
+    """An argument's type: an integer that is not smaller."""
+
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected an integer, got {text!r}") from None
+        if number < least:
+            raise argparse.ArgumentTypeError(f"expected at least {least}, got {number}")
+        return number
+
+    return convert
 
 
 def command(commands: Commands, run: Callable[[argparse.Namespace], None], name: str, help: str) -> Parser:
@@ -35,10 +41,8 @@ def command(commands: Commands, run: Callable[[argparse.Namespace], None], name:
     return parser
 
 
-def one_line(error: BaseException) -> str:
-    """What an error says, on one line."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror.lower()}"
-    if isinstance(error, MemoryError) and not str(error):
-        return "out of memory"
-    return " ".join(str(error).split()) or type(error).__name__
+def check_output(output: Path, *inputs: Path | None) -> None:
+    """Raises ValueError if what is to be written is one of the files that are read."""
+    for path in inputs:
+        if path is not None and output.exists() and path.exists() and output.samefile(path):
+            raise ValueError(f"{output}: the output would take the place of {'the input' if path == output else path}")

@@ -3,6 +3,7 @@
 import argparse
 import time
 
+from .console import say
 from .parser import Commands, command
 
 
@@ -27,4 +28,4 @@ def run(args: argparse.Namespace) -> None:
 
         cpu.warmup(report)
     seconds = time.perf_counter() - begin
-    print(f"{count} kernels ready in {seconds:.1f} s, kept in {cache_folder() or 'no folder: none can be written to'}")
+    say(f"{count} kernels ready in {seconds:.1f} s, kept in {cache_folder() or 'no folder: none can be written to'}")
