@@ -33,7 +33,7 @@ def test_example(name: str, tmp_path: Path) -> None:
     missing = [package for package in NEEDS[name] if find_spec(package) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} missing: pip install 'gpurnn[examples]'")
-    arguments = ["40"] if name == "torch_training" else []
+    arguments = ["30"] if name == "torch_training" else []
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
     env = {**os.environ, "PYTHONUTF8": "1"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=300, env=env)
