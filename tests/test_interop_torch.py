@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence  # noqa: E402
 
+import gpurnn  # noqa: E402
 import gpurnn.interop.torch as ours  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")
@@ -183,6 +184,7 @@ def test_copies_and_pickles(kind: str) -> None:
     file = io.BytesIO()
     torch.save(mine, file)
     file.seek(0)
+    assert type(mine).__module__ == "gpurnn.interop.torch"  # what pickles name
     copies = [copy.deepcopy(mine), pickle.loads(pickle.dumps(mine)), torch.load(file, weights_only=False)]
     for one in copies:
         assert type(one) is type(mine)
@@ -226,7 +228,8 @@ def test_replace(caplog: pytest.LogCaptureFixture) -> None:
     wanted = model(x)
     with caplog.at_level(logging.INFO, "gpurnn"):
         assert ours.replace(model) is model
-    assert "'own' is left alone" in caplog.text
+    assert "'own' is left alone: Own is a subclass of torch.nn.LSTM" in caplog.text
+    assert [one.args[0] for one in caplog.records if one.levelname == "INFO"] == ["one", "two.0"]
     assert type(model.one) is ours.LSTM
     assert type(model.two[0]) is ours.GRU
     assert type(model.own) is Own
@@ -245,6 +248,76 @@ def test_replace_is_all_or_nothing() -> None:
     assert type(model[0]) is torch.nn.LSTM
     with pytest.raises(NotImplementedError, match="float16"):
         ours.LSTM(2, 3, dtype=torch.float16)
+
+
+NORMS = {
+    "weight_norm": lambda module: torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0"),
+    "orthogonal": lambda module: torch.nn.utils.parametrizations.orthogonal(module, "weight_hh_l0"),
+    "spectral_norm": lambda module: torch.nn.utils.parametrizations.spectral_norm(module, "weight_hh_l0"),
+    "weight_norm by hooks": lambda module: torch.nn.utils.weight_norm(module, "weight_hh_l0"),
+    "spectral_norm by hooks": lambda module: torch.nn.utils.spectral_norm(module, "weight_hh_l0"),
+    "pruned": lambda module: torch.nn.utils.prune.random_unstructured(module, "weight_hh_l0", 0.5),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_parametrized_weights(kind: str, norm: str, late: bool) -> None:
+    """Computed from others at every call, whether that was asked for before or after the replacement."""
+    modules = []
+    for replaced in False, True:
+        torch.manual_seed(4)
+        module = getattr(torch.nn, kind)(3, 5)
+        if replaced and late:
+            ours.replace(module)
+        NORMS[norm](module)
+        modules.append(ours.replace(module) if replaced else module)
+    theirs, mine = modules
+    assert isinstance(mine, getattr(ours, kind))
+    x = torch.randn(4, 2, 3)
+    for _ in range(2):
+        results = []
+        for module in modules:
+            module.zero_grad()
+            y = module(x)[0]
+            y.pow(2).sum().backward()
+            results.append((y, *(one.grad for one in module.parameters())))
+            torch.optim.SGD(module.parameters(), lr=0.1).step()
+        near(results[1], results[0], 1e-4)
+    if torch.nn.utils.parametrize.is_parametrized(mine):
+        near(copy.deepcopy(mine.eval())(x), theirs.eval()(x), 1e-4)
+        near(torch.from_numpy(gpurnn.from_torch(mine)(x.numpy())[0]), theirs(x)[0], 1e-4)
+        torch.nn.utils.parametrize.remove_parametrizations(mine, "weight_hh_l0")
+        assert type(mine) is getattr(ours, kind)
+        near(mine(x), theirs(x), 1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_replace_says_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+    projected, mode = torch.nn.LSTM(2, 4, proj_size=2, device="meta"), FakeTensorMode()
+    for name, value in list(projected.named_parameters()):
+        on_gpu = FakeTensor(mode, value.detach(), torch.device("cuda"))
+        setattr(projected, name, torch.nn.Parameter(on_gpu))
+    left = {
+        "rnn": (torch.nn.RNN(2, 3), "no module for torch.nn.RNN"),
+        "cell": (torch.nn.LSTMCell(2, 3), "no module for torch.nn.LSTMCell"),
+        "scripted": (torch.jit.script(torch.nn.GRU(2, 3)), "TorchScript, of GRU"),
+        "projected": (projected, "projections are not built on CUDA"),
+        "quantised": (torch.ao.nn.quantized.dynamic.LSTM(2, 3), "no plain torch.nn layer"),
+    }
+    model = torch.nn.ModuleDict({name: module for name, (module, _) in left.items()})
+    kinds = {name: type(module) for name, module in model.items()}
+    ours.replace(model)
+    assert {name: type(module) for name, module in model.items()} == kinds
+    told = {one.args[0]: one.getMessage() for one in caplog.records if "left alone" in one.msg}
+    assert set(told) == set(left)
+    for name, (_, reason) in left.items():
+        assert reason in told[name]
+    assert "nothing in ModuleDict runs on gpurnn" in caplog.text
 
 
 def test_errors() -> None:

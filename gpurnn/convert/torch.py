@@ -184,7 +184,8 @@ def _kind_of(torch: Any, x: Any) -> Kind | None:
     kinds += [(torch.nn.LSTMCell, "LSTM"), (torch.nn.GRUCell, "GRU")]
     for cls, kind in kinds:
         if isinstance(x, cls):
-            same = type(x).forward is cls.forward or type(x).__module__ == "gpurnn.interop.torch"
+            forward = type(x).forward
+            same = forward is cls.forward or forward.__module__.startswith("gpurnn.interop.torch.")
             return kind if same else None
     return None
 

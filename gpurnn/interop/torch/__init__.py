@@ -1,0 +1,18 @@
+"""PyTorch modules that run, forward and backward, on gpurnn's kernels: `LSTM`, `GRU`, and `replace` for whole models.
+
+They are `torch.nn.LSTM` and `torch.nn.GRU` with another `forward`: the same constructor, parameters, state dict and pickles.
+A GRU is reset-after, as PyTorch's. CPU tensors are read where they lie; CUDA tensors go through DLPack to the CUDA backend, on
+PyTorch's current stream (not yet run on a GPU).
+
+Whatever traces a model (`torch.compile`, `torch.export`, `make_fx`, `torch.jit.trace`) sees one operator a call,
+`gpurnn::lstm` or `gpurnn::gru`; a program that loads such a graph imports this module first. `torch.compile` breaks its graph
+at these modules, as at PyTorch's own, unless `torch._dynamo.config.allow_rnn` is set. An operator's gradients run the forward
+pass a second time, which calls that nothing traces do not. `torch.onnx.export` writes what it writes for PyTorch's own
+modules. `torch.jit.script`, `torch.func`'s vmap, grad and jvp, and second derivatives are refused.
+Under `torch.autocast` inputs are cast to the dtype of the weights, float32 or float64.
+"""
+
+from .modules import GRU, LSTM
+from .replacing import replace
+
+__all__ = ["GRU", "LSTM", "replace"]
