@@ -73,6 +73,12 @@ def test_forks() -> None:
 
 
 @linux
+def test_openmp_of_pytorch() -> None:
+    pytest.importorskip("torch")
+    run("in_openmp()")
+
+
+@linux
 def test_threads_that_fall_asleep() -> None:
     run("threads_asleep(3000)")
 

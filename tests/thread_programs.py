@@ -267,6 +267,51 @@ def exits(state: str) -> None:
             threading.Event().wait(0.01)
 
 
+def in_openmp() -> None:
+    """Calls from PyTorch's modules run by its OpenMP threads, or by the package's own; a forked child has only the latter."""
+    import torch
+
+    from gpurnn.interop.torch import LSTM
+    from gpurnn.interop.torch.calls import _LIBRARIES
+    from gpurnn_kernels.cpu import schedule
+    from gpurnn_kernels.cpu.threads.openmp import region_team
+
+    schedule._LEAST_CALL = 0.0
+    torch.manual_seed(0)
+    module, x = LSTM(13, 40, bidirectional=True), torch.randn(4, 30, 13)
+
+    def call() -> Any:
+        y, (h, c) = module(x)
+        module.zero_grad()
+        (y.sum() + h.sum() + c.sum()).backward()
+        return [a.detach().numpy().copy() for a in (y, h, c)] + [one.grad.numpy().copy() for one in module.parameters()]
+
+    torch.set_num_threads(1)
+    gpurnn.set_num_threads(1)
+    expected = tuple(call())
+    torch.set_num_threads(2)
+    for threads in (3, 2):
+        gpurnn.set_num_threads(threads)
+        for _ in range(5):
+            assert_same_bits(tuple(call()), expected)
+    region = region_team(_LIBRARIES)
+    assert region is not None, "PyTorch has loaded no libgomp"
+    region._notice = lambda _: None  # type: ignore[method-assign]
+    region._rest_until = 0.0
+    while region._helped_so_far() == 0:
+        assert_same_bits(tuple(call()), expected)
+    thread = threading.Thread(target=lambda: assert_same_bits(tuple(call()), expected))
+    thread.start()
+    thread.join()
+    helped = region._helped_so_far()
+    pid = os.fork()
+    if pid == 0:
+        y = module(x.detach())[0].detach().numpy()
+        assert_same_bits((y,), (expected[0],))
+        os._exit(0 if region._helped_so_far() == helped else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 def forks() -> None:
     """A child, and a child's child, with threads of their own, while the parent's are parked or at work."""
     _, call, expected = shared_problem()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from ...convert.torch import Shape
 
 Tensor = torch.Tensor
 
+_LIBRARIES = Path(torch.__file__).parent / "lib"
 DTYPES = (torch.float32, torch.float64)
 NO_FORWARD_MODE = "gpurnn has no derivatives in forward mode (jvp, jacfwd): use backward() or torch.autograd.grad"
 
@@ -93,7 +95,7 @@ def run(layer: Any, x: Tensor, states: Sequence[Tensor], lengths: Tensor | None,
     given = _state([_array(one) for one in states]) if states else None
     counts = None if lengths is None else lengths.numpy()
     vjp = None
-    with _stream_on(x.device):
+    with _running_on(x.device):
         if keep:
             (y, final), vjp = layer.vjp(_array(x), given, counts)
         else:
@@ -105,7 +107,7 @@ def gradients(
     vjp: Any, shape: Shape, device: torch.device, count: int, dy: Tensor | None, dfinal: Sequence[Tensor] | None
 ) -> list[Tensor]:
     """Gives the gradients of x, of the `count` tensors of the state, and of PyTorch's weights."""
-    with _stream_on(device):
+    with _running_on(device):
         grads = vjp(None if dy is None else _array(dy), None if dfinal is None else _state([_array(one) for one in dfinal]))
         weights = shape.weights(grads.params, gradients=True).values()
     states = grads.state if shape.kind == "LSTM" else (grads.state,)
@@ -117,10 +119,14 @@ def _state(arrays: list[Array]) -> Any:
     return tuple(arrays) if len(arrays) == 2 else arrays[0]
 
 
-def _stream_on(device: torch.device) -> AbstractContextManager[Any]:
-    """On a GPU, PyTorch's current stream is CuPy's, inside."""
-    if device.type != "cuda":
-        return nullcontext()
+def _running_on(device: torch.device) -> AbstractContextManager[Any]:
+    """Inside, calls run where PyTorch's own would: on a GPU in its current stream; on a CPU by the OpenMP threads that it has
+    loaded, as long as both use as many."""
+    if device.type == "cpu":
+        from gpurnn_kernels.cpu import get_num_threads, openmp_of
+
+        threads = get_num_threads()
+        return openmp_of(_LIBRARIES) if threads > 1 and torch.get_num_threads() == threads else nullcontext()
     import cupy
 
     return cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream)  # type: ignore[no-any-return]
