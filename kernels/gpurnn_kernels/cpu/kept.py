@@ -1,7 +1,7 @@
 """What a forward pass leaves for the backward pass."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..spec import Array
@@ -19,8 +19,8 @@ class KeptDirection:
     def __init__(self, fields: dict[str, int], arrays: list[Array]) -> None:
         self.fields, self._arrays = fields, arrays
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ends():
             ARRAYS.returned(*getattr(self, "_arrays", ()))  # a constructor that failed left none
 
 

@@ -110,9 +110,9 @@ class _Loan:
         self._arrays, self._memory = arrays, memory
         self.__array_interface__ = memory.__array_interface__
 
-    def __del__(self) -> None:
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
         memory = getattr(self, "_memory", None)  # a constructor that failed left none
-        if memory is not None and not sys.is_finalizing():
+        if memory is not None and not ends():
             self._arrays.returned(memory)
 
 

@@ -1,6 +1,7 @@
 """The parameters of one direction of one layer, packed for the tiles. Packed once, shared by every call."""
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
@@ -36,8 +37,8 @@ class Weights:
         self._sources = Sources.of(parameters)
         self._passes: dict[Products | None, Packed] = {}
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ends():
             passes = getattr(self, "_passes", {})  # a constructor that failed left none
             for backward, packed in passes.items():
                 self._room.packed.give(backward, packed)
