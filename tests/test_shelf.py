@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import Floats, leaves, new_layer
+from helpers import Floats, leaves, new_layer, started
 from reference_cells import CELLS
 
 from gpurnn_kernels.cpu.kept import KeptDirection
-from gpurnn_kernels.cpu.shelf import Arrays, Shelf, _Loan
+from gpurnn_kernels.cpu.shelf import Arrays, Bound, Shelf, _Loan
 from gpurnn_kernels.cpu.weights import Weights
 
 F32 = np.dtype(np.float32)
@@ -16,17 +16,18 @@ LARGE = (3, 1 << 17)  # enough to be lent
 
 
 def test_a_shelf_counts_what_it_holds() -> None:
-    shelf: Shelf[Floats] = Shelf(100, lambda array: array.nbytes)
+    bound = Bound(100)
+    shelf: Shelf[Floats] = Shelf(bound, lambda array: array.nbytes)
     for turn in range(50):
         shelf.give(turn % 3, np.zeros(5))
         if turn % 4 == 0:
             shelf.take(turn % 2)
-        assert sum(one.nbytes for things in shelf._free.values() for one, _ in things) == shelf._bytes <= 100
+        assert sum(one.nbytes for things in bound.free.values() for one, _ in things) == bound.bytes <= 100
 
 
 @pytest.mark.parametrize("kept", [2, 3])
 def test_a_shelf_keeps_what_was_given_last(kept: int) -> None:
-    shelf: Shelf[Floats] = Shelf(kept * 8, lambda array: array.nbytes)
+    shelf: Shelf[Floats] = Shelf(Bound(kept * 8), lambda array: array.nbytes)
     things = [np.zeros(1) for _ in range(4)]
     for key, thing in enumerate(things):
         shelf.give(key, thing)
@@ -34,6 +35,30 @@ def test_a_shelf_keeps_what_was_given_last(kept: int) -> None:
         found = shelf.take(key)
         assert found is (thing if key >= 4 - kept else None)
         assert shelf.take(key) is None
+
+
+def test_shelves_share_a_bound() -> None:
+    bound = Bound(3 * 8)
+    one, other = (Shelf[Floats](bound, lambda array: array.nbytes) for _ in range(2))
+    first, second, third = (np.zeros(1) for _ in range(3))
+    one.give("key", first)
+    other.give("key", second)
+    other.give("another", third)
+    assert one.take("key") is first
+    one.give("key", first)  # used again: what lies on the other shelf is older now
+    one.give("another", np.zeros(1))
+    assert other.take("key") is None
+    assert other.take("another") is third
+    assert one.take("key") is first
+
+
+def test_things_go_with_their_shelf() -> None:
+    bound = Bound(1 << 20)
+    shelf, other = (Shelf[Floats](bound, lambda array: array.nbytes) for _ in range(2))
+    shelf.give("key", np.zeros(3))
+    other.give("key", np.zeros(5))
+    del shelf
+    assert (bound.bytes, len(bound.free)) == (5 * 8, 1)
 
 
 def test_lent_memory_comes_back_when_nobody_looks_at_it() -> None:
@@ -83,3 +108,21 @@ def test_a_constructor_that_fails_says_so_alone(kind: type, monkeypatch: pytest.
     with pytest.raises(TypeError):
         kind()
     assert ignored == []
+
+
+def test_nothing_is_said_at_exit() -> None:
+    """What still lies on shelves, is lent or holds memory goes quietly with the interpreter, in whatever order."""
+    code = """
+import ctypes, sys
+import numpy as np, gpurnn
+x = np.zeros((40, 16, 256), np.float32)
+layer = gpurnn.LSTM(256, 128, num_layers=2)
+out, vjp = layer.vjp(x)
+held = layer(x), vjp(None), layer.stream(16), layer.vjp(x)
+for name, module in sys.modules.items():
+    if name.startswith("gpurnn"):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))  # so that what it refers to goes one by one, at the end
+"""
+    process = started(code)
+    assert process.communicate(timeout=240) == ("", "")
+    assert process.returncode == 0

@@ -25,6 +25,10 @@ class StepperLike(Protocol):
 class PlainCallLike(Protocol):
     """A stack of layers made ready for one shape: calls without initial state and lengths."""
 
+    @property
+    def bytes(self) -> int:
+        """Bytes that the call holds, at least."""
+
     def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
         """x -> y, both 3-D and contiguous; `between` like y, scratch for stacked layers; h, c: final state."""
 

@@ -26,6 +26,7 @@ from .threads.team import Team, current_team
 X, Y, BETWEEN, H, C = range(5)  # the arrays of a call
 _TEAM, _HEAD = 4, 7  # the word of a description for a team's memory; words before those of its layers
 _SPARE = 3  # chains for callers at the same time that are kept
+OVERLAP = -1  # what a step gives, and does nothing, where out lies over x: it would write what it still has to read
 _BIND = 24  # bytes of a row of the table: address of the field, which array, bytes to add
 
 
@@ -71,14 +72,21 @@ def _call_float64(description, x, y, between, h, c):  # type: ignore[no-untyped-
     return run_chain(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
 
 
+@called
+def run_step(description, x, x_bytes, y, y_bytes):  # type: ignore[no-untyped-def]
+    if x < y + y_bytes and y < x + x_bytes:
+        return OVERLAP
+    return run_chain(description, x, y, load_word(description + 24), 0, 0)
+
+
 @entry(_STEP.format("float32"))
 def _step_float32(description, x, y):  # type: ignore[no-untyped-def]
-    return run_chain(description, x.ctypes.data, y.ctypes.data, load_word(description + 24), 0, 0)
+    return run_step(description, x.ctypes.data, x.nbytes, y.ctypes.data, y.nbytes)
 
 
 @entry(_STEP.format("float64"))
 def _step_float64(description, x, y):  # type: ignore[no-untyped-def]
-    return run_chain(description, x.ctypes.data, y.ctypes.data, load_word(description + 24), 0, 0)
+    return run_step(description, x.ctypes.data, x.nbytes, y.ctypes.data, y.nbytes)
 
 
 _ENTRIES = {
@@ -138,6 +146,11 @@ class Chain:
         self._words = np.array(words, np.int64)
         self.description = self._words.ctypes.data  # the address that `run_chain` takes
 
+    @property
+    def bytes(self) -> int:
+        """Bytes that the records hold."""
+        return sum(records.bytes for records in self.records)
+
     def use(self, team: Team) -> None:
         """Runs with this team from now on, where a call is shared out."""
         if self._team is not team and self.on_team:
@@ -169,6 +182,11 @@ class _Chains:
         """A chain for the calling thread alone."""
         return self._alone.pop() if self._alone else self._make(1)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes that the chains hold which nobody runs."""
+        return sum(chain.bytes for spare in (self._alone, *self._together.values()) for chain in spare)
+
     def give(self, chain: Chain) -> None:
         """Keeps a chain for the next caller."""
         if chain.on_team:
@@ -194,6 +212,11 @@ class PlainCall:
         self._chains = _Chains(make)
         self._call = _ENTRIES[layers[0].spec.dtype][0]
 
+    @property
+    def bytes(self) -> int:
+        """Bytes that the chains hold."""
+        return self._chains.bytes
+
     def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
         """x, y and what stacked layers hand on: 3-D, contiguous, in the layout of the strides; h (L * D, B, P) and
         c (L * D, B, H)."""
@@ -213,7 +236,7 @@ class Stepper:
         self._threads = threads
         item = spec.dtype.itemsize
         strides = (0, spec.input_size * item, 0, spec.output_size * item)
-        self._between = np.empty((batch, spec.output_size), spec.dtype)
+        between = np.empty((batch, spec.output_size), spec.dtype)
         self.state = state
 
         def make(threads: int) -> Chain:
@@ -221,7 +244,7 @@ class Stepper:
             for index, records in enumerate(chain.records):
                 for name, array in zip(("h", "c"), state, strict=False):
                     records.set(0, **{f"{name}_0": address(array[index]), f"{name}_n": address(array[index])})
-            chain.describe(address(self._between))
+            chain.describe(address(between))  # which `make` holds, not self: a cycle would outlive the stepper
             return chain
 
         self._chains = _Chains(make)
@@ -230,9 +253,12 @@ class Stepper:
         self._small = not any(worth_sharing(one.spec, batch, 1, target()) for one in layers)
 
     def step(self, x: Array, out: Array) -> None:
-        """x (B, I) -> out (B, P), both contiguous. Nothing is allocated."""
+        """x (B, I) -> out (B, P), both contiguous. Nothing is allocated, but a copy of x where out lies over it."""
         chain = None if self._small else self._chains.shared(self._threads or get_num_threads())
-        found = self._run((chain or self._mine).description, x, out)
+        description = (chain or self._mine).description
+        found = self._run(description, x, out)
+        if found == OVERLAP:
+            found = self._run(description, x.copy(), out)
         if found:
             current_team.team.conclude(found)
         if chain:

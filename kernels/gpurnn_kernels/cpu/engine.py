@@ -13,13 +13,13 @@ from .forward_pass import ForwardProgram
 from .kept import Kept
 from .records import address
 from .schedule import Schedule, schedule, vectors_per_panel
-from .shelf import ARRAYS, Shelf
+from .shelf import ARRAYS, Bound, Shelf
 from .target import target
 from .threads.count import get_num_threads
 from .threads.team import current_team
 from .weights import Room, Weights
 
-PROGRAM_BYTES = 16 << 20  # of programs that stay
+PROGRAMS = Bound(32 << 20)  # of all layers, that stay
 
 
 class Programs:
@@ -27,9 +27,9 @@ class Programs:
     same shapes use them again."""
 
     def __init__(self) -> None:
-        self.forward: Shelf[ForwardProgram] = Shelf(PROGRAM_BYTES, lambda program: program.bytes)
+        self.forward: Shelf[ForwardProgram] = Shelf(PROGRAMS, lambda program: program.bytes)
         self.room = Room()
-        self.backward: Shelf[BackwardProgram] = Shelf(PROGRAM_BYTES, lambda program: program.bytes)
+        self.backward: Shelf[BackwardProgram] = Shelf(PROGRAMS, lambda program: program.bytes)
 
 
 class Layer:
@@ -184,8 +184,9 @@ def backward(
     if lengths is None:
         layer.programs.backward.give(key, program)
     dx = found[0].x
-    for other in found[1:]:
-        dx += other.x
+    with np.errstate(all="ignore"):  # gradients may be infinite
+        for other in found[1:]:
+            dx += other.x
     return LayerGradients(dx, tuple(one.parameters() for one in found))
 
 

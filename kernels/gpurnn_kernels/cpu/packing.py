@@ -170,7 +170,7 @@ def _pack_narrow(to: Array, source: Array, layout: Layout) -> None:
     by_gate = source.reshape(-1, layout.hidden_size, layout.columns)[:, layout.units :]
     if layout.factors is not None:
         most = np.finfo(source.dtype).max
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             times = by_gate * np.array(layout.factors, source.dtype)[:, None, None]
         by_gate = np.where(np.isinf(by_gate), times, np.clip(times, -most, most))
     narrow = by_gate.reshape(-1, layout.columns)

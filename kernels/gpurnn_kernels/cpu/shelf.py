@@ -1,6 +1,7 @@
 """Memory to use again: what one call leaves and a later one with the same key takes, instead of fresh memory, which costs more
 to touch for the first time than to fill."""
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -38,48 +39,66 @@ def side_by_side(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
     return places, end
 
 
-class Shelf(Generic[T]):
-    """Things by key, the longest unused first to go. Without a lock, which a forked child might find held for ever: what two
-    threads may do at once costs a thing at worst, or puts the count of bytes out until it is next taken anew."""
+class Bound:
+    """How many bytes the things on several shelves may take together: of more, the longest unused go first, whichever shelf
+    they lie on. It has no lock, which a forked child might find held for ever: what two threads may do at once costs a thing
+    at worst, or puts the count of bytes out until it is next taken anew."""
 
-    def __init__(self, limit: int, size: Callable[[T], int]) -> None:
-        """limit: bytes that stay; size: the bytes of a thing."""
-        self._limit = limit
-        self._size = size
-        self._free: dict[Any, list[tuple[T, int]]] = {}
-        self._bytes = 0
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.free: dict[tuple[int, Any], list[tuple[Any, int]]] = {}  # by shelf and key, what was given last comes last
+        self.bytes = 0
 
-    def take(self, key: Any) -> T | None:
-        try:
-            thing, size = self._free[key].pop()
-        except (KeyError, IndexError):
-            return None
-        self._bytes -= size
-        return thing
-
-    def give(self, key: Any, thing: T) -> None:
-        size = self._size(thing)
-        self._free[key] = [*self._free.pop(key, ()), (thing, size)]  # as the last key
-        self._bytes += size
-        if self._bytes > self._limit:
-            self._thin_out()
-
-    def _thin_out(self) -> None:
+    def thin_out(self) -> None:
         kept = 0
-        for other, things in reversed(list(self._free.items())):
+        for place, things in reversed(list(self.free.items())):
             size = sum(size for _, size in things)
-            if kept + size > self._limit:
-                self._free.pop(other, None)
+            if kept + size > self.limit:
+                self.free.pop(place, None)
             else:
                 kept += size
-        self._bytes = kept
+        self.bytes = kept
+
+
+_numbers = itertools.count()  # of shelves
+
+
+class Shelf(Generic[T]):
+    """Things by key, under a bound that other shelves may share. They go when the shelf does."""
+
+    def __init__(self, bound: Bound, size: Callable[[T], int]) -> None:
+        """size: the bytes of a thing."""
+        self._bound, self._size, self._number = bound, size, next(_numbers)
+
+    def __del__(self, at_exit: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not at_exit():  # a default, since a module's names are gone by then
+            free = self._bound.free
+            for place in [place for place in list(free) if place[0] == self._number]:
+                self._bound.bytes -= sum(size for _, size in free.pop(place, ()))
+
+    def take(self, key: Any) -> T | None:
+        bound = self._bound
+        try:
+            thing, size = bound.free[self._number, key].pop()
+        except (KeyError, IndexError):
+            return None
+        bound.bytes -= size
+        found: T = thing
+        return found
+
+    def give(self, key: Any, thing: T) -> None:
+        bound, place, size = self._bound, (self._number, key), self._size(thing)
+        bound.free[place] = [*bound.free.pop(place, ()), (thing, size)]  # as the last one
+        bound.bytes += size
+        if bound.bytes > bound.limit:
+            bound.thin_out()
 
 
 class Arrays(Shelf[Array]):
     """Arrays by their bytes."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(limit, lambda array: array.nbytes)
+        super().__init__(Bound(limit), lambda array: array.nbytes)
 
     def borrowed(self, count: int, dtype: np.dtype[Any]) -> Array:
         """As `aligned`, from the shelf where it has one; `returned` gives it back."""

@@ -10,21 +10,21 @@ from .activations import SIGMOID_SCALE, TANH_SCALE
 from .amx.choice import Products
 from .backward import BACK
 from .packing import Layout, Order, Packed, Packer, Sources, narrow_vectors
-from .shelf import Shelf, aligned_zeros
+from .shelf import Bound, Shelf, aligned_zeros
 from .steps.gru_before_apart import gates_apart
 from .target import target
 from .tiles import WIDTHS
 
-WEIGHTS_BYTES = 256 << 20  # of packed weights that nothing runs on any more, for those that take their place
-_PACKERS = 8  # that stay
+PACKED = Bound(256 << 20)  # weights of all layers that nothing runs on any more, for those that take their place
+PACKERS = Bound(256)  # of all layers, counted one by one
 
 
 class Room:
     """What the weights of one layer pass on to the next ones: packed arrays by pass, and packers by pass and threads."""
 
     def __init__(self) -> None:
-        self.packed: Shelf[Packed] = Shelf(WEIGHTS_BYTES, lambda packed: packed.bytes)
-        self.packers: Shelf[Packer] = Shelf(_PACKERS, lambda packer: 1)
+        self.packed: Shelf[Packed] = Shelf(PACKED, lambda packed: packed.bytes)
+        self.packers: Shelf[Packer] = Shelf(PACKERS, lambda packer: 1)
 
 
 class Weights:
@@ -77,7 +77,8 @@ def _constants(spec: Spec, backward: bool) -> dict[str, Array]:
         found["b"] = aligned_zeros(max(WIDTHS) * lanes, spec.dtype)
     if spec.variant != spec.cell:
         limit = aligned_zeros(lanes, spec.dtype)
-        limit[:] = np.inf if spec.clip is None else spec.clip
+        with np.errstate(all="ignore"):  # a clip may be too small or too large for the dtype
+            limit[:] = np.inf if spec.clip is None else spec.clip
         found |= {"limit": limit, "zeros": aligned_zeros(BACK * lanes, spec.dtype)}
     return found
 
