@@ -3,6 +3,8 @@ gate's parameters are minus those of its input gate. Backends need not know of i
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from gpurnn_kernels.spec import Array
 
 _GATES = {"W_x": 4, "W_h": 4, "b": 4, "peephole": 3}  # by the last part of a parameter's name; f and i are the first two
@@ -26,8 +28,9 @@ def tied(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 def untied(gradients: Mapping[str, Array]) -> dict[str, Array]:
     """From gradients of `tied` parameters those of the given ones: zero for f, which is not used. In place."""
-    for name, array in gradients.items():
-        units = _units(name, array)
-        array[units : 2 * units] -= array[:units]
-        array[:units] = 0
+    with np.errstate(all="ignore"):  # gradients may be infinite
+        for name, array in gradients.items():
+            units = _units(name, array)
+            array[units : 2 * units] -= array[:units]
+            array[:units] = 0
     return dict(gradients)

@@ -10,6 +10,37 @@ from gpurnn_kernels.spec import Array, Spec
 from . import checks
 
 
+class Params(Mapping[str, Array]):
+    """A read-only mapping of names to arrays. Its copies and pickles are dictionaries."""
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self._arrays = dict(arrays)
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return self._arrays | dict(other)
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(other) | self._arrays
+
+    def copy(self) -> dict[str, Array]:
+        return dict(self._arrays)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self._arrays,)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._arrays!r})"
+
+
 def prefixes(num_layers: int, bidirectional: bool, reverse: bool) -> Iterator[tuple[int, bool, str]]:
     """Layer, whether the direction is the reverse one, and the start of its parameters' names; in the state's order."""
     for layer in range(num_layers):
@@ -38,10 +69,11 @@ def draw(expected: Mapping[str, tuple[int, ...]], hidden_size: int, dtype: np.dt
     """Uniform in +-1/sqrt(H), as PyTorch draws them."""
     generator = np.random.default_rng(seed)
     bound = hidden_size**-0.5
-    return {name: generator.uniform(-bound, bound, shape).astype(dtype) for name, shape in expected.items()}
+    with np.errstate(all="ignore"):  # float16 has no normal numbers for the smallest
+        return {name: generator.uniform(-bound, bound, shape).astype(dtype) for name, shape in expected.items()}
 
 
-def checked(given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> dict[str, Array]:
+def checked(given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> Params:
     """Read-only copies of the given arrays, in the expected order.
 
     Raises ValueError for missing or extra names and wrong shapes, TypeError for what is no array of `dtype`.
@@ -61,4 +93,4 @@ def checked(given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], d
         copy = np.array(value, dtype, order="C", copy=True)
         copy.flags.writeable = False
         found[name] = copy
-    return found
+    return Params(found)

@@ -90,6 +90,7 @@ def direction(kind: Kind, order: Order, source: Source, reset_after: bool = Fals
     return found
 
 
+@np.errstate(all="ignore")
 def undo(kind: Kind, order: Order, params: dict[str, Array], gradients: bool = False) -> Source:
     """A direction's parameters as a framework with two biases has them, GRUs reset-after; or their gradients.
 
