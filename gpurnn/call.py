@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,22 +14,26 @@ from . import checks
 from .backend import HOST, on_device, place_of
 
 if TYPE_CHECKING:
-    from .layer import RecurrentLayer
+    from .layer import Prepared, RecurrentLayer
 
-PLAIN_SHAPES = 8  # of x, that a layer keeps in mind and has calls ready for
+READ_ONLY_BYTES = 1 << 16  # of a read-only x that is copied for a plain call: more takes longer to copy than the long way
+KNOWN_SHAPES = 8  # of x, that a layer keeps in mind
+PLAIN_BYTES = 32 << 20  # of all layers' plain calls
+PLAIN_LEAST = 1 << 14  # that one of them counts as at least: its own objects
 
 
-def remember(known: dict[tuple[int, ...], Any], shape: tuple[int, ...], what: Any) -> None:
-    """By the shape of x; of too many shapes, none of the earlier ones."""
-    if len(known) >= PLAIN_SHAPES:
-        known.clear()
-    known[shape] = what
+def for_plain_call(x: Any, dtype: np.dtype[Any]) -> Array | None:
+    """x as a `PlainCall` takes it, contiguous and writeable, or a copy where x is small and read-only; else None."""
+    found = checks.ready(x, dtype)
+    if found is None or found.flags.writeable:
+        return found
+    return found.copy() if found.nbytes <= READ_ONLY_BYTES else None
 
 
 class PlainCall:
     """A call without state and lengths on contiguous arrays of one shape: checked once, then as short as can be."""
 
-    def __init__(self, layer: RecurrentLayer, arguments: Arguments, kernels: Any, layers: list[Any]) -> None:
+    def __init__(self, layer: RecurrentLayer, arguments: Arguments, prepared: Prepared, layers: list[Any]) -> None:
         width = layer.directions * layer.output_size
         steps, batch = arguments.steps, arguments.batch
         self._first = (batch, steps) if arguments.batch_first else (steps, batch)
@@ -42,9 +48,14 @@ class PlainCall:
             for size in (layer.input_size, width)
             for places in ((1, steps) if arguments.batch_first else (batch, 1))
         ]
-        self._run = kernels.PlainCall(layers, steps, batch, strides).run
+        self._chain = arguments.place.kernels.PlainCall(layers, steps, batch, strides)
+        self._run = self._chain.run
+        self._home = weakref.ref(prepared)
+        self._shape = arguments.x_shape
+        self.used = True
 
     def __call__(self, x: Array) -> tuple[Array, Any]:
+        self.used = True
         dtype = self._dtype
         y = np.empty(self._y_shape, dtype)
         between = HOST.lend(self._y_shape, dtype) if self._stacked else y
@@ -57,14 +68,73 @@ class PlainCall:
             self._run(x, y, between, h, c)
         return y, (h, c) if self._has_c else h
 
+    @property
+    def bytes(self) -> int:
+        """Bytes that the call holds."""
+        return PLAIN_LEAST + self._chain.bytes
+
+    def stay(self) -> None:
+        """Calls with this shape of x and these parameters go the short way from now on."""
+        home = self._home()
+        if home is not None:
+            home.plain[self._shape] = self
+            PLAIN_CALLS.add(self)
+
+    def leave(self) -> None:
+        """Calls with this shape of x and these parameters go the long way again."""
+        home = self._home()
+        if home is not None:
+            home.plain.pop(self._shape, None)
+
+
+class PlainCalls:
+    """The plain calls that are ready, of all layers. Of more than so many bytes, those leave that were not called for longest:
+    at each look at them, all that were called since the last one count as later than those that were not."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._calls: dict[int, weakref.ref[PlainCall]] = {}  # by number, the first to leave first
+        self._numbers = itertools.count()
+        self._next_look = 0  # with so many
+
+    def add(self, call: PlainCall) -> None:
+        self._calls[next(self._numbers)] = weakref.ref(call)
+        if len(self._calls) >= self._next_look:
+            self.look()
+
+    def look(self) -> None:
+        """Calls leave, if all together hold too much."""
+        found = [(number, reference()) for number, reference in list(self._calls.items())]
+        for number, _ in found:
+            self._calls.pop(number, None)
+        alive = [(number, call) for number, call in found if call is not None]
+        alive.sort(key=lambda one: one[1].used)
+        held = sum([call.bytes for _, call in alive])
+        for number, call in alive:
+            call.used = False
+            if held > self.limit:
+                held -= call.bytes
+                call.leave()
+            else:
+                self._calls[number] = weakref.ref(call)
+        self._next_look = len(self._calls) * 9 // 8
+
+
+PLAIN_CALLS = PlainCalls(PLAIN_BYTES)
+
 
 class Arguments:
     """A call's checked arguments: x as (T, B, I) whatever it came as, state arrays (L * D, B, ..), lengths (B,)."""
 
     def __init__(self, layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> None:
-        self.plain = state is None and lengths is None and type(x) is np.ndarray and x.dtype is layer.dtype and x.flags.carray
-        known = layer._known_shapes.get(x.shape) if self.plain else None
+        given: Array | None = None
+        if state is None and lengths is None:
+            usual = type(x) is np.ndarray and x.dtype is layer.dtype and x.flags.carray
+            given = x if usual else checks.ready(x, layer.dtype)
+        self.plain = given is not None
+        known = None if given is None else layer._known_shapes.get(given.shape)
         if known is not None:
+            x = given
             self.__dict__.update(known)
         else:
             x = self._checked(layer, x, state, lengths)
@@ -83,7 +153,7 @@ class Arguments:
         self.steps: int
         self.batch: int
         self.steps, self.batch, _ = self.inside(given).shape
-        self.y_shape = (*given.shape[:-1], layer.directions * layer.output_size)
+        self.x_shape, self.y_shape = given.shape, (*given.shape[:-1], layer.directions * layer.output_size)
         self._dtype = layer.dtype
         self.state = layer.checked_state("state", state, self.batch, self.place, self.unbatched)
         self.lengths: Array | None = None
@@ -93,7 +163,9 @@ class Arguments:
             self.lengths = checks.lengths(lengths, self.batch, self.steps, self.place)
         self.plain = self.plain and self.batch > 0
         if self.plain:
-            remember(layer._known_shapes, x.shape, self.__dict__.copy())
+            if len(layer._known_shapes) >= KNOWN_SHAPES:
+                layer._known_shapes.clear()
+            layer._known_shapes[given.shape] = self.__dict__.copy()
         return given
 
     def output(self, *, lent: bool = False) -> Array:

@@ -34,9 +34,7 @@ def gru_cell(x_t: Array, h: Array, W_x: Array, W_h: Array, b: Array, b_hn: Array
 
 
 def _step(cell: CellName, x_t: Any, state: dict[str, Any], arrays: dict[str, Any]) -> list[Array]:
-    dtype = getattr(x_t, "dtype", None)
-    if dtype not in (np.float32, np.float64):
-        dtype = np.dtype(np.float32)
+    dtype = np.dtype(np.float64 if getattr(x_t, "dtype", None) == np.float64 else np.float32)
     x = checks.array("x_t", x_t, dtype)
     place = place_of(x)
     checks.shape("x_t", x, [None, None], "B, I")

@@ -69,19 +69,40 @@ def array(name: str, value: Any, dtype: np.dtype[Any], place: Place | None = Non
     device = on_device(value)
     if not device and (not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray)):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-        hint = "; numpy.from_dlpack(...) makes one without a copy" if hasattr(value, "__dlpack__") else ""
-        raise TypeError(f"{name}: expected a NumPy array, got {kind}{hint}")
+        raise TypeError(f"{name}: expected a NumPy array, got {kind}{_way_from(value)}")
     if value.dtype != dtype:
         raise TypeError(f"{name}: expected {dtype.name}, got {value.dtype}; convert with .astype(numpy.{dtype.name})")
     if place is not None:
         beside(name, value, place)
-    found: Array = on_elements(name, value) if device else value if value.flags.aligned else value.copy()
-    return found
+    if device:
+        return on_elements(name, value)
+    # the plain array of a memmap or another subclass
+    found: Array = value if type(value) is np.ndarray else np.asarray(value)
+    return found if found.flags.aligned else found.copy()
+
+
+def _way_from(value: Any) -> str:
+    """A hint at what makes a NumPy array of another library's."""
+    if hasattr(value, "__dlpack__"):
+        return "; numpy.from_dlpack(...) makes one without a copy"
+    for method in ("to_numpy", "toarray"):  # pandas', polars', xarray's; SciPy's sparse ones
+        if callable(getattr(value, method, None)):
+            return f"; .{method}() makes one"
+    return ""
+
+
+def ready(value: Any, dtype: np.dtype[Any]) -> Array | None:
+    """The value as a plain array, if it is NumPy's, of `dtype` and without gaps; else None."""
+    if on_device(value) or not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray) or value.dtype != dtype:
+        return None
+    found: Array = np.asarray(value)
+    flags = found.flags
+    return found if flags.c_contiguous and flags.aligned else None
 
 
 def runs_on(name: str, dtype: np.dtype[Any], place: Place) -> None:
     """Raises TypeError for float16 on the CPU, which has no arithmetic of its own for it."""
-    if dtype == np.float16 and place is HOST:
+    if dtype == np.float16 and place.device is None:
         raise TypeError(f"{name}: expected a CuPy array, got a NumPy array: float16 layers run on CUDA only")
 
 
@@ -92,11 +113,12 @@ def beside(name: str, value: Any, place: Place, other: str = "x") -> None:
         raise TypeError(f"{name}: expected {place} like {other}, got {found}")
 
 
-def on_elements(name: str, value: Any) -> Any:
+def on_elements(name: str, value: Any) -> Array:
     """A device's array, if it lies on element boundaries: kernels there read nothing else."""
     if place_of(value).device.address(value) % value.itemsize or any(stride % value.itemsize for stride in value.strides):
         raise ValueError(f"{name}: expected an array on element boundaries on a device, got one that lies off them")
-    return value
+    found: Array = value
+    return found
 
 
 def shape(name: str, value: Array, expected: Sequence[int | None], letters: str) -> None:

@@ -24,7 +24,7 @@ def save(layer: RecurrentLayer, path: Any, extra: dict[str, Any] | None = None) 
     """Writes a layer: whole, or not at all; see `new_file`. `extra`: more arrays to keep beside its parameters."""
     from safetensors.numpy import save as encode
 
-    description = {"layer": type(layer).__name__, "arguments": layer.configuration()}
+    description = {"layer": layer._kind().__name__, "arguments": layer.configuration()}
     # safetensors writes sliced and Fortran-ordered arrays wrong
     arrays = {name: np.ascontiguousarray(array) for name, array in ({**layer.params, **(extra or {})}).items()}
     data = encode(arrays, metadata={_FORMAT_KEY: FORMAT, _KEY: json.dumps(description)})
@@ -74,7 +74,9 @@ def _read(source: Path, file: Any, extra: tuple[str, ...]) -> tuple[Any, dict[st
     if _KEY not in metadata:
         raise ValueError(f"{source}: a safetensors file, but no gpurnn layer (no {_KEY!r} in its metadata)")
     if metadata.get(_FORMAT_KEY) != FORMAT:
-        raise ValueError(f"{source}: format {metadata.get(_FORMAT_KEY)!r}, this version reads {FORMAT!r}")
+        raise ValueError(
+            f"{source}: expected format {FORMAT!r}, got {metadata.get(_FORMAT_KEY)!r}: a newer gpurnn may know it"
+        )
     kind, arguments = _described(source, metadata[_KEY])
     names = set(file.keys())
     absent = [name for name in extra if name not in names]
@@ -108,13 +110,18 @@ def _described(source: Path, text: str) -> tuple[Any, dict[str, Any]]:
     classes: dict[Any, Any] = {"LSTM": LSTM, "GRU": GRU}
     try:
         description = json.loads(text)
-        kind, arguments = classes[description["layer"]], description["arguments"]
-        named = set(arguments) == set(kind._arguments)
+        name, arguments = description["layer"], dict(description["arguments"])
+        kind = classes.get(name)
     except (ValueError, KeyError, TypeError, RecursionError):
-        named = False
-    if not named:
-        raise ValueError(f"{source}: its metadata describe no gpurnn layer")
-    return kind, arguments
+        raise ValueError(f"{source}: its metadata describe no gpurnn layer") from None
+    if kind is None:
+        raise ValueError(
+            f"{source}: expected a layer of the kinds {', '.join(classes)}, got {name!r}: a newer gpurnn may know it"
+        )
+    try:
+        return kind, kind.completed(arguments)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
 
 
 def _fits(arguments: dict[str, Any], names: set[str]) -> bool:

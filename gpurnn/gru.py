@@ -38,6 +38,7 @@ class GRU(RecurrentLayer):
     """
 
     states = ("h",)
+    reset_after: bool
     _arguments = (
         *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "reverse", "reset_after"),
         *("clip", "dtype", "precision", "fast_math"),
@@ -65,9 +66,8 @@ class GRU(RecurrentLayer):
         self._start(self._draw(seed))
 
     def _set_up(self, *, reset_after: bool, clip: Any, **common: Any) -> None:  # type: ignore[override]
-        self.reset_after = checks.flag("reset_after", reset_after)
         self._configure(**common)
-        self.clip = checks.clip(clip)
+        self._set(reset_after=checks.flag("reset_after", reset_after), clip=checks.clip(clip))
 
     @property
     def cell(self) -> CellName:

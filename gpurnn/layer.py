@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import ndarray
 
 from gpurnn_kernels.spec import Array, CellName, Spec
 
 from . import checks, coupling, parameters
 from .backend import Place
-from .call import Arguments, PlainCall, remember
+from .call import Arguments, PlainCall, for_plain_call
+from .configuration import Configured
 
 if TYPE_CHECKING:
     from .stream import Stream
     from .training import VJP
 
 DTYPES = ("float16", "float32", "float64")
+_MADE = ("_prepared", "_known_shapes", "_directions", "_specs_and_names", "_shapes")  # attributes that no copy takes along
 
 
 class Prepared:
@@ -63,24 +65,8 @@ class Prepared:
         return coupling.untied(own) if self._coupled else own
 
 
-class RecurrentLayer:
+class RecurrentLayer(Configured):
     """Base of `LSTM` and `GRU`; not for direct use."""
-
-    states: ClassVar[tuple[str, ...]]  # the arrays of the state, as their names go
-    _arguments: ClassVar[tuple[str, ...]]  # of the constructor: attributes, repr, files and pickles follow them
-
-    input_size: int
-    hidden_size: int
-    num_layers: int
-    bias: bool
-    batch_first: bool
-    bidirectional: bool
-    reverse: bool
-    clip: float | None
-    # what a GRU does not have
-    proj_size: int = 0
-    peepholes: bool = False
-    input_forget: bool = False
 
     def _configure(
         self,
@@ -94,21 +80,24 @@ class RecurrentLayer:
         fast_math: bool,
         **sizes: Any,
     ) -> None:
-        for name, value in sizes.items():
-            setattr(self, name, checks.size(name, value))
+        self._set(**{name: checks.size(name, value) for name, value in sizes.items()})
         self._known_shapes: dict[tuple[int, ...], dict[str, Any]] = {}  # of plain calls: what `Arguments` found
-        self.bias = checks.flag("bias", bias)
-        self.batch_first = checks.flag("batch_first", batch_first)
-        self.bidirectional = checks.flag("bidirectional", bidirectional)
-        self.reverse = checks.flag("reverse", reverse)
+        self._set(
+            bias=checks.flag("bias", bias),
+            batch_first=checks.flag("batch_first", batch_first),
+            bidirectional=checks.flag("bidirectional", bidirectional),
+            reverse=checks.flag("reverse", reverse),
+        )
         if bidirectional and reverse:
             raise ValueError("bidirectional and reverse: a layer of two directions has the reverse one already")
         if dtype is None:
             raise TypeError(f"dtype: expected one of {', '.join(DTYPES)}, got None")
-        self.dtype = np.dtype(dtype)
-        if self.dtype.name not in DTYPES or not self.dtype.isnative:
-            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {self.dtype}")
-        self.precision, self.fast_math = checks.precision(precision, self.dtype), checks.flag("fast_math", fast_math)
+        given = np.dtype(dtype)
+        if given.name not in DTYPES or not given.isnative:
+            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {given}")
+        # NumPy's own object: one that was unpickled is equal to it, and another
+        self._set(dtype=np.dtype(given.type))
+        self._set(precision=checks.precision(precision, self.dtype), fast_math=checks.flag("fast_math", fast_math))
 
     def _start(self, arrays: Mapping[str, Array]) -> None:
         """Takes the first parameters, from `_draw` or a file."""
@@ -168,7 +157,7 @@ class RecurrentLayer:
     def _prepare(self, given: Mapping[str, Any]) -> Prepared:
         arrays = parameters.checked(given, self._shapes, self.dtype)
         previous = getattr(self, "_prepared", None)
-        return Prepared(*self._specs_and_names, MappingProxyType(arrays), self.input_forget, previous)
+        return Prepared(*self._specs_and_names, arrays, self.input_forget, previous)
 
     @property
     def params(self) -> Mapping[str, Array]:
@@ -226,10 +215,13 @@ class RecurrentLayer:
         return [None if array is None else array[part] for array in arrays]
 
     def _run(self, x: Any, state: Any, lengths: Any) -> tuple[Array, Any]:
-        if state is None and lengths is None and type(x) is np.ndarray and x.dtype is self.dtype and x.flags.carray:
-            plain = self._prepared.plain.get(x.shape)
-            if plain is not None:
-                return plain(x)
+        if state is None and lengths is None:
+            usual = type(x) is ndarray and x.dtype is self.dtype and x.flags.carray
+            given = x if usual else for_plain_call(x, self.dtype)
+            if given is not None:
+                plain = self._prepared.plain.get(given.shape)
+                if plain is not None:
+                    return plain(given)
         arguments = Arguments(self, x, state, lengths)
         prepared, place = self._prepared, arguments.place
         kernels = place.kernels
@@ -246,8 +238,7 @@ class RecurrentLayer:
                 kernels.forward(layer, source, initial, arguments.lengths, out, self.rows_of(final, index))
                 source = out
         if arguments.plain:
-            # the next call with this shape goes the short way
-            remember(prepared.plain, x.shape, PlainCall(self, arguments, kernels, layers))
+            PlainCall(self, arguments, prepared, layers).stay()
         return arguments.as_given(y), self.state_as_given(final, arguments.unbatched)
 
     def vjp(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Any, VJP]:
@@ -294,27 +285,15 @@ class RecurrentLayer:
 
         save(self, path)
 
-    def configuration(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON's types only."""
-        found = {name: getattr(self, name) for name in self._arguments}
-        return {name: value.name if isinstance(value, np.dtype) else value for name, value in found.items()}
-
-    def __repr__(self) -> str:
-        required = ("input_size", "hidden_size")
-        defaults = self.__init__.__kwdefaults__ | {"num_layers": 1}  # type: ignore[misc]
-        words = [str(getattr(self, name)) for name in required]
-        words += [
-            f"{name}={value!r}"
-            for name, value in self.configuration().items()
-            if name not in required and value != defaults[name]
-        ]
-        return f"{type(self).__name__}({', '.join(words)})"
-
     def __getstate__(self) -> dict[str, Any]:
-        return {"configuration": self.configuration(), "params": dict(self.params)}
+        state: dict[str, Any] = {"configuration": self.configuration(), "params": dict(self.params)}
+        own = {name: value for name, value in vars(self).items() if name not in self._arguments and name not in _MADE}
+        return state | {"attributes": own} if own else state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(type(self).with_params(state["configuration"], state["params"]).__dict__)
+        made = type(self).with_params(self.completed(state["configuration"]), state["params"])
+        self.__dict__.update(state.get("attributes", {}))
+        self.__dict__.update(made.__dict__)
 
     @classmethod
     def with_params(cls, configuration: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from gpurnn_kernels.spec import Array, CellName
 
 from . import checks
@@ -42,6 +44,7 @@ class LSTM(RecurrentLayer):
     """
 
     states = ("h", "c")
+    forget_bias: float
     _arguments = (
         *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "reverse", "proj_size"),
         *("forget_bias", "peepholes", "clip", "input_forget", "dtype", "precision", "fast_math"),
@@ -70,22 +73,25 @@ class LSTM(RecurrentLayer):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "seed")}
         self._set_up(**arguments)
         arrays = self._draw(seed)
-        for name, array in arrays.items():
-            if name.endswith(".b"):
-                array[: self.hidden_size] += self.dtype.type(self.forget_bias)
+        with np.errstate(all="ignore"):  # a bias may be too small or too large for the dtype
+            for name, array in arrays.items():
+                if name.endswith(".b"):
+                    array[: self.hidden_size] += self.dtype.type(self.forget_bias)
         self._start(arrays)
 
     def _set_up(  # type: ignore[override]
         self, *, proj_size: int, forget_bias: float, peepholes: bool, clip: Any, input_forget: bool, **common: Any
     ) -> None:
         self._configure(**common)
-        self.proj_size = checks.size("proj_size", proj_size, least=0)
+        self._set(
+            proj_size=checks.size("proj_size", proj_size, least=0),
+            forget_bias=checks.number("forget_bias", forget_bias),
+            peepholes=checks.flag("peepholes", peepholes),
+            clip=checks.clip(clip),
+            input_forget=checks.flag("input_forget", input_forget),
+        )
         if self.proj_size >= self.hidden_size:
             raise ValueError(f"proj_size: expected less than hidden_size, {self.hidden_size}, got {proj_size}")
-        self.forget_bias = checks.number("forget_bias", forget_bias)
-        self.peepholes = checks.flag("peepholes", peepholes)
-        self.clip = checks.clip(clip)
-        self.input_forget = checks.flag("input_forget", input_forget)
         if forget_bias and not self.bias:
             raise ValueError("forget_bias: there is no bias to add it to, with bias=False")
         if forget_bias and self.input_forget:

@@ -6,14 +6,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
 from gpurnn_kernels.spec import Array
 
 from . import checks
-from .backend import HOST, Place, on_device, place_of
+from .backend import Place, on_device, place_of
 
 if TYPE_CHECKING:
-    from .layer import RecurrentLayer
+    from .layer import Prepared, RecurrentLayer
+
+# attributes of a stream that its copies make anew
+_MADE = (
+    *("_layer", "_prepared", "_batch_size", "_threads", "_dtype", "_x_shape", "_y_shape"),
+    *("_place", "_on_host", "_stepper", "_step", "_fresh"),
+)
 
 
 class Captured(NamedTuple):
@@ -29,27 +36,52 @@ class Stream:
 
     On the CPU, steps give the same bits as one call over the whole sequence. The stream keeps the parameters that the layer
     had when it was made. One stream serves one thread at a time. It lives where its first array does: the state that it is
-    made with, or the first x_t.
+    made with, or the first x_t. A copy of it, or what comes out of a pickle, starts from its state and steps on by itself.
     """
 
     def __init__(self, layer: RecurrentLayer, batch_size: int = 1, state: Any = None, threads: int | None = None) -> None:
         if layer.bidirectional or layer.reverse:
             raise ValueError("a stream runs forward in time: the layer has a reverse direction")
-        self._layer, self._prepared = layer, layer._prepared
-        self.batch_size = checks.size("batch_size", batch_size)
-        self._threads = None if threads is None else checks.size("threads", threads)
+        most = None if threads is None else checks.size("threads", threads)
+        self._start(layer, layer._prepared, checks.size("batch_size", batch_size), state, most)
+
+    def _start(self, layer: RecurrentLayer, prepared: Prepared, batch_size: int, state: Any, threads: int | None) -> None:
+        self._layer, self._prepared, self._batch_size, self._threads = layer, prepared, batch_size, threads
         self._dtype = layer.dtype
-        self._x_shape = (self.batch_size, layer.input_size)
-        self._y_shape = (self.batch_size, layer.output_size)
+        self._x_shape = (batch_size, layer.input_size)
+        self._y_shape = (batch_size, layer.output_size)
         first = state[0] if isinstance(state, (tuple, list)) and state else state
         checks.runs_on("state", layer.dtype, place_of(first))
         self._settle(place_of(first))
         self.state = state
         self._fresh = state is None
 
+    @property
+    def batch_size(self) -> int:
+        """The number of sequences under way."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, value: Any) -> None:
+        raise AttributeError("batch_size is read-only: make a new stream, layer.stream(batch_size, state)")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The layer, the parameters if the layer has others by now, and the state; and what users set."""
+        own = {name: value for name, value in vars(self).items() if name not in _MADE}
+        params = None if self._prepared is self._layer._prepared else self._prepared.arrays
+        state = None if self._fresh else self.state
+        made_of = {"layer": self._layer, "params": params, "batch_size": self._batch_size, "threads": self._threads}
+        return {**made_of, "state": state, "attributes": own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        layer, params = state["layer"], state["params"]
+        vars(self).update(state["attributes"])
+        prepared = layer._prepared if params is None else layer._prepare(params)
+        self._start(layer, prepared, state["batch_size"], state["state"], state["threads"])
+
     def _settle(self, place: Place) -> None:
         """Zeros for a state, in the given memory."""
-        self._place = place
+        self._place, self._on_host = place, place.device is None
         with place.current():
             shapes = self._layer.state_shapes(self.batch_size)
             zeros = [place.zeros(shape, self._dtype) for shape in shapes]
@@ -59,19 +91,24 @@ class Stream:
 
     def step(self, x_t: Array, out: Array | None = None) -> Array:
         """One step: x_t (B, I) -> h of the last layer (B, H), (B, P) with proj_size: a fresh array, or `out` filled, and then
-        nothing is allocated (on a GPU: with up to 8 rows).
+        nothing is allocated (on a GPU: with up to 8 rows), but a copy of x_t where `out` overlaps it.
 
         Raises ValueError for wrong shapes, TypeError for wrong types and dtypes; the state then stays as it was.
         """
-        if type(x_t) is not np.ndarray or x_t.dtype is not self._dtype or not x_t.flags.carray:
+        if type(x_t) is not ndarray or x_t.dtype is not self._dtype or not x_t.flags.carray:
             x_t = self._input(x_t)
         if x_t.shape != self._x_shape:
             checks.shape("x_t", x_t, self._x_shape, "B, I")
-        if self._place is not HOST:
+        if not self._on_host:
             return self._step_on_device(x_t, out)
         if out is None:
             out = np.empty(self._y_shape, self._dtype)
-        elif type(out) is not np.ndarray or out.dtype is not self._dtype or out.shape != self._y_shape or not out.flags.carray:
+        elif (
+            type(out) is not ndarray
+            or (out.dtype is not self._dtype and out.dtype != self._dtype)
+            or out.shape != self._y_shape
+            or not out.flags.carray
+        ):
             self._refuse(out)
         self._fresh = False
         self._step(x_t, out)
@@ -79,14 +116,15 @@ class Stream:
 
     def _input(self, x_t: Any) -> Array:
         """x_t checked, and as the kernels read it."""
+        found = checks.ready(x_t, self._dtype) if self._on_host else None
+        if found is not None:
+            return found if found.flags.writeable else found.copy()
         checked = checks.array("x_t", x_t, self._dtype)
         place = place_of(checked)
         if self._fresh and place != self._place:
             checks.shape("x_t", checked, self._x_shape, "B, I")
             self._settle(place)
         checks.beside("x_t", checked, self._place, "the state")
-        if place is HOST:
-            return np.require(checked, requirements=["C", "A", "W"])
         return place.contiguous(checked)
 
     def _step_on_device(self, x_t: Array, out: Array | None) -> Array:
@@ -100,6 +138,8 @@ class Stream:
             checks.beside("out", checked, place, "the state")
             if checked.shape != self._y_shape or not checked.flags.c_contiguous:
                 self._refuse(out)
+            if _overlap(x_t, out, place.device.address):
+                x_t = x_t.copy()
         self._fresh = False
         self._step(x_t, out)
         return out
@@ -116,7 +156,7 @@ class Stream:
         Raises ValueError on the CPU, NotImplementedError for more rows. Not yet run on hardware.
         """
         place = self._place
-        if place is HOST:
+        if self._on_host:
             raise ValueError("capture: the stream lives on the CPU; make it with a state on a GPU, or take a step there first")
         with place.current():
             x, out = place.zeros(self._x_shape, self._dtype), place.zeros(self._y_shape, self._dtype)
@@ -157,3 +197,8 @@ class Stream:
             index = self._place.device.upload(index)
         for array in self._stepper.state:
             array[:, index] = 0
+
+
+def _overlap(a: Array, b: Array, address: Callable[[Array], int]) -> bool:
+    """Two arrays without gaps have a byte in common."""
+    return address(a) < address(b) + b.nbytes and address(b) < address(a) + a.nbytes

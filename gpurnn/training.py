@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpurnn_kernels.spec import Array
 
@@ -11,7 +11,7 @@ from . import checks
 from .call import Arguments
 
 if TYPE_CHECKING:
-    from .layer import RecurrentLayer
+    from .layer import Prepared, RecurrentLayer
 
 
 class Gradients(NamedTuple):
@@ -22,10 +22,58 @@ class Gradients(NamedTuple):
     params: Mapping[str, Array]  # named as `layer.params`
 
 
-class VJP(Protocol):
-    """The vector-Jacobian product of one call."""
+class VJP:
+    """The vector-Jacobian product of one call: `vjp(dy, dstate=None)` gives its `Gradients`, as often as it is called.
 
-    def __call__(self, dy: Array | None, dstate: Any = None) -> Gradients: ...
+    Copies of it are itself, since nothing changes it. It cannot be pickled.
+    """
+
+    def __init__(self, call: _Call, kept: list[Any], given: list[Array], lengths: Array | None) -> None:
+        """kept: what each layer's forward pass left for its backward pass; given: the initial state."""
+        self._call, self._kept, self._given, self._lengths = call, kept, given, lengths
+
+    def __call__(self, dy: Array | None, dstate: Any = None) -> Gradients:
+        with self._call.arguments.place.current():
+            return self._gradients(dy, dstate)
+
+    def _gradients(self, dy: Array | None, dstate: Any) -> Gradients:
+        layer, prepared, arguments, layers = self._call
+        place = arguments.place
+        d = _checked_dy(layer, arguments, dy)
+        dfinal = layer.checked_state("dstate", dstate, arguments.batch, place, arguments.unbatched)
+        dinitial = layer.empty_state(arguments.batch, place)
+        found: dict[str, Array] = {}
+        names = layer._directions
+        for index in reversed(range(len(layers))):
+            initial, dlast, dfirst = (layer.rows_of(arrays, index) for arrays in (self._given, dfinal, dinitial))
+            got = place.kernels.backward(layers[index], self._kept[index], initial, self._lengths, d, dlast, dfirst)
+            d = got.x
+            for (_, prefix), arrays in zip(names[index], got.parameters, strict=True):
+                found |= {prefix + name: array for name, array in arrays.items()}
+        assert d is not None
+        dx = place.contiguous(arguments.as_given(d))
+        return Gradients(dx, layer.state_as_given(dinitial, arguments.unbatched), prepared.gradients(found))
+
+    def __copy__(self) -> VJP:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> VJP:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "a vjp holds what its call computed, in this process's memory, and cannot be pickled: "
+            "pickle the layer, x, state and lengths, and call layer.vjp(x, state, lengths) where the gradients are wanted"
+        )
+
+
+class _Call(NamedTuple):
+    """A call whose gradients may be asked for."""
+
+    layer: RecurrentLayer
+    prepared: Prepared
+    arguments: Arguments
+    layers: list[Any]  # the backend's
 
 
 def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP]:
@@ -54,27 +102,7 @@ def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, V
             stays = {"x_stays": x_stays or index > 0, "y_stays": y_stays}
             kept.append(kernels.forward(one, source, initial, lengths, y, last, keep=True, **stays))
             source = y
-
-    def gradients(dy: Array | None, dstate: Any = None) -> Gradients:
-        with place.current():
-            return _gradients(dy, dstate)
-
-    def _gradients(dy: Array | None, dstate: Any) -> Gradients:
-        d = _checked_dy(layer, arguments, dy)
-        dfinal = layer.checked_state("dstate", dstate, arguments.batch, place, arguments.unbatched)
-        dinitial = layer.empty_state(arguments.batch, place)
-        found: dict[str, Array] = {}
-        names = layer._directions
-        for index in reversed(range(len(layers))):
-            initial, dlast, dfirst = (layer.rows_of(arrays, index) for arrays in (given, dfinal, dinitial))
-            got = kernels.backward(layers[index], kept[index], initial, lengths, d, dlast, dfirst)
-            d = got.x
-            for (_, prefix), arrays in zip(names[index], got.parameters, strict=True):
-                found |= {prefix + name: array for name, array in arrays.items()}
-        assert d is not None
-        dx = place.contiguous(arguments.as_given(d))
-        return Gradients(dx, layer.state_as_given(dinitial, arguments.unbatched), prepared.gradients(found))
-
+    gradients = VJP(_Call(layer, prepared, arguments, layers), kept, given, lengths)
     return (arguments.as_given(out), layer.state_as_given(final, arguments.unbatched)), gradients
 
 

@@ -28,6 +28,20 @@ class Tensor:
     def __dlpack__(self) -> None: ...
 
 
+class Frame:
+    """pandas', polars' or xarray's."""
+
+    def to_numpy(self) -> None: ...
+
+
+class Sparse:
+    """SciPy's."""
+
+    dtype = np.dtype("float32")
+
+    def toarray(self) -> None: ...
+
+
 BAD_X: dict[str, tuple[Callable[[Floats], Any], type[Exception], str]] = {
     "1-D": (lambda x: x[0, 0], ValueError, r"expected shape .*got \(4,\)"),
     "4-D": (lambda x: x[None], ValueError, r"expected shape .*got \(1, 5, 3, 4\)"),
@@ -48,6 +62,8 @@ BAD_X: dict[str, tuple[Callable[[Floats], Any], type[Exception], str]] = {
     "scalar": (lambda x: 0.5, TypeError, "expected a NumPy array, got float"),
     "nothing": (lambda x: None, TypeError, "expected a NumPy array, got NoneType"),
     "tensor": (lambda x: Tensor(), TypeError, "from_dlpack"),
+    "frame": (lambda x: Frame(), TypeError, r"got test_bad_input\.Frame; \.to_numpy\(\) makes one"),
+    "sparse": (lambda x: Sparse(), TypeError, r"got test_bad_input\.Sparse; \.toarray\(\) makes one"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,37 @@ def test_attributes_mirror_the_arguments() -> None:
     assert type(gru.bias) is bool
 
 
+MIRRORS = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "reverse", "clip", "dtype")
+
+
+@every_cell
+@pytest.mark.parametrize("called", [False, True])
+def test_attributes_that_mirror_arguments_are_read_only(cell: str, called: bool) -> None:
+    p = Problem(cell)
+    y, _ = p.layer(p.x)
+    layer = p.layer if called else new_layer(cell, 4, 7)
+    text = repr(layer)
+    for name in (*MIRRORS, "precision", "fast_math", "forget_bias" if cell == "lstm" else "reset_after"):
+        for change in (lambda name=name: setattr(layer, name, getattr(layer, name)), lambda name=name: delattr(layer, name)):
+            with pytest.raises(AttributeError, match=f"{name} is read-only: make a new layer, gpurnn.*load_params"):
+                change()
+    for name in ("proj_size", "peepholes", "input_forget", "cell", "directions", "output_size", "states", "params"):
+        with pytest.raises(AttributeError, match=f"{name} is read-only: "):
+            setattr(layer, name, getattr(layer, name))
+    with pytest.raises(AttributeError, match="batch_size is read-only: make a new stream"):
+        layer.stream(3).batch_size = 2
+    assert repr(layer) == text
+    if called:
+        assert_same_bits(layer(p.x)[0], y)
+
+
+def test_the_way_that_a_read_only_attribute_names() -> None:
+    p = Problem("gru", batch_first=False)
+    layer = gpurnn.GRU(**p.layer.configuration() | {"batch_first": True})
+    layer.load_params(p.layer.params)
+    assert_same_bits(layer(p.x.swapaxes(0, 1).copy())[0].swapaxes(0, 1), p.layer(p.x)[0])
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -156,3 +188,115 @@ def test_the_first_line_on_gru_tells_of_its_default() -> None:
     first = (gpurnn.GRU.__doc__ or "").splitlines()[0]
     assert "reset_after=True" in first
     assert gpurnn.GRU(3, 4).reset_after is False
+
+
+class Encoder(gpurnn.GRU):
+    """A subclass with arguments of its own, and one of its base's names for another thing."""
+
+    def __init__(self, name: str, bias: float = 0.5) -> None:
+        super().__init__(3, 4, reset_after=True, bidirectional=True, seed=0)
+        self.name, self.factor = name, bias
+
+
+def test_subclasses_with_their_own_constructor(tmp_path: Path) -> None:
+    layer = Encoder("first")
+    assert repr(layer) == "Encoder(3, 4, bidirectional=True, reset_after=True)"
+    x = np.ones((5, 2, 3), np.float32)
+    assert repr(layer) in str(layer.plan(x))
+    y, _ = layer(x)
+    clones = [copy.copy(layer), copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]
+    for clone in clones:
+        assert type(clone) is Encoder
+        assert (clone.name, clone.factor) == ("first", 0.5)
+        assert_same_bits(clone(x)[0], y)
+    layer.save(tmp_path / "layer")
+    loaded = gpurnn.load(tmp_path / "layer")
+    assert type(loaded) is gpurnn.GRU
+    assert_same_bits(loaded(x)[0], y)
+
+
+@every_cell
+def test_attributes_that_users_set_come_along(cell: str) -> None:
+    p = Problem(cell)
+    p.layer.name, p.layer._tag = "encoder", ["a"]
+    assert p.layer.__getstate__()["attributes"] == {"name": "encoder", "_tag": ["a"]}
+    shallow, deep = copy.copy(p.layer), copy.deepcopy(p.layer)
+    assert shallow._tag is p.layer._tag
+    assert deep._tag is not p.layer._tag
+    assert (pickle.loads(pickle.dumps(p.layer)).name, deep._tag) == ("encoder", ["a"])
+    del p.layer.name
+
+
+@every_cell
+def test_copies_take_along_nothing_that_calls_have_made(cell: str) -> None:
+    p = Problem(cell)
+    for _ in range(2):
+        p.layer(p.x)
+    p.layer(p.x, p.state, [1, 2, 3]), p.gradients(), p.layer.stream(3).step(p.x[0]), p.layer.plan(p.x)
+    assert list(p.layer.__getstate__()) == ["configuration", "params"]
+
+
+@every_cell
+def test_parameters_can_be_copied_and_pickled(cell: str) -> None:
+    params = new_layer(cell, 3, 4).params
+    for made in (copy.copy(params), copy.deepcopy(params), pickle.loads(pickle.dumps(params)), params.copy(), params | {}):
+        assert type(made) is dict
+        assert_same_bits(made, params)
+    assert ({"more": 1} | params)["more"] == 1
+    assert all(a.flags.writeable for a in copy.deepcopy(params).values())
+
+
+@every_cell
+def test_a_vjp_is_its_own_copy_and_says_why_it_cannot_be_pickled(cell: str) -> None:
+    p = Problem(cell)
+    _, vjp = p.layer.vjp(p.x)
+    expected = vjp(p.dy)
+    for clone in (copy.copy(vjp), copy.deepcopy([vjp])[0]):
+        assert_same_bits(clone(p.dy).x, expected.x)
+    with pytest.raises(TypeError, match=r"pickle the layer, x, state and lengths, and call layer\.vjp"):
+        pickle.dumps(vjp)
+
+
+def unpickled(dtype: str) -> np.dtype[Any]:
+    """A dtype as arrays from another process have it: equal to NumPy's, and another object."""
+    found: np.dtype[Any] = pickle.loads(pickle.dumps(np.zeros(1, dtype))).dtype
+    assert found is not np.dtype(dtype)
+    return found
+
+
+@every_cell
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtypes_are_numpys_own(cell: str, dtype: str) -> None:
+    layer = new_layer(cell, 3, 4, dtype=unpickled(dtype))
+    assert layer.dtype is np.dtype(dtype)
+    x = np.zeros((5, 2, 3), dtype)
+    for _ in range(2):
+        assert layer(x)[0].dtype is np.dtype(dtype)
+    out = np.empty((2, 4), dtype)
+    assert layer.stream(2).step(x[0], out) is out
+
+
+@every_cell
+def test_what_goes_the_short_way(cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shape that was seen before, of any array that lies as kernels read it: read-only, mapped, or out of a pickle."""
+    p = Problem(cell)
+    expected = p.layer(p.x)
+    p.x.tofile(tmp_path / "x")
+    mapped = np.memmap(tmp_path / "x", p.x.dtype, "r", shape=p.x.shape)
+    pickled = pickle.loads(pickle.dumps(p.x))
+    buffer = np.frombuffer(p.x.tobytes(), p.x.dtype).reshape(p.x.shape)
+    state = p.layer.stream(3)
+    first = state.step(p.x[0])
+
+    def long_way(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("gpurnn.layer.Arguments", long_way)
+    monkeypatch.setattr("gpurnn.checks.array", long_way)
+    stream = p.layer.stream(3)
+    for x in (p.x, mapped, pickled, buffer):
+        assert_same_bits(tuple(leaves(p.layer(x))), tuple(leaves(expected)))
+        stream.reset()
+        assert_same_bits(stream.step(x[0], pickle.loads(pickle.dumps(first))), first)
+    with pytest.raises(AssertionError):
+        p.layer(p.x[::-1])

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import leaves, new_layer
+from helpers import assert_same_bits, leaves, new_layer
 from reference_cells import CELLS
 
 import gpurnn
+from gpurnn.call import PLAIN_BYTES, PLAIN_LEAST, PlainCalls
+from gpurnn_kernels.cpu.engine import PROGRAMS
 
 LIMIT = 32 << 20
 every_cell = pytest.mark.parametrize("cell", CELLS)
@@ -87,7 +89,7 @@ def test_what_stays_after_calls_of_many_shapes(cell: str) -> None:
         layer(rows[:steps])
         layer(rows[:steps], state)
     gc.collect()
-    assert tracemalloc.get_traced_memory()[0] - before < LIMIT
+    assert tracemalloc.get_traced_memory()[0] - before < PLAIN_BYTES * 5 // 4 + PROGRAMS.limit
 
 
 @pytest.mark.usefixtures("traced")
@@ -110,6 +112,29 @@ def test_layers_are_freed(cell: str) -> None:
         use()
     gc.collect()
     assert tracemalloc.get_traced_memory()[0] - before < 1 << 20
+
+
+@every_cell
+def test_layers_and_what_they_give_go_without_a_collection(cell: str) -> None:
+    """A reference cycle would keep their memory until Python looks for cycles, which may be much later."""
+    layer = new_layer(cell, 8, 16, num_layers=2)
+    x = np.zeros((5, 3, 8), np.float32)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            layer(x)
+            layer(x, None, [5, 2, 0])
+        _, vjp = layer.vjp(x)
+        vjp(None)
+        stream = layer.stream(3)
+        stream.step(x[0])
+        plain = next(iter(layer._prepared.plain.values()))
+        gone = [weakref.ref(one) for one in (layer, layer._prepared, vjp, stream, stream._stepper, plain)]
+        del layer, vjp, stream, plain
+        assert [one() for one in gone] == [None] * len(gone)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.usefixtures("traced")
@@ -148,3 +173,53 @@ def test_calls_in_a_loop_keep_nothing(cell: str) -> None:
     calls()
     gc.collect()
     assert tracemalloc.get_traced_memory()[0] - before < 64 << 10
+
+
+@every_cell
+def test_plain_calls_of_all_layers_share_a_bound(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shapes that were called last stay ready, and those of layers that are gone count nothing."""
+    calls = PlainCalls(10 * PLAIN_LEAST)
+    monkeypatch.setattr("gpurnn.call.PLAIN_CALLS", calls)
+    layers = [new_layer(cell, 4, 8) for _ in range(12)]
+    x = np.zeros((3, 2, 4), np.float32)
+
+    def ready() -> list[int]:
+        calls.look()
+        return [len(layer._prepared.plain) for layer in layers]
+
+    for layer in layers:
+        layer(x)
+        layer(x)
+        layers[0](x)
+    found = ready()
+    assert found[0] == found[-1] == 1
+    assert 2 <= sum(found) <= 10
+    for steps in range(1, 40):
+        layers[5](x[:1].repeat(steps, 0))
+    assert sum(ready()) <= 10
+    y, _ = layers[1](x)
+    assert_same_bits(layers[1](x)[0], y)
+    del layers[:], layer
+    calls.look()
+    assert not calls._calls
+
+
+@pytest.mark.usefixtures("traced")
+def test_what_many_layers_leave_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes that were called once hold no more for many layers than for one."""
+    gpurnn.set_num_threads(1)
+    limit = 2 << 20
+    monkeypatch.setattr("gpurnn.call.PLAIN_CALLS", PlainCalls(limit))
+    monkeypatch.setattr(PROGRAMS, "limit", limit)
+    layers = [new_layer("lstm", 16, 128) for _ in range(6)]
+    rows = np.zeros((12, 8, 16), np.float32)
+    for layer in layers:
+        layer.vjp(rows)[1](None)
+    before, _ = tracemalloc.get_traced_memory()
+    for steps in range(1, 12):
+        for layer in layers:
+            for _ in range(2):
+                layer(rows[:steps])
+            layer.vjp(rows[:steps])[1](None)
+    gc.collect()
+    assert tracemalloc.get_traced_memory()[0] - before < 3 * limit

@@ -1,5 +1,6 @@
-"""Layers that earlier versions wrote: `python tests/test_old_files.py FOLDER` writes this version's, for later ones to read."""
+"""Layers that earlier versions wrote; `python tests/test_old_files.py FOLDER` writes this version's for later ones."""
 
+import json
 import pickle
 import sys
 from pathlib import Path
@@ -55,6 +56,48 @@ def test_layers_of_earlier_versions_are_read(path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_kept(kind: str, ending: str) -> None:
     assert list(WRITTEN.glob(f"*/{kind}.{ending}"))
+
+
+def changed(layer: Any, path: Path, ending: str, arguments: dict[str, Any], gone: str | None = None) -> Path:
+    """A pickle or a file of the layer, with other arguments in it and one less."""
+    given = {name: value for name, value in (layer.configuration() | arguments).items() if name != gone}
+    if ending == "pickle":
+        with pytest.MonkeyPatch.context() as other:
+            other.setattr(type(layer), "__getstate__", lambda self: {"configuration": given, "params": dict(self.params)})
+            path.write_bytes(pickle.dumps(layer))
+    else:
+        from safetensors.numpy import save_file
+
+        description = {"layer": type(layer).__name__, "arguments": given}
+        metadata = {"gpurnn_format": "1", "gpurnn": json.dumps(description)}
+        save_file({name: a.copy() for name, a in layer.params.items()}, path, metadata)
+    return path
+
+
+every_ending = pytest.mark.parametrize("ending", ["pickle", "safetensors"])
+
+
+@every_ending
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_arguments_that_an_earlier_version_did_not_know_have_their_defaults(kind: str, ending: str, tmp_path: Path) -> None:
+    layer = getattr(gpurnn, kind)(3, 4, seed=0)
+    for gone in layer.configuration():
+        path = changed(layer, tmp_path / f"layer.{ending}", ending, {}, gone)
+        if gone in ("input_size", "hidden_size"):
+            with pytest.raises(ValueError, match=f"missing {gone}"):
+                read(path)
+        else:
+            assert repr(read(path)) == repr(layer)
+            assert_same_bits(read(path).params, layer.params)
+
+
+@every_ending
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_arguments_of_a_later_version_are_refused(kind: str, ending: str, tmp_path: Path) -> None:
+    layer = getattr(gpurnn, kind)(3, 4)
+    path = changed(layer, tmp_path / f"layer.{ending}", ending, {"layer_norm": False, "heads": 1})
+    with pytest.raises(ValueError, match=r"no argument layer_norm, heads: a newer gpurnn wrote it"):
+        read(path)
 
 
 def write(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """Streams: their state, what they allocate, and that errors leave them as they were. (test_promises.py compares bits.)"""
 
+import copy
+import pickle
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -7,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import OUTPUTS, Problem, assert_near, assert_same_bits, leaves, new_layer
+from helpers import OUTPUTS, Backend, Problem, assert_near, assert_same_bits, leaves, new_layer
 from reference import packed, parts
 from reference_cells import CELLS
 
@@ -214,3 +216,64 @@ def test_threads_may_change_under_a_stream(cell: str) -> None:
     for t in range(9):
         gpurnn.set_num_threads((1, 2, 3)[t % 3])
         assert_same_bits(stream.step(p.x[t]), y[t])
+
+
+@every_cell
+@pytest.mark.parametrize("threads", [1, 2])
+def test_out_may_overlap_x(cell: str, threads: int) -> None:
+    """x is read as if it were copied first, wherever out begins."""
+    gpurnn.set_num_threads(threads)
+    p = Problem(cell, 2, 16, 40, 40)
+    expected = p.layer.stream(16, p.state).step(p.x[0])
+    size = p.x[0].size
+    memory = np.empty(3 * size, np.float32)
+    x = memory[size : 2 * size].reshape(p.x[0].shape)
+    for start in (0, 1, size - 1, size, size + 1, size + 40, 2 * size - 1, 2 * size):
+        x[...] = p.x[0]
+        out = memory[start : start + size].reshape(expected.shape)
+        stream = p.layer.stream(16, p.state)
+        assert stream.step(x, out=out) is out
+        assert_same_bits(out, expected)
+        if start in (0, 2 * size):
+            assert_same_bits(x, p.x[0])
+
+
+def test_out_may_overlap_x_on_a_device(backend: Backend) -> None:
+    p = Problem("gru_after", 2, 2, 5, 5)
+    expected = p.layer.stream(2).step(backend.array(p.x[0]))
+    memory = backend.array(np.zeros(20, np.float32))
+    for start in (0, 5, 10):
+        x, out = memory[5:15].reshape(2, 5), memory[start : start + 10].reshape(2, 5)
+        x[...] = backend.array(p.x[0])
+        p.layer.stream(2).step(x, out=out)
+        assert_same_bits(backend.numpy(out), backend.numpy(expected))
+
+
+def copies(stream: gpurnn.Stream) -> list[gpurnn.Stream]:
+    return [copy.copy(stream), copy.deepcopy(stream), pickle.loads(pickle.dumps(stream))]
+
+
+@every_cell
+@pytest.mark.parametrize("loaded", [False, True])
+def test_copies_step_on_by_themselves(cell: str, loaded: bool) -> None:
+    """A copy has the parameters and the state that the stream had, whatever the layer has got since."""
+    p = Problem(cell, num_layers=2)
+    y, _ = p.layer(p.x, p.state)
+    stream = p.layer.stream(3, p.state)
+    stream.name = "microphone"  # type: ignore[attr-defined]
+    assert_same_bits(stream.step(p.x[0]), y[0])
+    if loaded:
+        p.layer.load_params({name: a + 1 for name, a in p.layer.params.items()})
+    for clone in copies(stream):
+        assert (clone.batch_size, clone.name) == (3, "microphone")  # type: ignore[attr-defined]
+        assert_same_bits(np.stack([clone.step(x_t) for x_t in p.x[1:]]), y[1:])
+    assert_same_bits(np.stack([stream.step(x_t) for x_t in p.x[1:]]), y[1:])
+
+
+@every_cell
+def test_copies_of_a_stream_without_a_step(cell: str) -> None:
+    p = Problem(cell)
+    stream = p.layer.stream(3)
+    for clone in copies(stream):
+        assert clone._fresh
+        assert_same_bits(clone.step(p.x[0]), p.layer.stream(3).step(p.x[0]))
