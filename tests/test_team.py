@@ -10,7 +10,7 @@ import pytest
 from helpers import Problem, assert_same_bits, python
 
 import gpurnn
-from gpurnn_kernels.cpu.threads import count, system
+from gpurnn_kernels.cpu.threads import count, layout, system
 from gpurnn_kernels.cpu.threads.team import Team
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
@@ -167,6 +167,13 @@ def test_rests(a_team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
 
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    waited = a_team._words[layout.WAITED // 8 :]
+    waited[0] = 1_000_000
+    for _ in range(8):  # a wait of 1 ms in 20 is borne
+        a_team._notice(module.HELD_UP)
+        assert a_team.offers(2) == 2
+        now[0] += 0.02
+    waited[0] = 3_000_000
     rests = []
     for _ in range(8):
         a_team._notice(module.HELD_UP)
@@ -176,6 +183,9 @@ def test_rests(a_team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
         assert a_team.offers(2) == 2
     assert rests == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5, 0.5])
     now[0] += 10
+    a_team._notice(module.HELD_UP)
+    assert a_team.offers(2) == 2
+    now[0] += 0.01
     a_team._notice(module.HELD_UP)
     assert a_team._rest_until - now[0] == pytest.approx(0.02)
 

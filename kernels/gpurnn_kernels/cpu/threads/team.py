@@ -27,6 +27,7 @@ log = logging.getLogger("gpurnn")
 _SETTLED = 0.005  # seconds within which workers should come from where they were moved
 _MOVED_AGAIN = 2.0  # seconds after which workers that never came are moved once more
 _SHORTEST_REST, _LONGEST_REST = 0.02, 0.5  # seconds
+_MOST_WAITED = 0.1  # of the time
 
 
 @entry("int64(int64, int64, int64, int64, int64, int64)")
@@ -46,6 +47,7 @@ class Team:
         self._owner: Any = self._words.data
         self._rest = 0.0
         self._rest_until = 0.0
+        self._held_up_at = 0.0  # or the end of the last rest
         self._moved_at = -math.inf
         self._moves = True
         self.reset()
@@ -111,25 +113,28 @@ class Team:
         self._notice(found)
 
     def _notice(self, found: int) -> None:
-        """Has the next calls rest after one that waited for a thread without a CPU. Where nobody came, Linux may keep the
-        workers on the caller's CPU, on an idle machine too: they are moved away once; where that does not help, others need
-        the CPUs."""
+        """Has the next calls rest after waits for a thread without a CPU, where these take more than a tenth of the time: a
+        virtual machine's CPUs are taken away now and then. Where nobody came, Linux may keep the workers on the caller's CPU,
+        on an idle machine too: they are moved away once; where that does not help, others need the CPUs."""
+        now = time.monotonic()
         if found & HELD_UP:
-            self._take_rest()
+            waited, since = 1e-9 * int(self._words[layout.WAITED // 8]), now - self._held_up_at
+            self._held_up_at = now
+            if waited > _MOST_WAITED * since:
+                again = now < self._rest_until + 4 * self._rest
+                self._take_rest(now, min(_LONGEST_REST, 2 * self._rest) if again else _SHORTEST_REST)
         if found & ALONE:
-            now, helped = time.monotonic(), self._helped_so_far()
+            helped = self._helped_so_far()
             if helped != self._helped or now - self._moved_at > _MOVED_AGAIN:
                 self._move_workers()
                 self._helped, self._moved_at = helped, now
             elif now - self._moved_at > _SETTLED:
-                self._take_rest(1.0)
+                self._take_rest(now, _SHORTEST_REST)
 
-    def _take_rest(self, lately: float = 0.0) -> None:
-        """Has calls keep to one thread for a while, twice as long as before where the last rest was lately."""
-        now = time.monotonic()
-        again = now < self._rest_until + max(lately, 4 * self._rest)
-        self._rest = min(_LONGEST_REST, 2 * self._rest) if again else _SHORTEST_REST
-        self._rest_until = now + self._rest
+    def _take_rest(self, now: float, seconds: float) -> None:
+        """Has calls keep to one thread for a while."""
+        self._rest, self._rest_until = seconds, now + seconds
+        self._held_up_at = self._rest_until
 
     def _reports(self) -> Array:
         """The report blocks of the workers that have started, (workers, words)."""
