@@ -97,6 +97,8 @@ _WORK = (
     *("slots_base", "slots_n_base", "apart"),
     # where the work looks whether it leaves off, or 0; whether the thread that runs it may look for signals
     *("stop", "asks"),
+    # looks before the work takes pieces whose owner has not begun
+    *("patience",),
     # threads that make panels of the same rows, and the rank of this work's among them
     *("members", "member"),
 )

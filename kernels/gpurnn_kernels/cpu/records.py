@@ -12,6 +12,7 @@ from .job import JOB_WORD, VECTOR_BYTES, WORK, job_dtype
 from .schedule import Share, cut
 from .shelf import aligned, aligned_zeros
 from .target import LINE
+from .threads.phases import MOMENT
 from .threads.team import current_team
 from .tiles import table
 
@@ -71,6 +72,7 @@ class Records:
         work["members"], work["member"] = share.members, share.member
         work["words"] = self.hold(aligned_zeros(_WORDS, np.dtype(np.int64)))
         work["leads"] = share.members if share.members > 1 else 0
+        work["patience"] = MOMENT
 
     def phases(self, work: Any, share: Share, *groups: int) -> None:
         """The phases of a work: how many groups of panels each has, and which of them are meant for which thread."""

@@ -44,6 +44,7 @@ from .clock import clock
 from .interrupts import stopped
 from .layout import pieces_of, report_of
 
+MOMENT = 64  # looks before a thread takes pieces whose owner has not begun
 SPINS = 200  # looks before a waiter gives its CPU away, 25 ns each
 STALL = 300_000  # ns: longer waits for one piece are somebody else's time slice
 LONG_STALL = 1_000_000  # ns: after such a wait a sequence goes on alone at once
@@ -166,6 +167,19 @@ def finish(team, others, stop):  # type: ignore[no-untyped-def]
     return 1 if waited > LONG_STALL else 0
 
 
+@inlined
+def once_begun(work, at, word):  # type: ignore[no-untyped-def]
+    """-> the claim word of pieces that are another rank's, which gets a moment to begin them: it has their weights in its
+    cache. The moment is halved each time that it was in vain, and whole again once the other one is there."""
+    looks = 0
+    while word & layout.MASK == 0 and looks < work.patience:
+        pause()
+        looks += 1
+        word = load_acquire(at)
+    work.patience = work.patience >> 1 if word & layout.MASK == 0 else MOMENT
+    return word
+
+
 @called
 def claim(work, back):  # type: ignore[no-untyped-def]
     """-> the next piece of the phase for a work whose `claims` are the team's: one meant for its rank, then those of the
@@ -182,6 +196,8 @@ def claim(work, back):  # type: ignore[no-untyped-def]
             rank -= work.members
         at = pieces_of(team, rank)
         word = load_acquire(at)
+        if other and some_left(word):
+            word = once_begun(work, at, word)
         while some_left(word):
             if exchange(at, word, word + 1):
                 hook(team, 2)
