@@ -68,10 +68,13 @@ class Place:
 
     def contiguous(self, array: Array) -> Array:
         """Itself, or a copy without gaps."""
-        return array if array.flags.c_contiguous else array.copy()
+        if array.flags.c_contiguous:
+            return array
+        with self.current():
+            return array.copy()
 
     def current(self) -> AbstractContextManager[Any]:
-        """Inside, what CUDA does it does there."""
+        """Inside, what CUDA does it does there: every public call enters it, whichever device the caller's thread is on."""
         return _EVERYWHERE if self.device is None else self.device.current()
 
 

@@ -151,7 +151,8 @@ def lengths(value: Any, batch: int, steps: int, place: Place = HOST) -> Array:
         if found.dtype == np.int64:
             return place.contiguous(found)
         converted = place.empty((batch,), np.dtype(np.int64))
-        converted[...] = found
+        with place.current():
+            converted[...] = found
         return converted
     if found.size and (found.min() < 0 or found.max() > steps):
         raise ValueError(f"lengths: expected integers in 0..{steps} (T), got {found.min()}..{found.max()}")

@@ -267,7 +267,8 @@ class RecurrentLayer(Configured):
         arguments = Arguments(self, x, None, lengths)
         kernels = arguments.place.kernels
         layers = self._prepared.layers(kernels)
-        lines = [kernels.describe(layer, arguments.x, arguments.lengths) for layer in layers]
+        with arguments.place.current():
+            lines = [kernels.describe(layer, arguments.x, arguments.lengths) for layer in layers]
         return Plan(repr(self), x.shape, lines)
 
     def to_torch(self) -> Any:

@@ -141,7 +141,8 @@ class Stream:
             if _overlap(x_t, out, place.device.address):
                 x_t = x_t.copy()
         self._fresh = False
-        self._step(x_t, out)
+        with place.current():
+            self._step(x_t, out)
         return out
 
     def _refuse(self, out: Any) -> None:
@@ -160,27 +161,30 @@ class Stream:
             raise ValueError("capture: the stream lives on the CPU; make it with a state on a GPU, or take a step there first")
         with place.current():
             x, out = place.zeros(self._x_shape, self._dtype), place.zeros(self._y_shape, self._dtype)
+            replay = self._stepper.capture(x, out)  # type: ignore[attr-defined]
         self._fresh = False
-        return Captured(x, out, self._stepper.capture(x, out))  # type: ignore[attr-defined]
+        return Captured(x, out, replay)
 
     @property
     def state(self) -> Any:
         """A copy of the state: (h, c) for an LSTM, h for a GRU, each (L, B, H), h (L, B, P) with proj_size. May be set; None
         sets zeros."""
-        return self._layer.state_as_given([array.copy() for array in self._stepper.state], unbatched=False)
+        with self._place.current():
+            copies = [array.copy() for array in self._stepper.state]
+        return self._layer.state_as_given(copies, unbatched=False)
 
     @state.setter
     def state(self, value: Any) -> None:
         checked = self._layer.checked_state("state", value, self.batch_size, self._place)
-        for array, new in zip(self._stepper.state, checked, strict=True):
-            array[...] = 0 if new is None else new
+        with self._place.current():
+            for array, new in zip(self._stepper.state, checked, strict=True):
+                array[...] = 0 if new is None else new
         self._fresh = False
 
     def reset(self, rows: Any = None) -> None:
         """Zeroes the state of the given rows (integer indices or a boolean mask (B,)), or of all."""
         if rows is None:
-            for array in self._stepper.state:
-                array[...] = 0
+            self._zero(...)
             return
         index = np.asarray(rows)
         if index.size == 0 and index.dtype.kind == "f":
@@ -195,8 +199,12 @@ class Stream:
             index = np.flatnonzero(index)
         if self._place.device is not None:
             index = self._place.device.upload(index)
-        for array in self._stepper.state:
-            array[:, index] = 0
+        self._zero((slice(None), index))
+
+    def _zero(self, which: Any) -> None:
+        with self._place.current():
+            for array in self._stepper.state:
+                array[which] = 0
 
 
 def _overlap(a: Array, b: Array, address: Callable[[Array], int]) -> bool:

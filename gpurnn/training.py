@@ -79,12 +79,12 @@ class _Call(NamedTuple):
 def vjp(layer: RecurrentLayer, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP]:
     """See `RecurrentLayer.vjp`."""
     arguments = Arguments(layer, x, state, lengths)
-    # the caller may change what was given, and y, before the gradients are asked for: theirs are copies
-    lengths = None if arguments.lengths is None else arguments.lengths.copy()
     prepared, place = layer._prepared, arguments.place
     kernels = place.kernels
     layers = prepared.layers(kernels)
     with place.current():
+        # the caller may change what was given, and y, before the gradients are asked for: theirs are copies
+        lengths = None if arguments.lengths is None else arguments.lengths.copy()
         given = [
             place.zeros(shape, layer.dtype) if array is None else array.copy()
             for array, shape in zip(arguments.state, layer.state_shapes(arguments.batch), strict=True)

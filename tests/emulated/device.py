@@ -1,14 +1,15 @@
 """`EmulatedDevice`: the seam's `Device` over NumPy and the PTX interpreter."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from gpurnn_kernels.cuda.device import Kernel, Limits
+from gpurnn_kernels.cuda.device import Kernel, Limits, check_grid
 
 from .compile import compiled
 from .instructions.conversions import as_tf32
@@ -19,6 +20,8 @@ from .program import Program
 from .resources import resources
 from .scheduler import Launch
 from .table import DEVICES
+
+_CURRENT: ContextVar["EmulatedDevice | None"] = ContextVar("_CURRENT", default=None)
 
 
 @cache
@@ -64,12 +67,28 @@ class EmulatedDevice:
         result.view(np.ndarray)[...] = array
         return result
 
+    def publish(self, array: Any) -> EmulatedArray:
+        return self.upload(array)
+
     def address(self, array: EmulatedArray) -> int:
         return self.memory.address(array)
 
     def current(self) -> AbstractContextManager[None]:
-        """There is one device only."""
-        return nullcontext()
+        return self._current()
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        before = _CURRENT.set(self)
+        try:
+            yield
+        finally:
+            _CURRENT.reset(before)
+
+    def require_current(self, what: str) -> None:
+        """Raises RuntimeError while another device is the current one: CUDA would work there. Outside of all, anything goes:
+        tests prepare arrays."""
+        if _CURRENT.get() not in (None, self):
+            raise RuntimeError(f"{what} of a device while another is the current one")
 
     def multiply(
         self,
@@ -82,6 +101,7 @@ class EmulatedDevice:
         accumulate: bool = False,
         tf32: bool = False,
     ) -> None:
+        self.require_current("a product")
         self._not_while_capturing("a product")
         for array in (a, b, out):
             if array.ndim != 2 or (array.shape[1] > 1 and array.strides[1] != array.itemsize):
@@ -109,6 +129,7 @@ class EmulatedDevice:
         self.warnings[text] += 1
 
     def launcher(self, kernel: Kernel, grid: Sequence[int], *first: Any, shared: int = 0) -> Callable[..., None]:
+        check_grid(kernel, grid)
         shape: Shape = (*grid, 1, 1)[:3]  # type: ignore[assignment]
         limits = self.limits
         if kernel.cooperative:
@@ -127,6 +148,7 @@ class EmulatedDevice:
         start = self._values(first, types)
 
         def launch(*rest: int | float) -> None:
+            self.require_current("a launch")
             arguments = start + self._values(rest, types[len(first) :])
             run = partial(self._launch, kernel, made, shape, shared, arguments, first)
             if self._captured is None:
@@ -145,6 +167,7 @@ class EmulatedDevice:
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """As a CUDA graph: nothing runs until the result is called."""
+        self.require_current("a capture")
         self._captured = []
         try:
             work()
@@ -153,9 +176,11 @@ class EmulatedDevice:
             self._captured = None
 
         def replay() -> None:
+            self.require_current("a graph")
             for run in recorded:
                 run()
 
+        replay.work = work  # type: ignore[attr-defined]  # its arrays live as long
         return replay
 
     def _not_while_capturing(self, what: str) -> None:

@@ -48,6 +48,8 @@ class EmulatedArray(np.ndarray[Any, Any]):
         self.home = getattr(parent, "home", None)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if self.home is not None:
+            self.home.require_current("an assignment to an array")
         np.ndarray.__setitem__(self.view(np.ndarray), key, np.asarray(value))
         if self.size:
             flags = self.home.memory.flags_of(self)
@@ -57,6 +59,8 @@ class EmulatedArray(np.ndarray[Any, Any]):
         """On the host's copy; a result goes to the device."""
         plain = [x.view(np.ndarray) if isinstance(x, EmulatedArray) else x for x in inputs]
         device = next(x.home for x in (*inputs, *(out or ())) if isinstance(x, EmulatedArray))
+        if device is not None:
+            device.require_current("arithmetic on an array")
         if out is not None:
             into = tuple(x.view(np.ndarray) if isinstance(x, EmulatedArray) else x for x in out)
             getattr(ufunc, method)(*plain, out=into, **options)
@@ -69,6 +73,7 @@ class EmulatedArray(np.ndarray[Any, Any]):
 
     def copy(self, order: Any = "C") -> Any:
         """With what is not initialised left so."""
+        self.home.require_current("a copy of an array")
         result = self.home.empty(self.shape, self.dtype)
         result.view(np.ndarray)[...] = self.view(np.ndarray)
         if self.size:

@@ -1,13 +1,12 @@
 """The seam on a GPU: CuPy's memory pool and cuBLAS handle, numba-cuda's compiler, cuda.core's launches, all on CuPy's current
-stream. Nothing here waits for the GPU.
+stream. Nothing here waits for the GPU but `publish`.
 
 Written and checked against the installed libraries on machines without a GPU; not yet run on one.
 """
 
 import ctypes
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from functools import cache
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import cupy
@@ -21,7 +20,7 @@ from numba.cuda.cudadrv.driver import driver
 
 from ..spec import Array
 from .compile import jit_options
-from .device import DeviceArray, Kernel, Launch, Limits
+from .device import DeviceArray, Kernel, Launch, Limits, check_grid
 
 PLAIN_SHARED = 48 * 1024  # bytes of dynamic shared memory that a kernel may have without asking
 STREAMS = 64  # that are remembered
@@ -30,10 +29,32 @@ _TYPES = {"float32": runtime.CUDA_R_32F, "float64": runtime.CUDA_R_64F, "float16
 _SCALARS = {name: np.array([0, 1], name) for name in ("float32", "float64")}  # beta or alpha, by address
 
 
-@cache
+_GPUS: dict[int, "CupyDevice"] = {}
+
+
 def gpu(index: int) -> "CupyDevice":
     """The one `CupyDevice` of a GPU."""
-    return CupyDevice(index)
+    found = _GPUS.get(index)
+    # of two threads that come first, both get the same
+    return _GPUS.setdefault(index, CupyDevice(index)) if found is None else found
+
+
+class Current:
+    """A GPU as the thread's current one. CuPy's own context manager leaves a thread without a context where the GPU has the
+    number that the thread starts with: `cudaSetDevice` is what makes one."""
+
+    __slots__ = ("_before", "_index")
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+
+    def __enter__(self) -> None:
+        self._before: int = runtime.getDevice()
+        runtime.setDevice(self._index)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before != self._index:
+            runtime.setDevice(self._before)
 
 
 class CupyDevice:
@@ -61,16 +82,26 @@ class CupyDevice:
         )
 
     def current(self) -> AbstractContextManager[Any]:
-        return cupy.cuda.Device(self.index)  # type: ignore[no-any-return]
+        return Current(self.index)
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray:
-        return cupy.empty(tuple(shape), dtype)
+        with Current(self.index):
+            return cupy.empty(tuple(shape), dtype)
 
     def zeros(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray:
-        return cupy.zeros(tuple(shape), dtype)
+        with Current(self.index):
+            return cupy.zeros(tuple(shape), dtype)
 
     def upload(self, array: Array) -> DeviceArray:
-        return cupy.asarray(array)
+        with Current(self.index):
+            return cupy.asarray(array)
+
+    def publish(self, array: Array) -> DeviceArray:
+        # a pool would hand the memory on in the order of the stream that it came from; cudaFree waits for all streams
+        with Current(self.index), cupy.cuda.using_allocator(None):
+            copy = cupy.array(array, order="C")
+            cupy.cuda.get_current_stream().synchronize()
+        return copy
 
     def address(self, array: DeviceArray) -> int:
         return int(array.data.ptr)
@@ -112,6 +143,7 @@ class CupyDevice:
         )
 
     def launcher(self, kernel: Kernel, grid: Sequence[int], *first: Any, shared: int = 0) -> Launch:
+        check_grid(kernel, grid)
         if kernel.cooperative:
             held = self.resident_blocks(kernel, shared) * self.limits.multiprocessors
             if int(np.prod(grid)) > held:
@@ -140,12 +172,18 @@ class CupyDevice:
         stream = cupy.cuda.Stream(non_blocking=True)
         with stream:
             stream.begin_capture()
-            work()
+            try:
+                work()
+            except BaseException:
+                with suppress(runtime.CUDARuntimeError):  # of a capture that the fault has made invalid: it ends all the same
+                    stream.end_capture()
+                raise
             graph = stream.end_capture()
 
         def replay() -> None:
             graph.launch(cupy.cuda.get_current_stream())
 
+        replay.work = work  # type: ignore[attr-defined]  # its arrays live as long as the graph
         return replay
 
     def _compiled(self, kernel: Kernel, shared: int) -> Any:

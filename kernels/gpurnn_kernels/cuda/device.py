@@ -49,6 +49,15 @@ class Kernel:
     cooperative: bool = False
 
 
+LARGEST_GRID = (2**31 - 1, 65_535, 65_535)  # blocks along x, y, z: CUDA's, on every device
+
+
+def check_grid(kernel: Kernel, grid: Sequence[int]) -> None:
+    """Raises ValueError for a grid that no device launches. What grows with the batch or the steps lies along x."""
+    if any(blocks > most for blocks, most in zip(grid, LARGEST_GRID, strict=False)):
+        raise ValueError(f"{kernel.name}: expected a grid of at most {LARGEST_GRID} blocks, got {tuple(grid)}")
+
+
 class Launch(Protocol):
     """A kernel with its grid and its first arguments, ready to go on the current stream."""
 
@@ -56,17 +65,24 @@ class Launch(Protocol):
 
 
 class Device(Protocol):
+    """Allocations and `publish` go to the device itself; products, launches and an array's own operations to the current
+    one: who calls them is inside `current`."""
+
     @property
     def limits(self) -> Limits: ...
 
     def current(self) -> AbstractContextManager[Any]:
-        """Makes it the device that CUDA's calls mean."""
+        """Inside, it is the device that CUDA's calls mean, in a thread that has not used CUDA before as in any other."""
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray: ...
 
     def zeros(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray: ...
 
     def upload(self, array: Array) -> DeviceArray: ...
+
+    def publish(self, array: Array) -> DeviceArray:
+        """A contiguous copy that nobody writes to and calls on every stream may read: it is complete when it is handed over,
+        and its memory becomes another's only when nothing on the device reads it any more. Waits for the device."""
 
     def address(self, array: DeviceArray) -> int:
         """Of its first byte."""
@@ -88,11 +104,15 @@ class Device(Protocol):
         """`first`: arrays and scalars; what varies from launch to launch comes last, when it is called. shared: dynamic,
         bytes.
 
-        Raises RuntimeError for a cooperative grid larger than what the device holds resident.
+        Raises ValueError for a grid that no device launches, RuntimeError for a cooperative one larger than what this
+        device holds resident.
         """
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Records what `work` launches, which must not allocate nor multiply -> what launches it again."""
+        """Records what `work` launches, which must not allocate nor multiply -> what launches it again, and owns `work`.
+
+        What `work` raises comes through, and nothing stays recording.
+        """
 
     def resident_blocks(self, kernel: Kernel, shared: int) -> int:
         """How many blocks one multiprocessor holds, by the compiled kernel's registers and shared memory."""

@@ -40,11 +40,10 @@ class Stepper:
 
     def step(self, x: Array, out: Array) -> None:
         """x (B, I) -> out (B, H), both contiguous. Few rows: nothing is allocated."""
-        with self._device.current():
-            if self._few:
-                self._run(self._turn, x, out)
-            else:
-                self._run_many(x, out)
+        if self._few:
+            self._run(self._turn, x, out)
+        else:
+            self._run_many(x, out)
         self._turn = 1 - self._turn
 
     def _run(self, turn: int, x: DeviceArray, out: DeviceArray) -> None:
@@ -83,15 +82,15 @@ class Stepper:
         return both
 
     def capture(self, x: DeviceArray, out: DeviceArray) -> Callable[[], None]:
-        """A step over these arrays, recorded, one recording for each set of state arrays -> what takes a step with it."""
+        """A step over these arrays, recorded, one recording for each set of state arrays -> what takes a step with it. They
+        live as long as that."""
         if not self._few:
             raise NotImplementedError(f"capture: at most {MOST_ROWS} rows: CuPy refuses cuBLAS while a graph is captured")
 
         def recorded(turn: int) -> Callable[[], None]:
             return self._device.capture(lambda: self._run(turn, x, out))
 
-        with self._device.current():
-            graphs = [recorded(turn) for turn in range(2)]
+        graphs = [recorded(turn) for turn in range(2)]
 
         def step() -> None:
             with self._device.current():
