@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..spec import Parameters, Spec
 from . import persistent, stepwise, stepwise_back, whole
 from .device import Device, DeviceArray
@@ -24,7 +26,7 @@ class Layer:
         self.specs, self.parameters = tuple(specs), tuple(parameters)
         self._uploaded: dict[Any, list[Weights]] = {}
         self._plans: dict[Any, Any] = {}
-        self._zeros: tuple[Any, DeviceArray] | None = None
+        self._zeros: dict[Any, DeviceArray] = {}
 
     def on(self, device: Device) -> list[Weights]:
         """A direction each, uploaded once."""
@@ -52,12 +54,13 @@ class Layer:
         return found
 
     def zeros(self, device: Device, batch: int) -> DeviceArray:
-        """(B, H), which nobody writes to: an initial state that was not given."""
-        key = (device, batch)
-        if self._zeros is None or self._zeros[0] != key:
+        """(B, H), which nobody writes to: an initial state that was not given. A device's largest batch has made it."""
+        found = self._zeros.get(device)
+        if found is None or len(found) < batch:
             spec = self.specs[0]
-            self._zeros = (key, device.zeros((batch, spec.hidden_size), spec.dtype))
-        return self._zeros[1]
+            # of two threads that come at once, each has its own for this call, whichever stays
+            found = self._zeros[device] = device.publish(np.zeros((batch, spec.hidden_size), spec.dtype))
+        return found[:batch]
 
 
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:

@@ -20,22 +20,17 @@ class Weights:
 
 
 def upload(device: Device, spec: Spec, parameters: Parameters) -> Weights:
-    def bias(name: str, size: int) -> DeviceArray:
+    """Copies that calls on every stream may read."""
+
+    def bias(name: str, size: int) -> Array:
         wide = np.dtype(np.float32) if spec.dtype == np.float16 else spec.dtype
         array = parameters.get(name)
-        if array is None:
-            return device.zeros((size,), wide)
-        return device.upload(_contiguous(array if array.dtype == wide else array.astype(wide)))
+        return np.zeros(size, wide) if array is None else array.astype(wide)
 
-    W_x, W_h = (device.upload(_contiguous(parameters[name])) for name in ("W_x", "W_h"))
-    b = bias("b", spec.gates * spec.hidden_size)
-    pointwise_b = b
+    W_x, W_h = (device.publish(parameters[name]) for name in ("W_x", "W_h"))
+    given = bias("b", spec.gates * spec.hidden_size)
+    b = pointwise_b = device.publish(given)
     if spec.fast_math and spec.dtype != np.float64:
-        pointwise_b = b.copy()
-        pointwise_b[: (spec.gates - 1) * spec.hidden_size] *= 0.5  # all gates but the last
-    return Weights(W_x, W_h, b, pointwise_b, bias("b_hn", spec.hidden_size))
-
-
-def _contiguous(array: Array) -> Array:
-    """Also of an array on a device, which NumPy's own function would refuse."""
-    return array if array.flags.c_contiguous else array.copy()
+        given[: (spec.gates - 1) * spec.hidden_size] *= 0.5  # all gates but the last
+        pointwise_b = device.publish(given)
+    return Weights(W_x, W_h, b, pointwise_b, device.publish(bias("b_hn", spec.hidden_size)))
