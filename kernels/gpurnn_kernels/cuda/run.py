@@ -26,6 +26,8 @@ class Run:
     def __post_init__(self) -> None:
         if self.batch * 4 * self.spec.hidden_size * 8 >= LARGEST:
             raise ValueError(f"B * H: expected below {LARGEST // 32} on a GPU, got {self.batch} * {self.spec.hidden_size}")
+        if self.steps * self.batch >= LARGEST:
+            raise ValueError(f"T * B: expected below {LARGEST} on a GPU, got {self.steps} * {self.batch}")
 
     @property
     def before(self) -> int:

@@ -104,10 +104,10 @@ def _backward(g: BackwardGeometry) -> Any:
         w, gates, extra, prev, prev0, dy, dh_n, dc_n, d_gates, dh0, dc0, lengths, exchange, tickets,
         T, B, prev_step, prev_row, dy_step, dy_row, slice_rows,
     ):  # fmt: skip
-        first = cuda.blockIdx.x * U
-        base = cuda.blockIdx.y * slice_rows
+        first = cuda.blockIdx.y * U
+        base = cuda.blockIdx.x * slice_rows
         rows = max(min(slice_rows, B - base), 0)
-        ticket = tickets + types.uint64(cuda.blockIdx.y * TICKET_BYTES)
+        ticket = tickets + types.uint64(cuda.blockIdx.x * TICKET_BYTES)
 
         n_weights, zr_weights = load_n(w, first), load_zr(w, first)
         clear(OPERAND, OPERANDS)

@@ -115,10 +115,10 @@ def _forward(g: Geometry) -> Any:
         tid = cuda.threadIdx.x
         warp, lane = split_index(tid, 32)
         split, group = split_index(warp, GROUPS)
-        first = cuda.blockIdx.x * U
-        base = cuda.blockIdx.y * slice_rows
+        first = cuda.blockIdx.y * U
+        base = cuda.blockIdx.x * slice_rows
         rows = max(min(slice_rows, B - base), 0)
-        ticket = tickets + types.uint64(cuda.blockIdx.y * TICKET_BYTES)
+        ticket = tickets + types.uint64(cuda.blockIdx.x * TICKET_BYTES)
 
         weights = load_weights(w, first, group * WARP_ROWS, split * SPAN, lane)
         if IN_SHARED:

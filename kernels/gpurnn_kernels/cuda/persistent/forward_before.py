@@ -133,10 +133,10 @@ def _forward(g: Geometry) -> Any:
                     store_float(to + types.uint64(8 * H), n)
 
     def kernel(xp, w, b, h0, y, h_n, lengths, gates, saved, exchange, tickets, T, B, y_step, y_row, slice_rows):
-        first = cuda.blockIdx.x * U
-        base = cuda.blockIdx.y * slice_rows
+        first = cuda.blockIdx.y * U
+        base = cuda.blockIdx.x * slice_rows
         rows = max(min(slice_rows, B - base), 0)
-        ticket = tickets + types.uint64(cuda.blockIdx.y * TICKET_BYTES)
+        ticket = tickets + types.uint64(cuda.blockIdx.x * TICKET_BYTES)
 
         z_weights, r_weights, n_weights = load_z(w, first), load_r(w, first), load_n(w, first)
         clear(H_AT, ROWS * WIDTH)

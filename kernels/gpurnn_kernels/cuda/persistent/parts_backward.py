@@ -93,7 +93,7 @@ def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
     @inlined
     def buffer(exchange, parity, owner):
         """Shares for a block: (blocks, rows, units) of (parity, slices, blocks)."""
-        place = (types.int64(parity) * cuda.gridDim.y + cuda.blockIdx.y) * BLOCKS + owner
+        place = (types.int64(parity) * cuda.gridDim.x + cuda.blockIdx.x) * BLOCKS + owner
         return exchange + types.uint64(4 * BLOCKS * SHARE * place)
 
     @inlined
@@ -106,12 +106,12 @@ def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
                 value = types.float32(0)
                 if column < H:
                     value = load_shared(SHARES + column * PITCH + row)
-                store_float(buffer(exchange, parity, owner) + types.uint64(4 * (cuda.blockIdx.x * SHARE + at)), value)
+                store_float(buffer(exchange, parity, owner) + types.uint64(4 * (cuda.blockIdx.y * SHARE + at)), value)
 
     @inlined
     def gather(exchange, parity):
         if not ALONE:
-            source = buffer(exchange, parity, cuda.blockIdx.x)
+            source = buffer(exchange, parity, cuda.blockIdx.y)
             for i in range(4 * afresh(cuda.threadIdx.x), BLOCKS * SHARE, 4 * THREADS):
                 fetch_quad(SHARES + i, source + types.uint64(4 * i))
 

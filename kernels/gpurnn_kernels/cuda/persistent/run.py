@@ -41,7 +41,7 @@ def forward(
     lstm = spec.cell == "lstm"
     launch = device.launcher(
         kernel_of(g),
-        (g.blocks, plan.slices),
+        (plan.slices, g.blocks),
         xp,
         weights.W_h,
         weights.b,
@@ -81,7 +81,7 @@ def _forward_before(
     exchange = ABSENT if g.blocks == 1 else device.empty((B, g.hidden), y.dtype)  # r * h of a step
     launch = device.launcher(
         kernel_of(g),
-        (g.blocks, plan.slices),
+        (plan.slices, g.blocks),
         xp,
         weights.W_h,
         weights.b,
@@ -126,7 +126,7 @@ def backward(
     exchange = ABSENT if alone else device.empty((2, plan.slices, g.blocks, g.blocks, g.share), np.dtype(np.float32))
     launch = device.launcher(
         kernel_of(g),
-        (g.blocks, plan.slices),
+        (plan.slices, g.blocks),
         weights.W_h,
         saved.gates,
         ABSENT if spec.cell == "gru_before" else saved.extra,
