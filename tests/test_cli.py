@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -423,6 +424,27 @@ def test_an_error_names_the_file_that_was_asked_for(capsys: pytest.CaptureFixtur
     )
     Path("a").write_text("")
     assert error_of(["demo", "--save", "a/x.safetensors"], capsys) == "gpurnn: error: a/x.safetensors: not a directory\n"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_cublas_is_looked_for(there: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine with a driver and a GPU, with and without the library that every layer's call needs."""
+    runtime = SimpleNamespace(driverGetVersion=lambda: 13020, runtimeGetVersion=lambda: 13000, getDeviceCount=lambda: 1)
+    libs = SimpleNamespace(cublas=None) if there else SimpleNamespace()
+    monkeypatch.setattr(gpu, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "cupy.cuda", SimpleNamespace(runtime=runtime))
+    for name, module in (
+        ("cupy", None),
+        ("cupy_backends", None),
+        ("cupy_backends.cuda", None),
+        ("cupy_backends.cuda.libs", libs),
+    ):
+        monkeypatch.setitem(sys.modules, name, module or SimpleNamespace())
+    monkeypatch.setattr(gpu, "name", lambda: "H100")
+    main(["info"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("GPU"))
+    assert ("H100" in line) is there
+    assert ("cuBLAS is not installed: pip install 'gpurnn[cuda12]' or 'gpurnn[cuda13]'" in line) is not there
 
 
 def test_cuda_without_a_gpu(rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:

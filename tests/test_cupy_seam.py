@@ -5,6 +5,7 @@ import ast
 import importlib
 import inspect
 import re
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ def test_only_one_file_knows_cupy() -> None:
         if path != SOURCE:
             assert not re.search(r"^\s*(import|from) cupy", text, re.MULTILINE), path
             assert not re.search(r"^\s*(import|from) cuda\.", text, re.MULTILINE), path
+
+
+@pytest.mark.parametrize("version", ["12", "13"])
+def test_the_extras_bring_what_the_file_uses(version: str) -> None:
+    """On a machine with a driver alone."""
+    brings = {
+        "cupy": f"cupy-cuda{version}x>=14",  # the first that finds cuBLAS where pip has put it
+        "cupy_backends.cuda.libs": f"cuda-toolkit[cublas]=={version}.*",
+        "numba": f"numba-cuda[cu{version}]>=0.30",
+        "cuda.bindings": f"numba-cuda[cu{version}]>=0.30",
+        "cuda.core": "cuda-core>=1.0",  # is_cooperative
+    }
+    used = {node.module for node in ast.walk(TREE) if isinstance(node, ast.ImportFrom) and not node.level} | {"cupy"}
+    needed = {package for module in used for name, package in brings.items() if (module or "").startswith(name)}
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(project["optional-dependencies"][f"cuda{version}"]) == needed == set(brings.values())
 
 
 def test_every_attribute_exists() -> None:

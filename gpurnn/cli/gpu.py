@@ -18,8 +18,18 @@ def missing() -> str | None:
             return fault
         if not runtime.getDeviceCount():
             return "CUDA sees no device"
+        return cublas_fault()
     except Exception as error:  # a driver can fail in any way
         return f"CUDA does not start: {' '.join(str(error).split())}"
+
+
+def cublas_fault() -> str | None:
+    """CuPy looks for cuBLAS where a product first needs it, and a layer's call is the first to."""
+    try:
+        from cupy_backends.cuda.libs import cublas  # noqa: F401
+    except ImportError as error:
+        reason = " ".join(str(error).partition("\n")[0].split())
+        return f"cuBLAS is not installed: pip install 'gpurnn[cuda12]' or 'gpurnn[cuda13]', as the driver has it ({reason})"
     return None
 
 
