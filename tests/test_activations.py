@@ -9,7 +9,7 @@ import pytest
 from helpers import Floats
 from numba import njit
 
-from gpurnn_kernels.cpu import activations
+from gpurnn_kernels.cpu.activations import ACTIVATIONS
 from gpurnn_kernels.cpu.emission import pointwise
 from gpurnn_kernels.cpu.memory import flush_denormals, restore_denormals
 from gpurnn_kernels.cpu.shelf import aligned
@@ -30,16 +30,13 @@ def stored(name: str, function: Callable[..., Any], arguments: int) -> Any:
     return pointwise(emit)
 
 
-PLAIN = activations.ACTIVATIONS
-SCALED = activations.SCALED
 FUNCTIONS = {
-    "sigmoid": stored("sigmoid", PLAIN.sigmoid, 1),
-    "tanh": stored("tanh", PLAIN.tanh, 1),
-    "sigmoid_tanh": stored("sigmoid_tanh", PLAIN.sigmoid_tanh, 2),
-    "scaled sigmoid": stored("scaled_sigmoid", SCALED.sigmoid, 1),
-    "scaled tanh": stored("scaled_tanh", SCALED.tanh, 1),
-    "scaled sigmoid_tanh": stored("scaled_sigmoid_tanh", SCALED.sigmoid_tanh, 2),
+    "sigmoid": stored("sigmoid", ACTIVATIONS.sigmoid, 1),
+    "forget": stored("forget", ACTIVATIONS.forget, 1),
+    "tanh": stored("tanh", ACTIVATIONS.tanh, 1),
+    "sigmoid_tanh": stored("sigmoid_tanh", ACTIVATIONS.sigmoid_tanh, 2),
 }
+SIGMAS = ["sigmoid", "forget"]
 
 
 @cache
@@ -141,10 +138,19 @@ def numbers(kind: type) -> Floats:
 
 
 @every_kind
-@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("name", [*SIGMAS, "tanh"])
 def test_error(name: str, kind: type) -> None:
     x = numbers(kind)
     assert error_in_ulps(apply(name, x), exact(name, x)) <= ULPS
+
+
+@every_kind
+def test_the_forget_gate_near_one_is_rounded_once(kind: type) -> None:
+    """A cell multiplies c by it at every step, so that errors in one direction would add up."""
+    x = np.random.default_rng(2).uniform(7, 11, 1 << 16).astype(kind)
+    error = (apply("forget", x) - exact("forget", x)) / np.spacing(kind(0.9))
+    assert np.max(np.abs(error)) <= 0.51
+    assert abs(np.mean(error)) <= 0.01
 
 
 @every_kind
@@ -161,7 +167,8 @@ def test_error_of_the_product(kind: type) -> None:
 def test_limits(kind: type) -> None:
     inf, most = np.inf, np.finfo(kind).max
     x = np.array([-inf, -most, -0.0, 0.0, most, inf], kind)
-    np.testing.assert_array_equal(apply("sigmoid", x), np.array([0, 0, 0.5, 0.5, 1, 1], kind))
+    for name in SIGMAS:
+        np.testing.assert_array_equal(apply(name, x), np.array([0, 0, 0.5, 0.5, 1, 1], kind))
     np.testing.assert_array_equal(apply("tanh", x), np.array([-1, -1, 0, 0, 1, 1], kind))
     np.testing.assert_array_equal(np.signbit(apply("tanh", x)), np.signbit(x))
 
@@ -192,12 +199,13 @@ def test_ranges_and_signs(kind: type) -> None:
 
 
 @every_kind
-def test_sigmoid_far_on_the_negative_side(kind: type) -> None:
+@pytest.mark.parametrize("name", SIGMAS)
+def test_sigmoid_far_on_the_negative_side(name: str, kind: type) -> None:
     """Relative accuracy down to the smallest normal number."""
     x = np.linspace(np.log(float(np.finfo(kind).tiny)) + 1e-4, -15, 100_001).astype(kind)
-    found, wanted = apply("sigmoid", x), exact("sigmoid", x)
+    found, wanted = apply(name, x), exact(name, x)
     assert found.min() > 0
     assert np.max(np.abs(found / wanted - 1)) <= ULPS * np.finfo(kind).eps
     assert np.all(np.diff(found) >= -ULPS * np.spacing(found[1:]))
     below = np.linspace(-800, 2 * x[0] - x[1], 1001).astype(kind)
-    assert np.max(apply("sigmoid", below)) <= found[0]
+    assert np.max(apply(name, below)) <= found[0]

@@ -14,7 +14,7 @@ import gpurnn
 from gpurnn_kernels import cells
 from gpurnn_kernels.cells import Activations, make_cells
 
-CELLS = make_cells(Activations(sigmoid, np.tanh, lambda a, b: sigmoid(a) * np.tanh(b)))
+CELLS = make_cells(Activations(sigmoid, np.tanh, lambda a, b: sigmoid(a) * np.tanh(b), sigmoid, lambda a: 1 - a))
 B, H = 5, 6
 
 

@@ -37,12 +37,11 @@ def pack(
     hidden: int,
     lanes: int,
     width: int,
-    factors: tuple[float, ...] | None = None,
     narrow: int = 0,
     order: Order = "forward",
     blocks: int = 1,
 ) -> Floats:
-    layout = Layout("W", tuple(gates), hidden, W.shape[1], lanes, width, factors, narrow, order, blocks)
+    layout = Layout("W", tuple(gates), hidden, W.shape[1], lanes, width, narrow, order, blocks)
     return packed_by(Packer({"W": layout}, "W", W.dtype, 1), {"W": W}).arrays["W"]
 
 
@@ -117,25 +116,6 @@ def test_units_left_over_share_vectors(hidden: int, lanes: int, panels: tuple[Se
     for k, row in enumerate(got[in_whole.size :].reshape(5, -1)):
         shared = [W[gate * hidden + whole * lanes + unit, k] for gate in range(len(gates)) for unit in range(left)]
         assert row.tolist() == shared + [0] * (vectors * lanes - len(shared))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("hidden", [32, 36])
-def test_scaled_weights_are_finite_where_weights_are(hidden: int, dtype: str) -> None:
-    """By gate; the product is rounded once. In squares, element by element, and of units that share vectors."""
-    gates, lanes, most = (0, 1, 2, 3), 8, np.finfo(dtype).max
-    W = matrix(hidden, 9, dtype)
-    W[::7, ::3] = np.resize([most, -most, np.inf, -np.inf, np.nan, 0.9 * most, 0.1 * most, -0.0], W[::7, ::3].shape)
-    factors = np.array([-1.5, 2.5, 3.0, 0.5], dtype)
-    with np.errstate(over="ignore"):
-        scaled = W * np.repeat(factors, hidden)[:, None]
-    expected = np.where(np.isfinite(W), np.clip(scaled, -most, most), scaled)
-    assert np.isfinite(expected[np.isfinite(W)]).all()
-    for narrow in (0, 2):
-        got = pack(W, gates, hidden, lanes, 4, tuple(factors), narrow)
-        wanted = pack(expected, gates, hidden, lanes, 4, None, narrow)
-        np.testing.assert_array_equal(got, wanted)
-        assert np.array_equal(np.signbit(got), np.signbit(wanted))
 
 
 @pytest.mark.parametrize("order", ["forward", "backward", pytest.param("strips", marks=needs_amx)])

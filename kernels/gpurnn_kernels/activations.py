@@ -3,22 +3,26 @@
     sigma(x) = 1 / (1 + e**-x)
     tanh(|x|) = -E / (2 + E), E = expm1(-2|x|)   no relative accuracy is lost near 0
 
-Limits are exact and NaN comes through. The exponential: x = n ln 2 + r with |r| <= ln 2 / 2, ln 2 split in two so that
-n * LN2_HIGH is exact with or without fma (Cody and Waite, Software Manual for the Elementary Functions, 1980, chapter 6);
-expm1(r) = r P(r); 2**n by shifting n, which the rounding by a magic number left in the low bits, into the exponent.
+Limits are exact and NaN comes through. The exponential, e**(k x) with a power of two for k that is folded into constants:
+x = n ln 2 / k + r with |k r| <= ln 2 / 2, ln 2 split in two so that n * LN2_HIGH is exact with or without fma (Cody and Waite,
+Software Manual for the Elementary Functions, 1980, chapter 6); expm1(k r) = r P(r); 2**n by shifting n, which the rounding by
+a magic number left in the low bits, into the exponent. x is a sum of products, never scaled: what scaled weights and biases
+lose in rounding, the exponential would multiply by |x|.
 
 A *number* here is a value while code is being emitted: `+ - *`, and `of`, which knows its `bits`, 32 or 64, and has constant,
-fma, minimum and maximum (a NaN in the first comes through), negative, absolute, copysign and exponent.
+fma, minimum and maximum (a NaN in the first comes through), negative, absolute, copysign, exponent and by_sign.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .cells import Activations, Number
+
+Function = Callable[..., Any]
 
 
 class Format(NamedTuple):
@@ -44,7 +48,7 @@ def _expm1_over_r(bits: int, log: float) -> tuple[float, ...]:
     Taylor's."""
     if bits == 64:
         return tuple(log ** (power + 1) / math.factorial(power + 1) for power in range(12, -1, -1))
-    edge = np.log(2) / 2 / log
+    edge = np.log(2) / 2 / abs(log)
     nodes = np.polynomial.chebyshev.Chebyshev.interpolate(lambda r: np.expm1(r * log) / r, 5, domain=[-edge, edge])
     single = nodes.convert(kind=np.polynomial.Polynomial).coef[::-1].astype(np.float32)
     return tuple(float(coefficient) for coefficient in single)
@@ -65,49 +69,67 @@ def exponential(r: Number, log: float = 1.0) -> Number:
     return r.of.fma(polynomial(r, log), r, r.of.constant(1.0))
 
 
-def reduced(x: Number) -> tuple[Number, Number]:
-    """-> r and 2**n, where x = n ln 2 + r."""
+def reduced(x: Number, log: float = 1.0) -> tuple[Number, Number]:
+    """-> r and 2**n, where e**(x log) = 2**n e**(r log), |r log| <= ln 2 / 2. log: a power of two, of either sign."""
     v = x.of
     k = FORMATS[v.bits]
-    biased = v.fma(x, v.constant(1 / math.log(2)), v.constant(k.magic))
-    n = biased - v.constant(k.magic)
-    r = v.fma(n, v.constant(-k.ln2_low), v.fma(n, v.constant(-k.ln2_high), x))
-    return r, v.exponent(biased)
+    n, power = _powers_of_two(x, log)
+    return v.fma(n, v.constant(-k.ln2_low / log), v.fma(n, v.constant(-k.ln2_high / log), x)), power
+
+
+def _powers_of_two(x: Number, log: float) -> tuple[Number, Number]:
+    """-> n, that many ln 2 are next to x log, and 2**n."""
+    v = x.of
+    magic = v.constant(FORMATS[v.bits].magic)
+    biased = v.fma(x, v.constant(log / math.log(2)), magic)
+    return biased - magic, v.exponent(biased)
 
 
 def _tanh_parts(x: Number) -> tuple[Number, Number]:
-    """-> numerator in [-1, 1], denominator in [1, 2]."""
+    """-> numerator in [-1, 1], denominator in [1, 2]. ln 2 is not split: where n is large, 2**n is too small to matter."""
     v = x.of
-    magnitude = v.minimum(v.absolute(x), v.constant(FORMATS[v.bits].tanh_one))
-    r, power = reduced(v.constant(-2.0) * magnitude)
-    p = polynomial(r) * r
-    e = v.fma(p, power, power - v.constant(1.0))
+    less = v.maximum(v.copysign(x, v.constant(-1.0)), v.constant(-FORMATS[v.bits].tanh_one))
+    n, power = _powers_of_two(less, 2.0)
+    r = v.fma(n, v.constant(-math.log(2) / 2), less)
+    e = v.fma(polynomial(r, 2.0) * r, power, power - v.constant(1.0))
     return v.copysign(e, x), v.constant(2.0) + e
 
 
-def make_activations(quotient: Callable[[Number, Number], Number], exp_most: Mapping[int, float]) -> Activations:
-    """quotient(a, b): a / b for b >= 1; exp_most: by bits, where e**-x is clamped, so that the quotient is exact beyond."""
+def make_activations(
+    quotient: Function, exp_most: Mapping[int, float], once: Callable[[Function], Function] = lambda function: function
+) -> Activations:
+    """quotient(a, b): a / b for b >= 1; exp_most: by bits, where e**-x is clamped, so that the quotient is exact beyond; once:
+    has a function of one number emitted once for each."""
 
-    def sigmoid_denominator(x: Number) -> Number:
-        """1 + e**-x"""
+    def minus_exponential(x: Number) -> tuple[Number, Number]:
+        """e**-x, as what multiplies a power of two"""
         v = x.of
-        least, most = v.constant(FORMATS[v.bits].exp_least), v.constant(exp_most[v.bits])
-        r, power = reduced(v.minimum(v.maximum(v.negative(x), least), most))
-        return v.fma(exponential(r), power, v.constant(1.0))
+        least, most = v.constant(-exp_most[v.bits]), v.constant(-FORMATS[v.bits].exp_least)
+        r, power = reduced(v.minimum(v.maximum(x, least), most), -1.0)
+        return exponential(r, -1.0), power
 
-    return as_quotients(quotient, sigmoid_denominator, _tanh_parts)
+    return as_quotients(quotient, minus_exponential, _tanh_parts, once)
 
 
 def as_quotients(
-    quotient: Callable[[Number, Number], Number],
-    sigmoid_denominator: Callable[[Number], Number],
+    quotient: Function,
+    minus_exponential: Callable[[Number], tuple[Number, Number]],
     tanh_parts: Callable[[Number], tuple[Number, Number]],
+    once: Callable[[Function], Function] = lambda function: function,
 ) -> Activations:
-    """quotient(a, b): a / b for b >= 1; sigmoid_denominator(x): 1 + e**-x; tanh_parts(x): numerator, denominator >= 1."""
+    """quotient and once as in `make_activations`; minus_exponential(x): e**-x as two factors; tanh_parts(x): numerator,
+    denominator >= 1."""
+    minus_exponential, tanh_parts = once(minus_exponential), once(tanh_parts)
 
+    @once
+    def sigmoid_denominator(x: Number) -> Number:
+        return x.of.fma(*minus_exponential(x), x.of.constant(1.0))
+
+    @once
     def sigmoid(x: Number) -> Number:
         return quotient(x.of.constant(1.0), sigmoid_denominator(x))
 
+    @once
     def tanh(x: Number) -> Number:
         return quotient(*tanh_parts(x))
 
@@ -116,4 +138,13 @@ def as_quotients(
         numerator, denominator = tanh_parts(b)
         return quotient(numerator, sigmoid_denominator(a) * denominator)
 
-    return Activations(sigmoid, tanh, sigmoid_tanh)
+    @once
+    def forget(x: Number) -> Number:
+        """sigma(x); where x > 0, 1 - e**-x sigma(x): the sum 1 + e**-x has one bit less for e**-x than sigma has."""
+        v, (factor, power), s = x.of, minus_exponential(x), sigmoid(x)
+        return v.by_sign(x, v.fma(v.negative(factor), power * s, v.constant(1.0)), s)
+
+    def complement(a: Number) -> Number:
+        return a.of.constant(1.0) - a
+
+    return Activations(sigmoid, tanh, sigmoid_tanh, forget, complement)

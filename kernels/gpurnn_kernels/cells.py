@@ -1,15 +1,14 @@
 """The cell equations, once.
 
 A *number* is whatever has +, - and *: a float in a CUDA kernel, a SIMD vector while a CPU kernel is being emitted, a NumPy
-array in a check. The equations hold no literals, so that no number is promoted: `(1 - z) * h + z * n` is written
-`h + z * (n - h)`, and `s * (1 - s)` is `s - s * s`.
+array in a check. The equations hold no literals, so that no number is promoted: 1 - z is `complement(z)`.
 
 Notation: a trailing underscore marks a pre-activation (`f_`), its bare name the activated gate (`f`), a leading `d` the
 gradient of the loss with respect to it.
 
 `Activations` hands in sigma and tanh. `sigmoid_tanh(a, b)` is sigma(a) * tanh(b): a backend may share one division there.
-Pre-activations may come scaled, where a backend has scaled the weights: sigma's by one factor, tanh's by another, which
-`argument` gives to a number that no weights have made. Nothing else is done with them that would not scale alike.
+`forget` is the forget gate's sigma. c holds products of thousands of them, each just below 1: an error that is not as often up
+as down would add up, so that there it may have no more than a rounding's.
 """
 
 from collections.abc import Callable
@@ -23,7 +22,8 @@ class Activations(NamedTuple):
     sigmoid: Callable[[Number], Number]
     tanh: Callable[[Number], Number]
     sigmoid_tanh: Callable[[Number, Number], Number]
-    argument: Callable[[Number], Number] = lambda x: x  # of tanh
+    forget: Callable[[Number], Number]
+    complement: Callable[[Number], Number]  # 1 - a
 
 
 class Clip(NamedTuple):
@@ -49,31 +49,28 @@ class Cells(NamedTuple):
 
 def make_cells(activations: Activations, compiled: Callable[[Equation], Equation] = lambda function: function) -> Cells:
     """The equations over the given activations, each passed through `compiled` (a backend's jit decorator)."""
-    sigmoid, tanh, sigmoid_tanh, argument = activations
+    sigmoid, tanh, sigmoid_tanh, forget, complement = activations
 
     def lstm_cell(f_, i_, o_, g_, c_prev):  # type: ignore[no-untyped-def]
         """-> h, c"""
-        c = sigmoid(f_) * c_prev + sigmoid_tanh(i_, g_)
-        return sigmoid_tanh(o_, argument(c)), c
+        c = forget(f_) * c_prev + sigmoid_tanh(i_, g_)
+        return sigmoid_tanh(o_, c), c
 
     def lstm_gates(f_, i_, o_, g_):  # type: ignore[no-untyped-def]
         """-> f, i, o, g, saved for the backward pass"""
-        return sigmoid(f_), sigmoid(i_), sigmoid(o_), tanh(g_)
+        return forget(f_), sigmoid(i_), sigmoid(o_), tanh(g_)
 
     def lstm_cell_grad(f, i, o, g, c_prev, c, dh, dc):  # type: ignore[no-untyped-def]
         """-> df_, di_, do_, dg_, dc_prev"""
-        tanh_c = tanh(argument(c))
+        tanh_c = tanh(c)
         dh_o = dh * o
-        do_ = dh_o * tanh_c
-        do_ = do_ - do_ * o
-        dc = dc + (dh_o - dh_o * tanh_c * tanh_c)
+        do_ = dh_o * tanh_c * complement(o)
+        dc = dc + dh_o * complement(tanh_c * tanh_c)
         dc_prev = dc * f
-        df_ = dc_prev * c_prev
-        df_ = df_ - df_ * f
+        df_ = dc_prev * c_prev * complement(f)
         dc_i = dc * i
-        di_ = dc_i * g
-        di_ = di_ - di_ * i
-        dg_ = dc_i - dc_i * g * g
+        di_ = dc_i * g * complement(i)
+        dg_ = dc_i * complement(g * g)
         return df_, di_, do_, dg_, dc_prev
 
     def gru_reset(r_, h_prev):  # type: ignore[no-untyped-def]
@@ -86,27 +83,23 @@ def make_cells(activations: Activations, compiled: Callable[[Equation], Equation
 
     def gru_update(z_, n_, h_prev):  # type: ignore[no-untyped-def]
         """-> h"""
-        return h_prev + sigmoid(z_) * (tanh(n_) - h_prev)
+        z = sigmoid(z_)
+        return complement(z) * h_prev + z * tanh(n_)
 
     def gru_update_grad(z, n, h_prev, dh):  # type: ignore[no-untyped-def]
         """-> dz_, dn_, and dh_prev's part that does not pass a gate"""
-        dh_z = dh * z
-        dz_ = dh_z * (n - h_prev)
-        dz_ = dz_ - dz_ * z
-        dn_ = dh_z - dh_z * n * n
-        return dz_, dn_, dh - dh_z
+        kept, dh_z = complement(z), dh * z
+        return dh_z * (n - h_prev) * kept, dh_z * complement(n * n), dh * kept
 
     def gru_reset_grad(r, h_prev, drh):  # type: ignore[no-untyped-def]
         """Reset before, drh = dL/d(r * h_prev): -> dr_, dh_prev's part"""
         dh_prev = drh * r
-        dr_ = dh_prev * h_prev
-        return dr_ - dr_ * r, dh_prev
+        return dh_prev * h_prev * complement(r), dh_prev
 
     def gru_candidate_grad(r, q, dn_):  # type: ignore[no-untyped-def]
         """Reset after: -> dr_, dq"""
         dq = dn_ * r
-        dr_ = dq * q
-        return dr_ - dr_ * r, dq
+        return dq * q * complement(r), dq
 
     equations: tuple[Equation, ...] = (
         lstm_cell,
@@ -142,7 +135,7 @@ def make_option_cells(
 
     `limit` may be infinite. Their gradients start from the pre-activations as they were before the clamp.
     """
-    sigmoid, tanh, sigmoid_tanh, argument = activations
+    sigmoid, tanh, sigmoid_tanh, forget, complement = activations
     clamp, inside = clip
 
     def lstm_options(f_, i_, o_, g_, c_prev, limit, peephole):  # type: ignore[no-untyped-def]
@@ -151,29 +144,26 @@ def make_option_cells(
             p_f, p_i, p_o = peephole
             f_ = f_ + p_f * c_prev
             i_ = i_ + p_i * c_prev
-        c = sigmoid(clamp(f_, limit)) * c_prev + sigmoid_tanh(clamp(i_, limit), clamp(g_, limit))
+        c = forget(clamp(f_, limit)) * c_prev + sigmoid_tanh(clamp(i_, limit), clamp(g_, limit))
         if peephole is not None:
             o_ = o_ + p_o * c
-        return sigmoid_tanh(clamp(o_, limit), argument(c)), c, f_, i_, o_
+        return sigmoid_tanh(clamp(o_, limit), c), c, f_, i_, o_
 
     def lstm_options_grad(f_, i_, o_, g_, c_prev, c, dh, dc, limit, peephole):  # type: ignore[no-untyped-def]
         """f_, i_, o_ as `lstm_options` gives them, dh of o * tanh(c) -> df_, di_, do_, dg_, dc_prev"""
-        f, i, o = sigmoid(clamp(f_, limit)), sigmoid(clamp(i_, limit)), sigmoid(clamp(o_, limit))
-        g, tanh_c = tanh(clamp(g_, limit)), tanh(argument(c))
+        f, i, o = forget(clamp(f_, limit)), sigmoid(clamp(i_, limit)), sigmoid(clamp(o_, limit))
+        g, tanh_c = tanh(clamp(g_, limit)), tanh(c)
         dh_o = dh * o
-        do_ = dh_o * tanh_c
-        do_ = inside(do_ - do_ * o, o_, limit)
-        dc = dc + (dh_o - dh_o * tanh_c * tanh_c)
+        do_ = inside(dh_o * tanh_c * complement(o), o_, limit)
+        dc = dc + dh_o * complement(tanh_c * tanh_c)
         if peephole is not None:
             p_f, p_i, p_o = peephole
             dc = dc + p_o * do_
         dc_prev = dc * f
-        df_ = dc_prev * c_prev
-        df_ = inside(df_ - df_ * f, f_, limit)
+        df_ = inside(dc_prev * c_prev * complement(f), f_, limit)
         dc_i = dc * i
-        di_ = dc_i * g
-        di_ = inside(di_ - di_ * i, i_, limit)
-        dg_ = inside(dc_i - dc_i * g * g, g_, limit)
+        di_ = inside(dc_i * g * complement(i), i_, limit)
+        dg_ = inside(dc_i * complement(g * g), g_, limit)
         if peephole is not None:
             dc_prev = dc_prev + p_f * df_ + p_i * di_
         return df_, di_, do_, dg_, dc_prev

@@ -66,7 +66,7 @@ _PACKING = (
     # a matrix (all gates * H, columns), row after row, and the packed array
     *("source", "H", "columns", "to", "item"),
     # the gates that are packed, in this order; by gate, what elements are multiplied by
-    *("gates", "gates_n", "factors"),
+    *("gates", "gates_n"),
     # units that are packed of each gate, lanes of a vector, vectors of a panel, blocks with vectors of a gate side by side
     *("units", "lanes", "width", "blocks"),
 )

@@ -48,7 +48,6 @@ class Layout:
     columns: int  # K
     lanes: int
     width: int  # vectors of a panel
-    factors: tuple[float, ...] | None = None  # by gate, what elements are multiplied by; None: 1 each
     narrow: int = 0  # vectors that the gates of the left-over units share
     order: Order = "forward"
     blocks: int = 1  # of units whose vectors of a gate lie side by side
@@ -131,11 +130,10 @@ class Packer:
 
     def _describe(self, words: Any, layout: Layout) -> None:
         gates = np.array(layout.gates, np.int64)
-        factors = np.array(layout.factors or [1.0] * (1 + max(layout.gates)), self._dtype)
-        self._held += [gates, factors]
+        self._held.append(gates)
         sizes = {
             **{"H": layout.hidden_size, "columns": layout.columns, "item": self._dtype.itemsize},
-            **{"gates": address(gates), "gates_n": len(gates), "factors": address(factors)},
+            **{"gates": address(gates), "gates_n": len(gates)},
             **{"units": layout.units, "lanes": layout.lanes, "width": layout.width, "blocks": layout.blocks},
         }
         for name, value in sizes.items():
@@ -168,11 +166,6 @@ class Packer:
 def _pack_narrow(to: Array, source: Array, layout: Layout) -> None:
     """The units that are left over, in the matrix's own order of gates."""
     by_gate = source.reshape(-1, layout.hidden_size, layout.columns)[:, layout.units :]
-    if layout.factors is not None:
-        most = np.finfo(source.dtype).max
-        with np.errstate(all="ignore"):
-            times = by_gate * np.array(layout.factors, source.dtype)[:, None, None]
-        by_gate = np.where(np.isinf(by_gate), times, np.clip(times, -most, most))
     narrow = by_gate.reshape(-1, layout.columns)
     at = layout.vectors * layout.lanes * layout.columns
     to[at:].reshape(layout.columns, -1)[:, : len(narrow)] = narrow.T

@@ -8,7 +8,7 @@ Each function is emitted as straight-line code where a kernel calls it: `lstm_un
     row: what a row writes to, as `forward.py` lists it: y, saved, saved_c; unit, gates: bytes to add to them
     past: whether `saved` goes past the caches
 
-slot: pre-activated gates, scaled as their weights are, vector after vector, as the tiles leave them:
+slot: pre-activated gates, vector after vector, as the tiles leave them:
     LSTM f i o g, GRU z r (reset before; n lies in a slot of its own), GRU n_x z r q (reset after; q = W_hn h + b_hn)
 saved: activated gates for the backward pass: f i o g | z r n | z r n q
 """
@@ -16,13 +16,13 @@ saved: activated gates for the backward pass: f i o g | z r n | z r n q
 from llvmlite import ir
 
 from ..cells import make_cells
-from .activations import SCALED, TANH_SCALE
+from .activations import ACTIVATIONS
 from .emission import pointwise
-from .vector import INT64, Vectors
+from .vector import INT64, Vector, Vectors
 
 ROWS_AT_ONCE = 8  # of `copy_and_add_rows`: a total is loaded and stored once for them
-CELLS = make_cells(SCALED)
-sigmoid, tanh = SCALED.sigmoid, SCALED.tanh
+CELLS = make_cells(ACTIVATIONS)
+sigmoid, tanh = ACTIVATIONS.sigmoid, ACTIVATIONS.tanh
 
 
 @pointwise
@@ -33,8 +33,8 @@ def copy_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> N
 
 @pointwise
 def store_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
-    """One vector from a padded array into a user's."""
-    v.store_user(to, v.load(source), count)
+    """One vector from a padded array into a user's, its NaN as `canonical` has them."""
+    v.store_user(to, v.canonical(v.load(source)), count)
 
 
 @pointwise
@@ -103,12 +103,18 @@ def gru_after_spread(v: Vectors, slot: ir.Value, count: ir.Value) -> None:
         v.store(slot, value, place)
 
 
+def store_h(v: Vectors, h_out: ir.Value, h: Vector, row: ir.Value, unit: ir.Value, left: ir.Value) -> None:
+    """Stores a step's h for the next one, and as y."""
+    h = v.canonical(h)
+    v.store(h_out, h)
+    v.store_user(v.pointer(row, 0, unit), h, left)
+
+
 @pointwise
 def lstm_unit(v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, row: ir.Value, unit: ir.Value, left: ir.Value) -> None:
     h, c_new = CELLS.lstm_cell(*(v.load(slot, gate) for gate in range(4)), v.load(c))
     v.store(c, c_new)
-    v.store(h_out, h)
-    v.store_user(v.pointer(row, 0, unit), h, left)
+    store_h(v, h_out, h, row, unit, left)
 
 
 @pointwise
@@ -129,8 +135,7 @@ def lstm_unit_keep(
     v.store_kept(v.pointer(row, 1, gates), CELLS.lstm_gates(*values), past)
     v.store_kept(v.pointer(row, 2, unit), [c_new], past)
     v.store(c, c_new)
-    v.store(h_out, h)
-    v.store_user(v.pointer(row, 0, unit), h, left)
+    store_h(v, h_out, h, row, unit, left)
 
 
 @pointwise
@@ -159,8 +164,7 @@ def gru_before_unit(
     left: ir.Value,
 ) -> None:
     h_new = CELLS.gru_update(v.load(slot_z), v.load(slot_n), v.load(h))
-    v.store(h_out, h_new)
-    v.store_user(v.pointer(row, 0, unit), h_new, left)
+    store_h(v, h_out, h_new, row, unit, left)
 
 
 @pointwise
@@ -181,8 +185,7 @@ def gru_before_unit_keep(
     saved = v.pointer(row, 1, gates)
     v.store(saved, sigmoid(z), 0)
     v.store(saved, tanh(n), 2)
-    v.store(h_out, h_new)
-    v.store_user(v.pointer(row, 0, unit), h_new, left)
+    store_h(v, h_out, h_new, row, unit, left)
 
 
 @pointwise
@@ -191,8 +194,7 @@ def gru_after_unit(
 ) -> None:
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
     h_new = CELLS.gru_update(z, CELLS.gru_candidate(r, q, n_x), v.load(h))
-    v.store(h_out, h_new)
-    v.store_user(v.pointer(row, 0, unit), h_new, left)
+    store_h(v, h_out, h_new, row, unit, left)
 
 
 @pointwise
@@ -211,10 +213,8 @@ def gru_after_unit_keep(
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
     n = CELLS.gru_candidate(r, q, n_x)
     h_new = CELLS.gru_update(z, n, v.load(h))
-    kept = sigmoid(z), sigmoid(r), tanh(n), q * v.constant(1 / TANH_SCALE)
-    v.store_kept(v.pointer(row, 1, gates), kept, past)
-    v.store(h_out, h_new)
-    v.store_user(v.pointer(row, 0, unit), h_new, left)
+    v.store_kept(v.pointer(row, 1, gates), (sigmoid(z), sigmoid(r), tanh(n), q), past)
+    store_h(v, h_out, h_new, row, unit, left)
 
 
 @pointwise

@@ -1,7 +1,7 @@
 """The pointwise part of a step of the layers with peepholes, clip or a projection; as in pointwise.py.
 
-`limit` is a vector of the clip, infinite without one. Pre-activations are as they are, not scaled, and are what the backward
-pass reads, not activated gates: the clip's gradient depends on what was clamped. saved: f_ i_ o_ g_ | z_ r_ n_ | z_ r_ n_ q
+`limit` is a vector of the clip, infinite without one. Pre-activations are what the backward pass reads, not activated gates:
+the clip's gradient depends on what was clamped. saved: f_ i_ o_ g_ | z_ r_ n_ | z_ r_ n_ q
 """
 
 from llvmlite import ir
@@ -9,6 +9,7 @@ from llvmlite import ir
 from ..cells import make_cells, make_option_cells
 from .activations import ACTIVATIONS, CLIP
 from .emission import pointwise
+from .pointwise import store_h
 from .vector import Vector, Vectors
 
 OPTION_CELLS = make_option_cells(make_cells(ACTIVATIONS), ACTIVATIONS, CLIP)
@@ -126,8 +127,7 @@ def gru_before_clip_unit(
     limit: ir.Value,
 ) -> None:
     h_new = OPTION_CELLS.gru_clip_update(v.load(slot_z), v.load(slot_n), v.load(h), v.load(limit))
-    v.store(h_out, h_new)
-    v.store_user(v.pointer(row, 0, unit), h_new, left)
+    store_h(v, h_out, h_new, row, unit, left)
 
 
 @pointwise
@@ -155,8 +155,7 @@ def gru_after_clip_unit(
     n = OPTION_CELLS.gru_clip_candidate(r, q, n_x, v.load(limit))
     h_new = OPTION_CELLS.gru_clip_update(z, n, v.load(h), v.load(limit))
     v.store(slot, n)
-    v.store(h_out, h_new)
-    v.store_user(v.pointer(row, 0, unit), h_new, left)
+    store_h(v, h_out, h_new, row, unit, left)
 
 
 @pointwise

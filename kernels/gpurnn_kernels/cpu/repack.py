@@ -1,6 +1,5 @@
 """The kernels that pack a matrix: its rows into the lanes of vectors, or its columns, cut into panels. See `packing.py`."""
 
-import numpy as np
 from llvmlite import ir
 
 from .amx.emission import BLOCK, ROW
@@ -10,40 +9,21 @@ from .forward import V1
 from .inline import inlined
 from .memory import load_word, record
 from .pointwise import copy_element, copy_vector
-from .vector import INT32, INT64, Vector, Vectors
-
-
-def _scaled(v: Vectors, a: Vector, factor: Vector) -> Vector:
-    """a * factor, but finite where a is."""
-    times = a * factor
-    finite = v.clamp(times, v.constant(float(np.finfo(f"float{v.bits}").max)))
-    infinite = v.builder.fcmp_ordered("==", v.absolute(a).value, v.constant(float("inf")).value)
-    return Vector(v, v.builder.select(infinite, times.value, finite.value))
+from .vector import INT64, Vectors
 
 
 @pointwise
-def transpose_square(
-    v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Value, source_row: ir.Value, factor: ir.Value
-) -> None:
-    """Rows of one vector each, as many as it has lanes, times a factor, into columns."""
+def transpose_square(v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Value, source_row: ir.Value) -> None:
+    """Rows of one vector each, as many as it has lanes, into columns."""
     b = v.builder
     rows = [v.load(b.add(source, b.mul(source_row, INT64(row)))) for row in range(v.lanes)]
-    times = v.broadcast(factor)
     for column, value in enumerate(v.transposed(rows)):
-        v.store(b.add(to, b.mul(to_row, INT64(column))), _scaled(v, value, times))
-
-
-@pointwise
-def scale_element(v: Vectors, to: ir.Value, source: ir.Value, factor: ir.Value) -> None:
-    """One element times a factor."""
-    kind = v.element.as_pointer()
-    scaled = _scaled(v, v.broadcast(source), v.broadcast(factor)).value
-    v.builder.store(v.builder.extract_element(scaled, INT32(0)), v.builder.inttoptr(to, kind))
+        v.store(b.add(to, b.mul(to_row, INT64(column))), value)
 
 
 def pack_forward(packing, work):  # type: ignore[no-untyped-def]
-    """Vectors [panel_0, panel_1) of the first `units` units: to[panel][k][vector][lane] = factors[gate] * source[gate * H +
-    unit, k], vectors by group of blocks of units, then by gate, then by block."""
+    """Vectors [panel_0, panel_1) of the first `units` units: to[panel][k][vector][lane] = source[gate * H + unit, k], vectors
+    by group of blocks of units, then by gate, then by block."""
     packing, work = record(packing), record(work)
     zero, item, lanes, depth, width = packing.zero, packing.item, packing.lanes, packing.columns, packing.width
     blocks = -(-packing.units // lanes)
@@ -59,12 +39,11 @@ def pack_forward(packing, work):  # type: ignore[no-untyped-def]
         squares = depth // lanes * lanes if count == lanes and count * item == V1 else 0
         to = packing.to + (first * depth + vector - first) * lanes * item
         source = packing.source + (gate * packing.H + block * lanes) * depth * item
-        factor = packing.factors + gate * item
         for k in range(0, squares, lanes):
-            transpose_square(zero, (to + k * row * item, row * item, source + k * item, depth * item, factor))
+            transpose_square(zero, (to + k * row * item, row * item, source + k * item, depth * item))
         for k in range(squares, depth):
             for lane in range(count):
-                scale_element(zero, (to + (k * row + lane) * item, source + (lane * depth + k) * item, factor))
+                copy_element(zero, (to + (k * row + lane) * item, source + (lane * depth + k) * item))
 
 
 def pack_backward(packing, work):  # type: ignore[no-untyped-def]

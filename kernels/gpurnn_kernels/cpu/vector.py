@@ -8,6 +8,7 @@ equations, the activations) run once, at compile time, on vectors, and leave str
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -135,6 +136,18 @@ class Vectors:
         """The gradient where |a| <= limit or NaN, else zero."""
         kept = self.builder.fcmp_unordered("<=", self.absolute(a).value, limit.value)
         return Vector(self, self.builder.select(kept, gradient.value, self.zero().value))
+
+    def by_sign(self, x: Vector, positive: Vector, other: Vector) -> Vector:
+        """`other` where x has its sign bit set, else `positive`."""
+        zeros = ir.Constant(self.integer, [0] * self.lanes)
+        signed = self.builder.icmp_signed("<", self.builder.bitcast(x.value, self.integer), zeros)
+        return Vector(self, self.builder.select(signed, other.value, positive.value))
+
+    def canonical(self, a: Vector) -> Vector:
+        """`a` with one NaN for all: which operand's an operation gives, and its sign, is the compiler's choice, which may be
+        another one in a bundle."""
+        nan = self.builder.fcmp_unordered("uno", a.value, a.value)
+        return Vector(self, self.builder.select(nan, self.constant(math.nan).value, a.value))
 
     def negative(self, a: Vector) -> Vector:
         return Vector(self, self.builder.fneg(a.value))

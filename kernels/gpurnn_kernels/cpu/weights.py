@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
-from .activations import SIGMOID_SCALE, TANH_SCALE
 from .amx.choice import Products
 from .backward import BACK
 from .packing import Layout, Order, Packed, Packer, Sources, narrow_vectors
@@ -94,17 +93,11 @@ def narrow_of(spec: Spec) -> int:
     return narrow_vectors(spec.gates, spec.hidden_size, target().lanes(spec.dtype.itemsize)) if known else 0
 
 
-def _factors(spec: Spec) -> tuple[float, ...] | None:
-    """By gate, what pre-activations are scaled by: see `activations.py`. None for kernels that take them as they are."""
-    return (SIGMOID_SCALE,) * (spec.gates - 1) + (TANH_SCALE,) if spec.variant == spec.cell else None
-
-
 def _forward_layouts(spec: Spec) -> dict[str, Layout]:
-    lanes, wide = target().lanes(spec.dtype.itemsize), wide_vectors(spec)
-    narrow, factors = narrow_of(spec), _factors(spec)
+    lanes, wide, narrow = target().lanes(spec.dtype.itemsize), wide_vectors(spec), narrow_of(spec)
 
     def of(parameter: str, gates: tuple[int, ...], columns: int, width: int, blocks: int = 1) -> Layout:
-        return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, factors, narrow, blocks=blocks)
+        return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, narrow, blocks=blocks)
 
     every = tuple(range(spec.gates))
     inputs, outputs = spec.input_size, spec.output_size
@@ -116,7 +109,7 @@ def _forward_layouts(spec: Spec) -> dict[str, Layout]:
             "w_x": of("W_x", (2, 0, 1), inputs, 3),
             "w_h": of("W_h", (0, 1, 2), outputs, 3),
             "b": of("b", (2, 0, 1), 1, 1),
-            "b_n": Layout("b_hn", (0,), spec.hidden_size, 1, lanes, 1, factors and factors[-1:]),
+            "b_n": Layout("b_hn", (0,), spec.hidden_size, 1, lanes, 1),
         }
     else:
         beside = 2 if gates_apart(spec) else 1

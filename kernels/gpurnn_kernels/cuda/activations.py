@@ -30,6 +30,10 @@ def _by_width(in_single: Callable[..., Value], in_double: Callable[..., Value]) 
     return lambda *x: (in_single if x[0].of.bits == 32 else in_double)(*x)
 
 
+def _complement(a: Value) -> Value:
+    return a.of.constant(1.0) - a
+
+
 def fast_tanh(x: Value) -> Value:
     return x.of.instruction("tanh.approx.f32", x)
 
@@ -50,6 +54,13 @@ ACCURATE = Activations(
     _by_width(single.ACTIVATIONS.sigmoid, _DOUBLE.sigmoid),
     _by_width(single.ACTIVATIONS.tanh, _DOUBLE.tanh),
     _by_width(single.ACTIVATIONS.sigmoid_tanh, _DOUBLE.sigmoid_tanh),
+    _by_width(single.ACTIVATIONS.forget, _DOUBLE.forget),
+    _complement,
 )
-FAST = Activations(fast_sigmoid, fast_tanh, lambda a, b: fast_sigmoid(a) * fast_tanh(b))
-FAST_OF_HALVES = Activations(fast_sigmoid_of_half, fast_tanh, lambda a, b: fast_sigmoid_of_half(a) * fast_tanh(b))
+
+
+def _fast(sigmoid: Callable[[Value], Value]) -> Activations:
+    return Activations(sigmoid, fast_tanh, lambda a, b: sigmoid(a) * fast_tanh(b), sigmoid, _complement)
+
+
+FAST, FAST_OF_HALVES = _fast(fast_sigmoid), _fast(fast_sigmoid_of_half)

@@ -76,6 +76,10 @@ class Scalars:
         shifted = self.builder.shl(self.builder.bitcast(biased.value, self.integer), shift)
         return Value(self, self.builder.bitcast(shifted, self.type))
 
+    def by_sign(self, x: Value, positive: Value, other: Value) -> Value:
+        """`positive` where x > 0, else `other`."""
+        return self.select(self.builder.fcmp_ordered(">", x.value, self.constant(0.0).value), positive, other)
+
     def select(self, condition: ir.Value, a: Value, b: Value) -> Value:
         return Value(self, self.builder.select(condition, a.value, b.value))
 

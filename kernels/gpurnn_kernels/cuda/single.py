@@ -32,12 +32,12 @@ def _quotient(numerator: Value, d: Value) -> Value:
     return v.fma(inverse, v.fma(v.negative(d), q, numerator), q)
 
 
-def _sigmoid_denominator(x: Value) -> Value:
-    """1 + e**-x"""
+def _minus_exponential(x: Value) -> tuple[Value, Value]:
+    """e**-x, as what multiplies a power of two"""
     v = x.of
     clamped = v.minimum(v.maximum(x, v.constant(-_SIGMA_ENDS)), v.constant(_SIGMA_ENDS))
-    r, power = reduced(v.negative(clamped))
-    return v.fma(exponential(r), power, v.constant(1.0))
+    r, power = reduced(clamped, -1.0)
+    return exponential(r, -1.0), power
 
 
 def _tanh_parts(x: Value) -> tuple[Value, Value]:
@@ -68,4 +68,4 @@ def _tanh_polynomial() -> tuple[float, ...]:
     return tuple(float(coefficient) for coefficient in single)
 
 
-ACTIVATIONS = as_quotients(_quotient, _sigmoid_denominator, _tanh_parts)
+ACTIVATIONS = as_quotients(_quotient, _minus_exponential, _tanh_parts)
