@@ -300,6 +300,7 @@ def aarch64() -> None:
         code = assembly(library)
         told[name] = {"called": called_symbols(code), "fused": len(re.findall(r"fmla\s+v\d+\.[24][sd]", code))}
         told[name] |= {"hints": len(re.findall(r"\byield\b|hint", code)), "acquires": len(re.findall(r"\bldap?r\b", code))}
+        told[name] |= {"modes": re.findall(r"\b(mrs|msr)\s+(?:x\d+|FPCR)", code, re.IGNORECASE)}
         told[name] |= {"x86": len(re.findall("call .*llvm[.]x86", ir_of(library)))}
     print(json.dumps(told))
 

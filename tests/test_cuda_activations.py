@@ -20,6 +20,7 @@ from gpurnn_kernels.cuda.emission import Address, Block, Code, Count, kernel
 
 SINGLE, DOUBLE = np.dtype("float32"), np.dtype("float64")
 EXACT: dict[str, Callable[[Any], Any]] = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh}
+EXACT["forget"] = EXACT["sigmoid"]
 
 
 @cache
@@ -101,6 +102,17 @@ def test_within_4_ulp(name: str, dtype: np.dtype[Any]) -> None:
     assert ulps(computed(name, x), exact).max() <= 4
 
 
+@pytest.mark.usefixtures("errors")
+@every_case
+def test_the_forget_gate_near_one_is_rounded_once(dtype: np.dtype[Any]) -> None:
+    x = np.random.default_rng(2).uniform(7, 11, 10_000).astype(dtype)
+    error = (computed("forget", x).astype(np.longdouble) - EXACT["forget"](x.astype(np.longdouble))) / np.spacing(
+        dtype.type(0.9)
+    )
+    assert np.abs(error).max() <= 0.51
+    assert abs(error.mean()) <= 0.02
+
+
 @every_case
 def test_the_product_is_within_6_ulp(dtype: np.dtype[Any], errors: str) -> None:
     """sigma(a) tanh(b) with one quotient: the two errors add up, to 8 ulp if all instructions err as far as they may."""
@@ -115,6 +127,7 @@ def test_limits_and_nan(dtype: np.dtype[Any]) -> None:
     most = np.finfo(dtype).max
     x = np.array([0.0, -0.0, np.inf, -np.inf, most, -most, np.nan, 100, 2000, -2000], dtype)
     np.testing.assert_array_equal(computed("sigmoid", x), np.array([0.5, 0.5, 1, 0, 1, 0, np.nan, 1, 1, 0], dtype))
+    np.testing.assert_array_equal(computed("forget", x), computed("sigmoid", x))
     tanh = computed("tanh", x)
     np.testing.assert_array_equal(tanh, np.array([0, 0, 1, -1, 1, -1, np.nan, 1, 1, -1], dtype))
     nan, one = np.full(4, np.nan, dtype), np.array([np.inf, -np.inf, 0, 1], dtype)

@@ -1,8 +1,12 @@
-"""Denormals: kernels flush them to zero, alike wherever they run, and leave the caller's arithmetic as it was."""
+"""The state of the arithmetic: kernels flush denormals and round to nearest, alike wherever they run and whatever their caller
+has set, and leave the caller's arithmetic as it was."""
 
+import ctypes
+import os
 import platform
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +19,9 @@ import gpurnn
 pytestmark = pytest.mark.usefixtures("together")
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
-X86 = platform.machine().lower() in ("x86_64", "amd64", "i686", "i386")
+MACHINE = platform.machine().lower()
+X86, ARM = MACHINE in ("x86_64", "amd64", "i686", "i386"), MACHINE in ("aarch64", "arm64")
+ROUNDINGS = (0x400, 0x800, 0xC00) if X86 else (0x400000, 0x800000, 0xC00000)  # of <fenv.h>: all but to nearest
 
 
 def denormals_live() -> bool:
@@ -98,7 +104,7 @@ def test_alike_in_calls_streams_and_pool_threads(cell: str, dtype: str) -> None:
         assert_same_bits(other, found[0])
 
 
-@pytest.mark.skipif(not X86, reason="denormals are flushed on x86 only")
+@pytest.mark.skipif(not (X86 or ARM), reason="denormals are flushed on x86 and ARM only")
 @every_cell
 @every_dtype
 @pytest.mark.parametrize("threads", [1, 2])
@@ -121,3 +127,38 @@ def test_no_denormal_comes_out(cell: str, dtype: str, threads: int) -> None:
 def test_faint_inputs_are_as_good_as_none(cell: str, dtype: str) -> None:
     p = faint(cell, dtype)
     np.testing.assert_allclose(p.run()[0], p.expected()[0], rtol=0, atol=100 * np.finfo(dtype).tiny)
+
+
+@contextmanager
+def rounding(mode: int) -> Iterator[Callable[[], int]]:
+    """This thread's arithmetic rounds another way inside; gives what asks for the mode."""
+    libm = ctypes.CDLL(None)
+    before = libm.fegetround()
+    assert libm.fesetround(mode) == 0
+    try:
+        yield libm.fegetround
+    finally:
+        libm.fesetround(before)
+
+
+@pytest.mark.skipif(os.name == "nt" or not (X86 or ARM), reason="fesetround's modes are known for x86 and ARM only")
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("mode", ROUNDINGS)
+def test_the_callers_rounding_does_not_matter(cell: str, dtype: str, mode: int) -> None:
+    """The same bits for any number of threads, of which only one is the caller's."""
+
+    p = Problem(cell, 5, 20, 13, 40, dtype=dtype)
+
+    def results() -> Any:
+        stream = p.layer.stream(20, p.state)
+        return p.run(), p.gradients(), p.layer(p.x), stream.step(p.x[0])
+
+    gpurnn.set_num_threads(1)
+    expected = results()
+    for threads in (1, 2, 3):
+        gpurnn.set_num_threads(threads)
+        with rounding(mode) as current:
+            found = results()
+            assert current() == mode
+        assert_same_bits(found, expected)
