@@ -106,9 +106,8 @@ def test_within_4_ulp(name: str, dtype: np.dtype[Any]) -> None:
 @every_case
 def test_the_forget_gate_near_one_is_rounded_once(dtype: np.dtype[Any]) -> None:
     x = np.random.default_rng(2).uniform(7, 11, 10_000).astype(dtype)
-    error = (computed("forget", x).astype(np.longdouble) - EXACT["forget"](x.astype(np.longdouble))) / np.spacing(
-        dtype.type(0.9)
-    )
+    difference = computed("forget", x).astype(np.longdouble) - EXACT["forget"](x.astype(np.longdouble))
+    error = difference / np.spacing(dtype.type(0.9))
     assert np.abs(error).max() <= 0.51
     assert abs(error.mean()) <= 0.02
 
