@@ -7,7 +7,8 @@ y, (h_n, c_n) = lstm(np.zeros((100, 8, 40), np.float32))     # (T, B, I) -> (T, 
 """
 
 import logging
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError as _Missing
+from importlib.metadata import version as _version
 
 from .cells import gru_cell as gru_cell
 from .cells import lstm_cell as lstm_cell
@@ -24,7 +25,10 @@ from .thread_count import set_num_threads as set_num_threads
 from .thread_count import threads as threads
 from .training import Gradients as Gradients
 
-__version__ = version("gpurnn")
+try:
+    __version__ = _version("gpurnn")
+except _Missing:  # sources on a path, not installed
+    __version__ = "0+unknown"
 
 # without a handler of its own, Python would print warnings on standard error
 logging.getLogger("gpurnn").addHandler(logging.NullHandler())
