@@ -35,4 +35,4 @@ def threads(count: int) -> AbstractContextManager[None]:
     """
     from gpurnn_kernels import cpu
 
-    return cpu.threads(count)
+    return cpu.Threads(count)

@@ -1,14 +1,51 @@
-"""The CPU backend: Numba kernels over NumPy arrays. Exports what `gpurnn_kernels.protocol.Kernels` asks of a backend."""
+"""The CPU backend: Numba kernels over NumPy arrays. Exports what `gpurnn_kernels.protocol.Kernels` asks of a backend.
 
-from .chain import PlainCall as PlainCall
-from .chain import Stepper as Stepper
-from .engine import backward as backward
-from .engine import describe as describe
-from .engine import forward as forward
-from .engine import prepare as prepare
-from .shelf import ARRAYS as ARRAYS
-from .threads.count import get_num_threads as get_num_threads
-from .threads.count import set_num_threads as set_num_threads
-from .threads.count import threads as threads
-from .threads.openmp import openmp_of as openmp_of
-from .warmup import warmup as warmup
+All of it is imported when the first of these names is used, with Numba, on a thread of its own: an exception that interrupts
+the caller leaves nothing half imported.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..aside import aside
+
+_MODULES = {
+    "ahead": ("warmup",),
+    "chain": ("PlainCall", "Stepper"),
+    "engine": ("backward", "describe", "forward", "prepare"),
+    "shelf": ("ARRAYS",),
+    "threads.count": ("Threads", "get_num_threads", "set_num_threads"),
+    "threads.openmp": ("openmp_of",),
+}
+
+if TYPE_CHECKING:
+    from .ahead import warmup as warmup
+    from .chain import PlainCall as PlainCall
+    from .chain import Stepper as Stepper
+    from .engine import backward as backward
+    from .engine import describe as describe
+    from .engine import forward as forward
+    from .engine import prepare as prepare
+    from .shelf import ARRAYS as ARRAYS
+    from .threads.count import Threads as Threads
+    from .threads.count import get_num_threads as get_num_threads
+    from .threads.count import set_num_threads as set_num_threads
+    from .threads.openmp import openmp_of as openmp_of
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Called for names that are not there yet; submodules, whose imports ask for them here, are imported by who asks."""
+        if not any(name in names for names in _MODULES.values()):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        aside(_import_all)
+        return globals()[name]
+
+
+def _import_all() -> None:
+    from numba.core import config
+
+    if getattr(config, "DISABLE_JIT"):  # noqa: B009 - its stub lacks what environment variables set
+        raise RuntimeError("NUMBA_DISABLE_JIT: expected 0 or unset, since gpurnn's kernels run as machine code only; got 1")
+    for module, names in _MODULES.items():
+        found = import_module(f".{module}", __name__)
+        globals().update({name: getattr(found, name) for name in names})

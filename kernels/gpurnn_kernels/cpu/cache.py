@@ -1,104 +1,130 @@
 """The cache of machine code on disk.
 
 Numba's own cache knows a kernel by the time stamp and size of one file, and numbers its data files by an index that two
-processes may write at once. Here a file's name is a digest of all that its contents depend on: every source file of this
-package, the versions, the signature, the target. A stale entry cannot be found, and there is no index to race for.
+processes may write at once. Here a file's name is a digest of all that its contents depend on: every module of this package,
+the versions, the signature, the target. A stale entry cannot be found, and there is no index to race for.
 """
 
 import hashlib
-import logging
-import os
 import pickle
 import sys
-import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
-from numba.core import config as _config
-from numba.core.caching import CompileResultCacheImpl, _Cache
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
+from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
-from numba.misc.appdirs import AppDirs
 
-config: Any = _config  # its stub lacks what environment variables set
-log = logging.getLogger("gpurnn")
+from ..digest import AT_START, digest
+from . import files
+from .folders import cache_folder as cache_folder
+from .folders import candidates, config, reading_folders, warn_once
+from .folders import log as log
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+_VERSIONS = numba.__version__, llvmlite.__version__, sys.version
+
+
+class _Compiling:
+    """What this process has said about its compiling."""
+
+    since: float | None = None
+    told = False
+    swept = False
+
+
+def _announce() -> None:
+    """Before a kernel is compiled: says once, when that has taken more than a second, what takes so long."""
+    now = time.monotonic()
+    if _Compiling.since is None:
+        _Compiling.since = now
+    elif not _Compiling.told and now - _Compiling.since > 1:
+        _Compiling.told = True
+        log.info("compiling kernels, kept in %s", cache_folder() or "no folder")
 
 
 @cache
-def source_digest() -> str:
-    """A digest of every source file of the kernels and of what compiles them."""
-    digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, sys.version)).encode())
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(f"\0{path.relative_to(_PACKAGE)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
+def _usable() -> bool:
+    """Whether machine code of this process's modules has a name: they can be read, and are still what they were at first."""
+    if AT_START is None:
+        warn_once("the kernels' modules cannot be read: compiled kernels are not kept, every process compiles them again")
+        return False
+    return _unchanged()
 
 
-@cache
-def cache_folder() -> Path | None:
-    """NUMBA_CACHE_DIR, or beside the kernels, or the user's cache folder: the first that can be written to, or None."""
-    beside = _PACKAGE / "__pycache__" / "machine_code"
-    users = Path(AppDirs(appname="gpurnn", appauthor=False).user_cache_dir)
-    configured = config.CACHE_DIR
-    for folder in [Path(configured) / "gpurnn"] if configured else [beside, users]:
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-            return folder
-    log.warning("no folder for compiled kernels can be written to: every process compiles them again")
-    return None
+def _unchanged() -> bool:
+    """Whether the modules are what they were before any was read. If not, which of them were read before the change?"""
+    if digest() == AT_START:
+        return True
+    log.info("gpurnn's kernels have changed since this process has read them: what it compiles is not kept")
+    return False
 
 
 class KernelCache(_Cache):
     """What a Numba dispatcher or C callback asks for its machine code."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self._name = function.__qualname__
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+        target = cpu_target.target_context.codegen().magic_tuple()
+        key = (AT_START, _VERSIONS, function.__qualname__, str(signature), target, config.OPT)
+        self._file = f"{function.__qualname__}-{hashlib.sha256(repr(key).encode()).hexdigest()[:40]}.bin"
 
     @property
     def cache_path(self) -> str | None:
         folder = cache_folder()
         return None if folder is None else str(folder)
 
-    def _path(self, signature: Any, context: Any) -> Path | None:
-        folder = cache_folder()
+    @contextmanager
+    def once(self) -> Iterator[None]:
+        """Inside, of all processes that want the kernel at once, one compiles it and the others find it afterwards."""
+        folder = cache_folder() if _usable() and not self._found() else None
         if folder is None:
-            return None
-        key = (source_digest(), self._name, str(signature), context.codegen().magic_tuple(), config.OPT)
-        return folder / f"{self._name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:40]}.bin"
+            yield
+        else:
+            with files.alone(folder, self._file):
+                yield
+
+    def _found(self) -> bool:
+        return any((folder / self._file).exists() for folder in reading_folders())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
-        path = self._path(sig, target_context)
-        if path is None:
-            return None
-        try:
-            data = pickle.loads(path.read_bytes())
-            return CompileResultCacheImpl(self._function).rebuild(target_context, data)
-        except FileNotFoundError:
-            return None
-        except Exception as error:
-            log.warning("compiled kernel %s cannot be read (%s): it is compiled again", path, error)
-            return None
+        for folder in reading_folders() if _usable() else ():
+            try:
+                contents = files.read(folder, self._file)
+                if contents is not None:
+                    return CompileResult._rebuild(target_context, *pickle.loads(contents))
+            except Exception as error:
+                log.warning("compiled kernel %s cannot be read (%s): it is compiled again", folder / self._file, error)
+        _announce()
+        return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        path = self._path(sig, data.target_context)
-        if path is None:
+        if not _usable():
             return
-        scratch = path.with_suffix(f".{os.getpid()}.tmp")
+        folder = cache_folder()
+        if folder is None:
+            tried = ", ".join(str(candidate) for candidate in candidates())
+            warn_once(
+                "no folder for compiled kernels can be written to, or be trusted: every process compiles them again; "
+                f"tried {tried}; NUMBA_CACHE_DIR names another"
+            )
+        elif _unchanged():
+            self._keep(folder, data)
+
+    def _keep(self, folder: Path, data: Any) -> None:
         try:
-            scratch.write_bytes(dumps(CompileResultCacheImpl(self._function).reduce(data)))
-            scratch.replace(path)
+            files.write(folder, self._file, dumps(data._reduce()))
+            if not _Compiling.swept:
+                _Compiling.swept = True
+                files.sweep(folder)
         except OSError as error:
-            log.warning("compiled kernel %s cannot be kept: %s", path, error)
-            with suppress(OSError):
-                scratch.unlink()
+            warn_once(f"compiled kernels cannot be kept in {folder}: {error.strerror}")
 
     def enable(self) -> None: ...
 

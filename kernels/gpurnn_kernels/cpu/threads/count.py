@@ -18,7 +18,7 @@ class _Process:
 
 
 class _Inside(threading.local):
-    """What the innermost `threads` of this thread has set."""
+    """What the innermost `Threads` of this thread has set."""
 
     count: int | None = None
 
@@ -48,8 +48,8 @@ def set_num_threads(count: int) -> None:
     _Process.count = checked(count)
 
 
-class threads:
-    """`with threads(n):` has the calls of this thread use n threads inside."""
+class Threads:
+    """`with Threads(n):` has the calls of this thread use n threads inside."""
 
     def __init__(self, count: int) -> None:
         self._count = checked(count)

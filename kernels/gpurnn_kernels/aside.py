@@ -1,0 +1,72 @@
+"""Work that must not be left half done, on a thread of its own.
+
+Signal handlers run on the main thread. What they raise there (Ctrl-C, a time limit) would break off an import of Numba, which
+then fails for the rest of the process, or a compilation, which may swallow it. Here it ends only the waiting: the work goes
+on, and who asks for it again finds it done or waits for the rest. A thread also has all of the recursion depth.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from .limits import require_address_space
+
+T = TypeVar("T")
+
+_LOOK = 0.2  # seconds between looks at signals, which do not end a wait on Windows
+
+
+class _Turn:
+    """Whose thread works: one at a time. A fork waits for it, since a child would find its locks held for ever."""
+
+    lock = threading.RLock()
+
+    @classmethod
+    def renew(cls) -> None:
+        cls.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: _Turn.lock.acquire(), after_in_parent=lambda: _Turn.lock.release(), after_in_child=_Turn.renew
+    )
+
+
+class _Worker(threading.Thread):
+    """Runs a task and holds what it returns or raises."""
+
+    def __init__(self, task: Callable[[], object]) -> None:
+        super().__init__(name="gpurnn compiler", daemon=False)  # the interpreter's end waits: LLVM must not lose its thread
+        self._task = task
+        self.result: object = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            with _Turn.lock:
+                self.result = self._task()
+        except BaseException as error:
+            self.error = error
+
+
+def aside(task: Callable[[], T]) -> T:
+    """What a task, which imports, compiles or loads, returns or raises; run on another thread, one task after the other."""
+    if isinstance(threading.current_thread(), _Worker):
+        return task()
+    require_address_space()
+    worker = _Worker(task)
+    try:
+        worker.start()
+    except RuntimeError:
+        if worker.ident is not None:
+            raise
+        return task()  # no thread can be started, as while the interpreter ends
+    while worker.is_alive():
+        worker.join(_LOOK)
+    if worker.error is not None:
+        try:
+            raise worker.error
+        finally:
+            worker.error = None  # a traceback that refers to this frame
+    return worker.result  # type: ignore[return-value]
