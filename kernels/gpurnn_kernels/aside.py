@@ -5,9 +5,11 @@ then fails for the rest of the process, or a compilation, which may swallow it. 
 on, and who asks for it again finds it done or waits for the rest. A thread also has all of the recursion depth.
 """
 
+import _thread
 import os
 import threading
 from collections.abc import Callable
+from types import BuiltinFunctionType
 from typing import TypeVar
 
 from .limits import require_address_space
@@ -52,7 +54,8 @@ class _Worker(threading.Thread):
 
 def aside(task: Callable[[], T]) -> T:
     """What a task, which imports, compiles or loads, returns or raises; run on another thread, one task after the other."""
-    if isinstance(threading.current_thread(), _Worker):
+    greenlets = not isinstance(_thread.start_new_thread, BuiltinFunctionType)  # gevent's or eventlet's, in place of threads
+    if greenlets or isinstance(threading.current_thread(), _Worker):
         return task()
     require_address_space()
     worker = _Worker(task)
