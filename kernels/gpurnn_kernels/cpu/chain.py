@@ -234,6 +234,8 @@ class Stepper:
         """threads: that steps may use; None: as many as calls."""
         spec = layers[0].spec
         self._threads = threads
+        if threads is None:
+            get_num_threads()  # a bad number in the environment shows here, though small steps never ask
         item = spec.dtype.itemsize
         strides = (0, spec.input_size * item, 0, spec.output_size * item)
         between = np.empty((batch, spec.output_size), spec.dtype)
