@@ -64,7 +64,7 @@ def test_lowering_for_aarch64(runs: dict[str, Callable[[], Any]]) -> None:
         assert kernel["x86"] == 0, name
         # the loops around these call them by address
         assert kernel["fused"] > 10 or not re.search("tile|step(?!_back|s)", name), name
-    assert found["serve"]["modes"] == ["mrs", "msr"]  # read, set for the worker's life
+    assert set(found["serve"]["modes"]) == {"msr"}  # set for the worker's life
     for name in ("forward", "gru_before_step", "lstm_step_back", "serve"):
         assert found[name]["hints"], name
         assert found[name]["acquires"], name
