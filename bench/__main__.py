@@ -11,14 +11,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import beside, cases, cold, cuda, infer, step, train
-from bench.compare import Report, compare, read_rows
-from bench.contest import Settings
+from bench.commands import beside, cold, infer, step, train
+from bench.cuda import command as cuda
 from bench.cuda import model as predictions
-from bench.errors import BenchError
-from bench.machine import cpu_count, describe
-from bench.report import print_limits
-from bench.team import measure_limits
+from bench.harness import cases
+from bench.harness.compare import Report, compare, read_rows
+from bench.harness.contest import Settings
+from bench.harness.errors import BenchError
+from bench.harness.machine import cpu_count, describe
+from bench.harness.team import measure_limits
+from bench.reports.report import print_limits
 
 RESULTS = Path(__file__).resolve().parent / "results"
 TABLE_WIDTH = 180  # columns; a narrower terminal wraps the lines, which can still be read
@@ -117,7 +119,7 @@ def run_limits(threads: Sequence[int], path: Path, console: Console) -> int:
 def draw(rows: Path, figure: Path) -> None:
     """The figure of a file of rows."""
     try:
-        from bench.plot import plot
+        from bench.reports.plot import plot
     except ImportError as error:
         raise BenchError(f"no figure without matplotlib ({error})") from None
     found, machine = read_rows(rows)

@@ -16,14 +16,14 @@ from .convert import from_keras as from_keras
 from .convert import from_onnx as from_onnx
 from .convert import from_torch as from_torch
 from .convert import list_onnx as list_onnx
-from .files import load as load
-from .gru import GRU as GRU
-from .lstm import LSTM as LSTM
-from .stream import Stream as Stream
+from .layers.files import load as load
+from .layers.gradients import Gradients as Gradients
+from .layers.gru import GRU as GRU
+from .layers.lstm import LSTM as LSTM
+from .layers.stream import Stream as Stream
 from .thread_count import get_num_threads as get_num_threads
 from .thread_count import set_num_threads as set_num_threads
 from .thread_count import threads as threads
-from .training import Gradients as Gradients
 
 try:
     __version__ = _version("gpurnn")

@@ -85,6 +85,6 @@ def place_of(array: Any) -> Place:
     """Of an array that `checks` has let through."""
     if not on_device(array):
         return HOST
-    from gpurnn_kernels.cuda.devices import device_of
+    from gpurnn_kernels.cuda.host.devices import device_of
 
     return Place(device_of(array))

@@ -48,7 +48,7 @@ def _poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
             array.fill(np.iinfo(array.dtype).max // 2)
         return array
 
-    from gpurnn_kernels.cpu.shelf import Arrays
+    from gpurnn_kernels.cpu.programs.buffers import Arrays
 
     take = Arrays.take
     monkeypatch.setattr(Arrays, "take", lambda self, key: None if (found := take(self, key)) is None else poisoned(found))
@@ -66,7 +66,7 @@ def _threads_as_before() -> Iterator[None]:
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls share their work with other threads however small they are, and on a busy machine, too."""
-    from gpurnn_kernels.cpu import schedule
+    from gpurnn_kernels.cpu.threads import partition as schedule
     from gpurnn_kernels.cpu.threads.team import TEAM
 
     monkeypatch.setattr(schedule, "_LEAST_CALL", 0.0)

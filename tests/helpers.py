@@ -47,13 +47,13 @@ class Backend(NamedTuple):
 
 @cache
 def emulated_device() -> Any:
-    from emulated.device import EmulatedDevice
+    from ptx_emulator.device import EmulatedDevice
 
     return EmulatedDevice()
 
 
 def missing_compiler() -> str | None:
-    from emulated import compile
+    from ptx_emulator import compile
 
     return compile.why_not()
 

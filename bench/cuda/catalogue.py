@@ -7,10 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpurnn_kernels.cuda import persistent, pointwise_gru, pointwise_gru_back, pointwise_lstm, step_kernel
-from gpurnn_kernels.cuda.device import Device, Kernel
+from gpurnn_kernels.cuda import persistent
+from gpurnn_kernels.cuda.host.device import Device, Kernel
 from gpurnn_kernels.cuda.persistent.kernels import kernel_of
-from gpurnn_kernels.cuda.variant import Variant
+from gpurnn_kernels.cuda.pointwise import gru_backward as pointwise_gru_back
+from gpurnn_kernels.cuda.pointwise import gru_forward as pointwise_gru
+from gpurnn_kernels.cuda.pointwise import lstm as pointwise_lstm
+from gpurnn_kernels.cuda.pointwise.form import Variant
+from gpurnn_kernels.cuda.step import kernel as step_kernel
 from gpurnn_kernels.spec import CellName, Spec
 
 UNITS, BATCH = 1024, 16

@@ -14,9 +14,9 @@ from rich.console import Console
 from bench.cuda import ours, pytorch
 from bench.cuda.grid import GpuCase
 from bench.cuda.running import INPUTS, Running, Times, time_calls
-from bench.data import F32, Arrays, output_gradient, weights
-from bench.errors import BenchError, Missing, Unsupported
-from bench.machine import describe
+from bench.harness.data import F32, Arrays, output_gradient, weights
+from bench.harness.errors import BenchError, Missing, Unsupported
+from bench.harness.machine import describe
 from bench.peers.numpy import Loop
 
 OURS, STEPWISE, TORCH = "gpurnn", "gpurnn-stepwise", "torch"

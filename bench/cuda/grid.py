@@ -1,11 +1,11 @@
-"""Cases on a GPU, as data. Letters as in `bench.cases`; I = H."""
+"""Cases on a GPU, as data. Letters as in `bench.harness.cases`; I = H."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
 
-from bench.cases import CELLS, Case
+from bench.harness.cases import CELLS, Case
 
 PRECISIONS = ("float32", "tf32", "float16")
 STEPS = 128

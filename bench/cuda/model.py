@@ -14,9 +14,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.cases import CELLS, FLOAT_BYTES, Case
 from bench.cuda import cards
 from bench.cuda.cards import CARDS, Card
+from bench.harness.cases import CELLS, FLOAT_BYTES, Case
 
 ON_CHIP = 0.5  # of the registers, that weights may take
 

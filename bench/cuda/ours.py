@@ -9,8 +9,8 @@ from typing import Any
 import gpurnn
 from bench.cuda.grid import GpuCase
 from bench.cuda.running import Running
-from bench.data import F32, Arrays
-from bench.errors import Unsupported
+from bench.harness.data import F32, Arrays
+from bench.harness.errors import Unsupported
 
 
 def build(case: GpuCase, weights: Arrays, inputs: Sequence[F32], dy: F32, stepwise: bool) -> Running:
@@ -85,7 +85,7 @@ def _stepwise_only() -> Iterator[None]:
 @contextmanager
 def _counted() -> Iterator[list[int]]:
     """Counts launches and matrix products."""
-    from gpurnn_kernels.cuda.cupy_device import CupyDevice
+    from gpurnn_kernels.cuda.host.cupy_device import CupyDevice
 
     count = [0]
     multiply, launcher = CupyDevice.multiply, CupyDevice.launcher

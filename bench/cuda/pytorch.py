@@ -7,8 +7,8 @@ from typing import Any
 
 from bench.cuda.grid import GpuCase
 from bench.cuda.running import Running
-from bench.data import F32, Arrays
-from bench.errors import Missing
+from bench.harness.data import F32, Arrays
+from bench.harness.errors import Missing
 from bench.peers.gates import to_order
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.data import F32
+from bench.harness.data import F32
 
 INPUTS = 4  # in turn, so that no call finds its input in a cache
 WARM_UP = 3

@@ -1,6 +1,6 @@
 """`python -m bench cuda-static`: what the compiler makes of every kernel, for seven GPUs, on a machine without one.
 
-The compiler, the cards' figures and the occupancy rules are those of the tests, in `tests/emulated/`.
+The compiler, the cards' figures and the occupancy rules are those of the tests, in `emulator/`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.machine import ROOT, cpu_count, describe
+from bench.harness.machine import ROOT, cpu_count, describe
 
 if TYPE_CHECKING:
     from bench.cuda.catalogue import Listed
@@ -61,15 +61,15 @@ class Row:
 
 
 def toolkit() -> None:
-    """Makes `tests/emulated/` importable: only there is a compiler that needs no driver."""
-    tests = str(ROOT / "tests")
-    if tests not in sys.path:
-        sys.path.append(tests)
+    """Makes `emulator/` importable: only there is a compiler that needs no driver."""
+    root = str(ROOT / "emulator")
+    if root not in sys.path:
+        sys.path.append(root)
 
 
 def _row(listed: Listed, device: Any) -> Row:
-    from emulated.occupancy import resident_blocks
-    from emulated.sass import card
+    from ptx_emulator.occupancy import resident_blocks
+    from ptx_emulator.sass import card
 
     limits = device.limits
     labels = (listed.family, listed.name, listed.form, limits.name, "{}.{}".format(*limits.compute_capability))
@@ -103,9 +103,8 @@ def _row(listed: Listed, device: Any) -> Row:
 def _of_card(name: str) -> list[Row]:
     """In a process of its own: compilers keep much memory, and use one CPU."""
     toolkit()
-    from emulated.device import EmulatedDevice
-
     from bench.cuda.catalogue import persistents, pointwise, steps
+    from ptx_emulator.device import EmulatedDevice
 
     device = EmulatedDevice(name)
     return [_row(listed, device) for listed in (*pointwise(), *steps(), *persistents(device))]
@@ -113,7 +112,7 @@ def _of_card(name: str) -> list[Row]:
 
 def rows(console: Console) -> Iterator[Row]:
     """All kernels, card by card."""
-    from emulated.table import DEVICES
+    from ptx_emulator.table import DEVICES
 
     with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
         running = {pool.submit(_of_card, name): name for name in DEVICES}
@@ -153,7 +152,7 @@ def show(console: Console, found: list[Row]) -> None:
 def run(console: Console, path: Path) -> int:
     """Exit status: 1 when some kernel spills or uses local memory, or one that is not persistent calls."""
     toolkit()
-    from emulated.compile import why_not
+    from ptx_emulator.compile import why_not
 
     reason = why_not()
     if reason is not None:

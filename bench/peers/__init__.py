@@ -9,9 +9,9 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
-from bench.cases import Case
-from bench.data import F32, Arrays
-from bench.errors import Missing
+from bench.harness.cases import Case
+from bench.harness.data import F32, Arrays
+from bench.harness.errors import Missing
 
 Run = Callable[[F32], F32]  # x (T, B, I) -> y (T, B, H), from a zero state
 Step = Callable[[F32], F32]  # x_t (B, I) -> h (B, H), from the state that the last call left; first from zeros

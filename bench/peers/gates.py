@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.cases import Case
-from bench.data import F32, Arrays
+from bench.harness.cases import Case
+from bench.harness.data import F32, Arrays
 
 
 @dataclass(frozen=True)

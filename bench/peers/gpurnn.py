@@ -8,10 +8,10 @@ from itertools import cycle
 import numpy as np
 
 import gpurnn
-from bench.cases import Case
-from bench.data import F32, Arrays
-from bench.data import weights as other_weights
-from bench.errors import Missing
+from bench.harness.cases import Case
+from bench.harness.data import F32, Arrays
+from bench.harness.data import weights as other_weights
+from bench.harness.errors import Missing
 from bench.peers import Run, Step, Train
 
 if not hasattr(gpurnn, "LSTM"):

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from bench.cases import Case
-from bench.data import F32, Arrays
+from bench.harness.cases import Case
+from bench.harness.data import F32, Arrays
 from bench.peers import Run, Step, Train
 
 Floats = npt.NDArray[np.floating[Any]]

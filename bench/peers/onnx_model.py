@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from bench.cases import Case
-from bench.data import Arrays
+from bench.harness.cases import Case
+from bench.harness.data import Arrays
 from bench.peers.gates import to_order
 
 OPSET = 14

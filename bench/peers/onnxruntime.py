@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
-from bench.cases import Case
-from bench.data import F32, Arrays
-from bench.errors import Unsupported
+from bench.harness.cases import Case
+from bench.harness.data import F32, Arrays
+from bench.harness.errors import Unsupported
 from bench.peers import Run, Step, Train
 from bench.peers.onnx_model import layer_model
 

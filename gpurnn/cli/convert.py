@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
 def convert(path: Path, node: str | None, prefix: str | None, recurrent_activation: str | None) -> Any:
     """The layer; what it is read with follows from the file's name."""
     from ..convert import from_keras, from_onnx
-    from ..convert.torch_files import from_file
+    from ..convert.torch.files import from_file
 
     kind = kind_of(path)
     if prefix is not None and kind != "torch":

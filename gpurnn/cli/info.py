@@ -24,8 +24,8 @@ def facts() -> dict[str, str]:
     from importlib.metadata import version
 
     import gpurnn
-    from gpurnn_kernels.cpu.cache import cache_folder
-    from gpurnn_kernels.cpu.target import target
+    from gpurnn_kernels.cpu.codegen.cache import cache_folder
+    from gpurnn_kernels.cpu.codegen.target import target
 
     from . import gpu
 

@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from ..files import is_layer
+    from ..layers.files import is_layer
 
     console = Console(highlight=False, markup=False, emoji=False)
     if args.file.suffix == ".safetensors" and is_layer(args.file):
@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> None:
 def listed(path: Path) -> "list[Found]":
     """The recurrent layers of another framework's file."""
     from ..convert import list_onnx
-    from ..convert.keras_files import list_keras
-    from ..convert.torch_files import list_torch
+    from ..convert.keras.files import list_keras
+    from ..convert.torch.files import list_torch
     from .convert import kind_of
 
     return {"onnx": list_onnx, "keras": list_keras, "torch": list_torch}[kind_of(path)](path)

@@ -97,8 +97,7 @@ def _check(path: Path, x: "Npy", layer: "Layer") -> None:
 
 def _lengths(path: Path, x: "Npy", layer: "Layer") -> "Array":
     """(B,) checked, before any work is done."""
-    from gpurnn import checks
-
+    from .. import checks
     from .npy import opened
 
     with opened(path) as file:

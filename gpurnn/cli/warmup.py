@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from gpurnn_kernels import cpu
-    from gpurnn_kernels.cpu.cache import cache_folder
+    from gpurnn_kernels.cpu.codegen.cache import cache_folder
 
     from .progress import progress
 

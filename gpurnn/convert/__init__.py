@@ -5,8 +5,8 @@ imported until its converter is called.
 """
 
 from .found import Found as Found
-from .keras import from_keras as from_keras
-from .onnx import from_onnx as from_onnx
-from .onnx import list_onnx as list_onnx
-from .torch import from_torch as from_torch
-from .torch import to_torch as to_torch
+from .keras.live import from_keras as from_keras
+from .onnx.models import from_onnx as from_onnx
+from .onnx.models import list_onnx as list_onnx
+from .torch.modules import from_torch as from_torch
+from .torch.modules import to_torch as to_torch

@@ -113,7 +113,8 @@ def layer(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[
     Raises NotImplementedError for options that are not built, ValueError and TypeError for what cannot be.
     """
     import gpurnn
-    from gpurnn import parameters
+
+    from ..layers import parameters
 
     cls = gpurnn.LSTM if kind == "LSTM" else gpurnn.GRU
     if np.dtype(configuration["dtype"]) == np.float16:

@@ -11,8 +11,8 @@ import numpy as np
 
 import gpurnn
 
-from ..files import load_with_extra
-from ..files import save as save_layer
+from ..layers.files import load_with_extra
+from ..layers.files import save as save_layer
 from .data import COEFFICIENTS, SPEAKERS, Array, Utterances
 
 

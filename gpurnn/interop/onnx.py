@@ -17,7 +17,7 @@ from onnx.reference.op_run import OpRun
 from gpurnn_kernels.spec import Array
 
 from ..convert.gates import Kind
-from ..convert.onnx_operator import DEFAULTS, Operator, layer_of
+from ..convert.onnx.operator import DEFAULTS, Operator, layer_of
 
 
 class _Recurrent(OpRun):

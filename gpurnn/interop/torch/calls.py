@@ -13,7 +13,7 @@ import torch.utils.dlpack
 from gpurnn_kernels.spec import Array
 
 from ...convert import gates
-from ...convert.torch import Shape
+from ...convert.torch.modules import Shape
 
 Tensor = torch.Tensor
 

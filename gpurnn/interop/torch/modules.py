@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ...convert import gates
-from ...convert.torch import Shape
+from ...convert.torch.modules import Shape
 from . import operators
 from .calls import Function, Prepared, Tensor, check_dtype, name_of, run
 

@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...convert.gates import Kind
-from ...convert.torch import Shape
+from ...convert.torch.modules import Shape
 from .calls import NO_FORWARD_MODE, Prepared, Tensor, check_dtype, gradients, no_second_derivatives, run
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # subclasses stand for something else, or watch

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 from ..aside import aside
 
 _MODULES = {
-    "ahead": ("warmup",),
-    "chain": ("PlainCall", "Stepper"),
+    "programs.ahead": ("warmup",),
+    "programs.call": ("PlainCall", "Stepper"),
     "engine": ("backward", "describe", "forward", "prepare"),
-    "shelf": ("ARRAYS",),
+    "programs.buffers": ("ARRAYS",),
     "threads.count": ("Threads", "get_num_threads", "set_num_threads"),
     "threads.openmp": ("openmp_of",),
 }
 
 if TYPE_CHECKING:
-    from .ahead import warmup as warmup
-    from .chain import PlainCall as PlainCall
-    from .chain import Stepper as Stepper
     from .engine import backward as backward
     from .engine import describe as describe
     from .engine import forward as forward
     from .engine import prepare as prepare
-    from .shelf import ARRAYS as ARRAYS
+    from .programs.ahead import warmup as warmup
+    from .programs.buffers import ARRAYS as ARRAYS
+    from .programs.call import PlainCall as PlainCall
+    from .programs.call import Stepper as Stepper
     from .threads.count import Threads as Threads
     from .threads.count import get_num_threads as get_num_threads
     from .threads.count import set_num_threads as set_num_threads

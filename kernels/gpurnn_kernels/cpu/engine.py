@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
-from .amx.choice import choose
-from .backward import BACK
-from .backward_pass import BackwardProgram, DirectionGradients
-from .forward_pass import ForwardProgram
-from .kept import Kept
-from .records import address
-from .schedule import Schedule, schedule, vectors_per_panel
-from .shelf import ARRAYS, Bound, Shelf
-from .target import target
+from .codegen.target import target
+from .passes.backward import BACK
+from .programs.amx_choice import choose
+from .programs.backward import BackwardProgram, DirectionGradients
+from .programs.buffers import ARRAYS, Bound, Shelf
+from .programs.command import address
+from .programs.forward import ForwardProgram
+from .programs.saved import Kept
+from .programs.weights import Room, Weights
 from .threads.count import get_num_threads
+from .threads.partition import Schedule, schedule, vectors_per_panel
 from .threads.team import current_team
-from .weights import Room, Weights
 
 PROGRAMS = Bound(32 << 20)  # of all layers, that stay
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .device import Kernel
+from .host.device import Kernel
 
 
 def jit_options(kernel: Kernel, threads_per_multiprocessor: int) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from ..spec import Parameters, Spec
-from . import persistent, stepwise, stepwise_back, whole
-from .device import Device, DeviceArray
-from .devices import device_of
-from .gradients import DirectionGradients
+from . import persistent
+from .host.device import Device, DeviceArray
+from .host.devices import device_of
+from .host.weights import Weights, upload
+from .pointwise import sums as whole
 from .run import LARGEST, Run
 from .saved import Saved
-from .weights import Weights, upload
+from .stepwise import backward as stepwise_back
+from .stepwise import forward as stepwise
+from .stepwise.gradients import DirectionGradients
 
 PLANS = 64  # by pass, direction, batch and device, that are kept
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..spec import Spec
-from .device import Device, DeviceArray
-from .variant import Variant
-from .weights import Weights
+from .host.device import Device, DeviceArray
+from .host.weights import Weights
+from .pointwise.form import Variant
 
 LARGEST = 2**32  # what indices and strides in bytes stay below
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from .device import DeviceArray
+from .host.device import DeviceArray
 
 
 class Saved(NamedTuple):

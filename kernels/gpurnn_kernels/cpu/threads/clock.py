@@ -4,8 +4,8 @@ words counts which it writes, and these two words."""
 import numpy as np
 
 from ...spec import Array
-from ..inline import called
-from ..memory import call2, load_word
+from ..codegen.inline import called
+from ..codegen.intrinsics import call2, load_word
 from . import system
 
 CLOCK_WORDS = 40  # bytes

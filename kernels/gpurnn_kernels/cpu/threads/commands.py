@@ -1,8 +1,8 @@
 """Commands in machine code: the caller's side, and a worker's life. `phases.py` has how they share pieces."""
 
-from ..inline import called, inlined
-from ..job import WORK
-from ..memory import (
+from ..codegen.descriptors import WORK
+from ..codegen.inline import called, inlined
+from ..codegen.intrinsics import (
     call0,
     call2,
     call_words,

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..inline import called
-from ..memory import call0, call2, call_words, load_acquire, load_word, store_release, store_word
+from ..codegen.inline import called
+from ..codegen.intrinsics import call0, call2, call_words, load_acquire, load_word, store_release, store_word
 from . import system
 from .clock import CLOCK_WORDS, clock, clock_words
 

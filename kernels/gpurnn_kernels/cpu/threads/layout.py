@@ -8,7 +8,7 @@ CLOCK        the caller's clock
 then a block a rank with its pieces (`pieces_of`), and a block a rank with its report (`report_of`)
 """
 
-from ..inline import inlined
+from ..codegen.inline import inlined
 
 BLOCK = 128  # two cache lines: processors fetch them in pairs
 MOST_THREADS = 256

@@ -25,8 +25,8 @@ one order of operations. A thread's own scratch memory hands nothing on from one
 `layout.py` has a team's memory.
 """
 
-from ..inline import called, inlined
-from ..memory import (
+from ..codegen.inline import called, inlined
+from ..codegen.intrinsics import (
     call0,
     call2,
     call_words,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...spec import Array
-from ..compile import entry, kernel_address
+from ..codegen.compile import entry, kernel_address
 from . import layout, system
 from .clock import CLOCK_WORDS, clock_words
 from .commands import ALONE, HELD_UP, INTERRUPTED, run_command, serve, serve_region

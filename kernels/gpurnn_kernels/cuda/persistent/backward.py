@@ -12,11 +12,11 @@ from typing import Any
 
 from numba import cuda, types
 
-from ..device import Kernel
-from .cells import traced_cells
-from .elements import load_float, store_float
+from ..host.device import Kernel
+from ..intrinsics.cells import traced_cells
+from ..intrinsics.elements import load_float, store_float
+from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .geometry_backward import BackwardGeometry
-from .memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .pacing import TICKET_BYTES, inlined
 from .parts_backward import backward_pacing, make_backward_parts, make_product
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from numba import cuda, types
 
-from ..device import Kernel
-from .cells import traced_cells, traced_gates
-from .elements import elements_of, store_float
+from ..host.device import Kernel
+from ..intrinsics.cells import traced_cells, traced_gates
+from ..intrinsics.elements import elements_of, store_float
+from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
+from ..intrinsics.tile_weights import gate_rows
 from .geometry import Geometry
-from .memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .pacing import TICKET_BYTES, inlined
 from .parts import forward_pacing, make_parts
-from .weights import gate_rows
 
 ADDRESS, SIZE = types.uint64, types.int64
 SIGNATURE = (ADDRESS,) * 13 + (SIZE,) * 5

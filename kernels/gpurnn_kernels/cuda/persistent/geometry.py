@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from ...spec import CellName
-from .operand import FLOAT32, Operand
-from .tensor_tile import TensorTile, make_tensor_tile
-from .tile import WARP, Tile, TileOps, Weight, make_tile
+from ..intrinsics.operand import FLOAT32, Operand
+from ..intrinsics.tensor_tile import TensorTile, make_tensor_tile
+from ..intrinsics.tile import WARP, Tile, TileOps, Weight, make_tile
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import ClassVar
 
 from ...spec import CellName
-from .operand import FLOAT32
-from .tile import WARP, Tile
+from ..intrinsics.operand import FLOAT32
+from ..intrinsics.tile import WARP, Tile
 
 SWEEPS = {  # gates whose gradients are multiplied together, in W_h's order
     "lstm": (range(0, 4),),

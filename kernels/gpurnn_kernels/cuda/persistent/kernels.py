@@ -1,10 +1,10 @@
 """Which kernel runs a geometry."""
 
-from ..device import Kernel
+from ..host.device import Kernel
 from .backward import backward_kernel
-from .backward_before import backward_before_kernel
+from .backward_reset_before import backward_before_kernel
 from .forward import forward_kernel
-from .forward_before import forward_before_kernel
+from .forward_reset_before import forward_before_kernel
 from .geometry import Geometry
 from .geometry_backward import BackwardGeometry
 

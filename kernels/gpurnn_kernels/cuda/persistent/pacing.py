@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from numba import cuda, types
 
-from .memory import (
+from ..intrinsics.memory import (
     afresh,
     arrive_release,
     await_copies,

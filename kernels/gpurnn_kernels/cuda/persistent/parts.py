@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from numba import cuda, types
 
-from .elements import elements_of, load_float
+from ..intrinsics.elements import elements_of, load_float
+from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .geometry import Geometry
-from .memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .pacing import Pacing, inlined, make_pacing
 
 

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from numba import cuda, types
 
-from .elements import load_float, store_float
+from ..intrinsics.elements import load_float, store_float
+from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
+from ..intrinsics.tile import make_tile
+from ..intrinsics.tile_weights import gate_columns
 from .geometry_backward import BackwardGeometry
-from .memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .pacing import Pacing, inlined, make_pacing
-from .tile import make_tile
-from .weights import gate_columns
 
 
 class Product(NamedTuple):

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ...spec import Spec
-from ..device import Device, Limits
+from ..host.device import Device, Limits
+from ..intrinsics.operand import FLOAT32, operand_of
+from ..intrinsics.tile import WARP
 from .geometry_backward import BackwardGeometry
-from .operand import FLOAT32, operand_of
-from .plan import REGISTER_WEIGHTS, STRAIGHT_TILES, Refusal, capacity, not_resident, straight_tiles, unsupported
-from .tile import WARP
+from .plan_forward import REGISTER_WEIGHTS, STRAIGHT_TILES, Refusal, capacity, not_resident, straight_tiles, unsupported
 
 LANES = (2, 4, 8, 16, 32)
 LEAST_PRODUCT = 32  # gate gradients that make a block worth its share of the exchange

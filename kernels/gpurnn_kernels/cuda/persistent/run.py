@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ...spec import Spec
-from ..device import Device, DeviceArray
+from ..host.device import Device, DeviceArray
 from .geometry import Geometry
 from .kernels import kernel_of
 from .pacing import TICKET_BYTES
-from .plan import Plan
 from .plan_backward import BackwardPlan
+from .plan_forward import Plan
 
 ABSENT = 0  # the address of an array that a kernel does without
 

@@ -1,0 +1,1 @@
+"""How implementations are run side by side and timed."""

@@ -1,0 +1,1 @@
+"""Tables, summaries and figures of measured rows."""

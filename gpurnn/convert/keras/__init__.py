@@ -1,0 +1,1 @@
+"""Layers out of Keras: live objects, .keras and .h5 files."""

@@ -1,0 +1,1 @@
+"""Layers out of ONNX models."""

@@ -1,0 +1,308 @@
+"""PyTorch: `nn.LSTM`, `nn.GRU`, their cells and state dicts; and back."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpurnn_kernels.spec import Array
+
+from .. import check, gates
+from ..found import Found, choose
+from ..gates import Kind, Source
+
+_NAME = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d{1,9})(_reverse)?)?")
+
+
+@np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
+def from_torch(x: Any, *, prefix: str = "") -> Any:
+    """A layer with the weights of a PyTorch one.
+
+    Args:
+        x: a `torch.nn.LSTM`, `GRU`, `LSTMCell` or `GRUCell`, or a module that has one inside, or a state dict, of tensors or
+            NumPy arrays (PyTorch need not be installed then).
+        prefix: which one of several: "encoder.lstm.". A state dict does not say batch_first: set it on what you hand in.
+
+    Gives a `gpurnn.LSTM`, or a `gpurnn.GRU` with reset_after=True, of the same dtype. The two biases are summed where they
+    always meet. Dropout is dropped: it is the identity at inference. Raises ValueError for what cannot be represented,
+    TypeError for what is none of these, NotImplementedError for options that are not built.
+    """
+    if isinstance(x, Mapping):
+        return _from_state(x, prefix)
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(x, torch.nn.Module):
+        raise TypeError(f"from_torch: expected a torch.nn.Module or a state dict, got {type(x).__name__}")
+    return _from_module(torch, x, prefix)
+
+
+def to_torch(layer: Any) -> Any:
+    """The `torch.nn.LSTM` or `GRU` that computes what a layer computes; `from_torch` gives the layer back, bit for bit.
+
+    The whole bias becomes bias_ih; bias_hh is 0, but for a GRU's b_hn. Raises ValueError for a layer that PyTorch has no
+    module for: a reset-before GRU, reverse, peepholes, clip, input_forget.
+    """
+    import torch
+
+    shape = Shape.of_layer(layer)
+    refused = {"reverse": layer.reverse, "reset_after=False": shape.kind == "GRU" and not layer.reset_after}
+    refused |= {name: bool(getattr(layer, name, None)) for name in ("peepholes", "input_forget")}
+    refused["clip"] = layer.clip is not None
+    for name, asked in refused.items():
+        if asked:
+            raise ValueError(f"to_torch: torch.nn.{shape.kind} has no {name}: the layer cannot be represented")
+    module = shape.module(torch, batch_first=layer.batch_first)
+    weights = {name: torch.from_numpy(array) for name, array in shape.weights(layer.params).items()}
+    module.load_state_dict(weights, assign=True)
+    return module
+
+
+class Shape(NamedTuple):
+    """What the names and shapes of a PyTorch layer's weights follow from."""
+
+    kind: Kind
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bias: bool = True
+    bidirectional: bool = False
+    proj_size: int = 0
+
+    @classmethod
+    def of_layer(cls, layer: Any) -> Shape:
+        sizes = layer.input_size, layer.hidden_size, layer.num_layers
+        kind: Kind = "LSTM" if len(layer.states) == 2 else "GRU"
+        return cls(kind, *sizes, layer.bias, layer.bidirectional, getattr(layer, "proj_size", 0))
+
+    @property
+    def suffixes(self) -> list[list[str]]:
+        """Of the weights' names, per layer, per direction."""
+        ends = ("", "_reverse") if self.bidirectional else ("",)
+        return [[f"_l{layer}{end}" for end in ends] for layer in range(self.num_layers)]
+
+    @property
+    def stems(self) -> list[str]:
+        """Names without suffixes, in PyTorch's order."""
+        return [
+            *("weight_ih", "weight_hh"),
+            *(("bias_ih", "bias_hh") if self.bias else ()),
+            *(("weight_hr",) if self.proj_size else ()),
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """In the order of PyTorch's flat weights."""
+        return [stem + suffix for suffixes in self.suffixes for suffix in suffixes for stem in self.stems]
+
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight."""
+        rows, out = (4 if self.kind == "LSTM" else 3) * self.hidden_size, self.proj_size or self.hidden_size
+        found: dict[str, tuple[int, ...]] = {}
+        for index, suffixes in enumerate(self.suffixes):
+            inputs = self.input_size if index == 0 else len(suffixes) * out
+            one = {"weight_ih": (rows, inputs), "weight_hh": (rows, out), "bias_ih": (rows,), "bias_hh": (rows,)}
+            one["weight_hr"] = (self.proj_size, self.hidden_size)
+            found |= {stem + suffix: one[stem] for suffix in suffixes for stem in self.stems}
+        return found
+
+    def params(self, weights: Mapping[str, Array]) -> list[list[dict[str, Array]]]:
+        """gpurnn's parameters, per layer, per direction."""
+        return [[self._direction(weights, suffix) for suffix in suffixes] for suffixes in self.suffixes]
+
+    def _direction(self, weights: Mapping[str, Array], suffix: str) -> dict[str, Array]:
+        stems = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        source = Source(*(weights[stem + suffix] if stem in self.stems else None for stem in stems))  # type: ignore[arg-type]
+        return gates.direction(self.kind, gates.TORCH, source, reset_after=self.kind == "GRU")
+
+    def weights(self, params: Mapping[str, Array], gradients: bool = False) -> dict[str, Array]:
+        """PyTorch's weights, or their gradients, from gpurnn's parameters, in PyTorch's order."""
+        found: dict[str, Array] = {}
+        for index, suffixes in enumerate(self.suffixes):
+            for suffix in suffixes:
+                start = f"layers.{index}." + ("reverse." if suffix.endswith("_reverse") else "")
+                names = ("W_x", "W_h", "b", "b_hn", "W_p")
+                one = {name: params[start + name] for name in names if start + name in params}
+                W_x, W_h, b_x, b_h, W_p, _ = gates.undo(self.kind, gates.TORCH, one, gradients)
+                values = {"weight_ih": W_x, "weight_hh": W_h, "bias_ih": b_x, "bias_hh": b_h, "weight_hr": W_p}
+                found |= {stem + suffix: value for stem in self.stems if (value := values[stem]) is not None}
+        return found
+
+    def configuration(self, dtype: np.dtype[Any], batch_first: bool = False) -> dict[str, Any]:
+        """The arguments of gpurnn's constructor."""
+        found = self._asdict() | {"dtype": dtype, "batch_first": batch_first, "reset_after": self.kind == "GRU"}
+        return {name: value for name, value in found.items() if name != "kind"}
+
+    def module(self, torch: Any, batch_first: bool = False) -> Any:
+        """PyTorch's layer without numbers yet: the global random generator stays as it is."""
+        options = {"bias": self.bias, "batch_first": batch_first, "bidirectional": self.bidirectional, "device": "meta"}
+        if self.kind == "LSTM":
+            options["proj_size"] = self.proj_size
+        return getattr(torch.nn, self.kind)(self.input_size, self.hidden_size, self.num_layers, **options)
+
+
+def _from_module(torch: Any, x: Any, prefix: str) -> Any:
+    inside = {name: one for name, one in x.named_modules() if _kind_of(torch, one) is not None}
+    if not inside:
+        raise ValueError(f"{type(x).__name__}: no torch.nn.LSTM, GRU, LSTMCell or GRUCell, nor one inside")
+    if prefix or "" not in inside:
+        wanted = prefix.rstrip(".") or None
+        x = inside[choose(list(inside), wanted, lambda name: [name], lambda name: _found(name, inside[name]), "prefix=...")]
+    kind = _kind_of(torch, x)
+    assert kind is not None
+    cell = isinstance(x, torch.nn.RNNCellBase)
+    options = () if cell else (x.num_layers, x.bias, x.bidirectional, getattr(x, "proj_size", 0))
+    shape = Shape(kind, x.input_size, x.hidden_size, *(options or (1, x.bias)))
+    _before_call(type(x).__name__, x)
+    # a property, not the state dict: what a parametrisation (weight norm) makes of it counts
+    weights = {name: _array(name, getattr(x, name.removesuffix("_l0") if cell else name)) for name in shape.names}
+    check.dropped(type(x).__name__, getattr(x, "dropout", 0))
+    return _layer(shape, weights, batch_first=getattr(x, "batch_first", False))
+
+
+def _before_call(label: str, x: Any) -> None:
+    """Makes the weights that weight_norm, spectral_norm and pruning make before each call; warns of other hooks."""
+    for hook in x._forward_pre_hooks.values():
+        if not type(hook).__module__.startswith("torch.nn.utils."):
+            check.log.warning("%s: a hook that runs before each call is not converted: %r", label, hook)
+            continue
+        training, x.training = x.training, False  # in training spectral_norm goes one step further
+        try:
+            hook(x, ())
+        finally:
+            x.training = training
+    if x._forward_hooks:
+        check.log.warning("%s: %d hooks that run after each call are not converted", label, len(x._forward_hooks))
+
+
+def _kind_of(torch: Any, x: Any) -> Kind | None:
+    """None for a subclass that computes something of its own, and for anything else."""
+    kinds: list[tuple[Any, Kind]] = [(torch.nn.LSTM, "LSTM"), (torch.nn.GRU, "GRU")]
+    kinds += [(torch.nn.LSTMCell, "LSTM"), (torch.nn.GRUCell, "GRU")]
+    for cls, kind in kinds:
+        if isinstance(x, cls):
+            forward = type(x).forward
+            same = forward is cls.forward or forward.__module__.startswith("gpurnn.interop.torch.")
+            return kind if same else None
+    return None
+
+
+def _found(name: str, x: Any) -> Found:
+    return Found(name, type(x).__name__, x.input_size, x.hidden_size, getattr(x, "num_layers", 1))
+
+
+def _from_state(state: Mapping[Any, Any], prefix: str) -> Any:
+    found = find(state)
+    if prefix and prefix not in found and prefix + "." in found:
+        prefix += "."
+    if prefix not in found:
+        prefix = choose(list(found), prefix or None, lambda one: [one], lambda one: described(one, found[one]), "prefix=...")
+    inside = {str(key).removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
+    unknown = [name for name in inside if not _NAME.fullmatch(name)]
+    if unknown:
+        raise ValueError(f"{prefix}: not a plain torch.nn.LSTM or GRU: it has {', '.join(map(repr, unknown[:5]))} besides")
+    cell = "weight_ih" in inside
+    weights = {name + "_l0" if cell else name: _array(prefix + name, value) for name, value in inside.items()}
+    shape = _shape(prefix, {name: array.shape for name, array in weights.items()})
+    return _layer(shape, weights)
+
+
+def is_weight(key: str) -> bool:
+    """Whether a state dict's key may name a weight of a recurrent layer."""
+    return _NAME.fullmatch(key.rpartition(".")[2]) is not None
+
+
+def find(state: Mapping[Any, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The prefixes at which a state dict holds a recurrent layer, and the shapes of the weights there."""
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, value in state.items():
+        start, dot, name = str(key).rpartition(".")
+        if _NAME.fullmatch(name):
+            found.setdefault(start + dot, {})[name] = tuple(getattr(value, "shape", ()))
+    starts = ("weight_ih_l0", "weight_ih")
+    return {prefix: names for prefix, names in found.items() if any(name in names for name in starts)}
+
+
+def described(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Found:
+    """For lists: whatever is wrong with it is told when it is converted."""
+    cell = "weight_ih" in sizes
+    try:
+        shape = _shape(prefix, {name + "_l0" if cell else name: size for name, size in sizes.items()})
+    except ValueError:
+        return Found(prefix, "no LSTM or GRU", None, None)
+    kind, inputs, hidden, layers = shape[:4]
+    return Found(prefix, kind + "Cell" * cell, inputs, hidden, layers, 1 + shape.bidirectional)
+
+
+def _shape(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Shape:
+    """What weights of these shapes must belong to."""
+    label = prefix or "state dict"
+    first, second, hr = sizes.get("weight_ih_l0", ()), sizes.get("weight_hh_l0", ()), sizes.get("weight_hr_l0")
+    if len(first) != 2 or len(second) != 2 or (hr is not None and len(hr) != 2):
+        raise ValueError(f"{label}: expected matrices weight_ih_l0 and weight_hh_l0, got shapes {first} and {second}")
+    hidden = second[1] if hr is None else hr[1]
+    gate_count = second[0] / max(hidden, 1)
+    kinds: dict[float, Kind] = {4: "LSTM", 3: "GRU"}
+    if gate_count not in kinds:
+        what = "the weights of torch.nn.RNN" if gate_count == 1 else f"{second[0]} rows of gates over {hidden} units"
+        raise ValueError(f"{label}: expected an LSTM (4 gates) or a GRU (3 gates), got {what}")
+    layers = 1 + max(int(match[3] or 0) for name in sizes if (match := _NAME.fullmatch(name)))
+    if layers > len(sizes):
+        raise ValueError(f"{label}: weights of layer {layers - 1}, but only {len(sizes)} weights at all")
+    reverse = any(name.endswith("_reverse") for name in sizes)
+    kind = kinds[gate_count]
+    shape = Shape(kind, first[1], hidden, layers, "bias_ih_l0" in sizes, reverse, 0 if hr is None else hr[0])
+    expected = shape.sizes()
+    if set(expected) != set(sizes):
+        odd = sorted(set(expected) ^ set(sizes))
+        raise ValueError(f"{label}: weights of no torch.nn.{kind}: missing or unknown {', '.join(odd[:6])}")
+    for name, wanted in expected.items():
+        if sizes[name] != wanted:
+            raise ValueError(f"{prefix}{name}: expected shape {wanted}, got {sizes[name]}")
+    return shape
+
+
+def _array(name: str, value: Any) -> Array:
+    """A weight as NumPy, without a copy where it lies in the host's memory."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":
+            raise ValueError(f"{name}: bfloat16 has no gpurnn layer; convert the module with .float() first")
+        value = value.numpy()
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name}: expected a tensor or a NumPy array, got {type(value).__name__}")
+    if value.dtype.kind != "f":
+        raise TypeError(f"{name}: expected floating-point numbers, got {value.dtype}")
+    return value
+
+
+def _layer(shape: Shape, weights: Mapping[str, Array], batch_first: bool = False) -> Any:
+    dtypes = {array.dtype for array in weights.values()}
+    if len(dtypes) != 1:
+        raise ValueError(f"expected weights of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+    layer = gates.layer(shape.kind, shape.configuration(dtypes.pop(), batch_first), shape.params(weights))
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        factor = check.scale(layer)
+        scaled = {name: array * array.dtype.type(factor) for name, array in weights.items()}
+        check.agree(layer, runner(torch, shape, scaled), f"torch.nn.{shape.kind}")
+    return layer
+
+
+def runner(torch: Any, shape: Shape, weights: Mapping[str, Array]) -> check.Run:
+    """PyTorch's layer of these weights as a function of arrays."""
+    module = shape.module(torch)
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()}, assign=True)
+
+    def run(x: Array, state: list[Array]) -> tuple[Array, list[Array]]:
+        tensors = [torch.from_numpy(array) for array in (x, *state)]
+        # PyTorch warns of projections that oneDNN does not do
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            y, final = module(tensors[0], tuple(tensors[1:]) if len(state) == 2 else tensors[1])
+        return y.numpy(), [one.numpy() for one in (final if len(state) == 2 else (final,))]
+
+    return run

@@ -1,0 +1,1 @@
+"""The layers: their description and parameters, calls, gradients, streams and files."""

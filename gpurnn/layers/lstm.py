@@ -1,0 +1,120 @@
+"""The LSTM layer."""
+
+from typing import Any
+
+import numpy as np
+
+from gpurnn_kernels.spec import Array, CellName
+
+from .. import checks
+from .base import RecurrentLayer
+
+
+class LSTM(RecurrentLayer):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000):
+
+        f, i, o = sigma(W_h h + W_x x + b)[f, i, o]      g = tanh(W_h h + W_x x + b)[g]
+        c = f * c_prev + i * g                           h = o * tanh(c)
+
+    with p * c_prev added to what enters f and i and p * c to what enters o (peepholes), f = 1 - i (input_forget), or
+    h = W_p (o * tanh(c)) (proj_size).
+
+    Args:
+        input_size, hidden_size, num_layers: I, H and L.
+        bias: False leaves b out.
+        batch_first: x and y are (B, T, ...) instead of (T, B, ...); states are not.
+        bidirectional: D = 2; a second direction runs backward in time, y holds both side by side.
+        reverse: the one direction runs backward in time; y is in the input's order.
+        proj_size: P, units of h and y after a projection, 0 < P < H; 0 for none (PyTorch's proj_size).
+        forget_bias: added to the forget gate's rows of b at construction.
+        peepholes: the gates f, i, o see c, each unit its own, by weights (3*H,) (ONNX's P, in another order).
+        clip: what enters the gates' sigma or tanh is clamped to [-clip, clip] before; its gradient is 0 where it was. As
+            in ONNX Runtime, c is not clamped.
+        input_forget: coupled gates, f = 1 - i: the rows of f in W_x, W_h, b and peephole are not used (ONNX's
+            input_forget).
+        dtype: "float32", "float64" or, on a GPU only, "float16", of parameters, inputs and outputs. With float16, sums and
+            an LSTM's c within a call are float32; gradients are not scaled, so that small ones vanish.
+        seed: of the initial weights, uniform in +-1/sqrt(H), by `numpy.random.default_rng`.
+        precision: on a GPU, "tf32" lets float32 products round their factors to 11 bits; None keeps the dtype's. The CPU's
+            products are always the dtype's.
+        fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made
+            of it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
+
+    Raises ValueError and TypeError for arguments out of range or of the wrong type.
+    """
+
+    states = ("h", "c")
+    forget_bias: float
+    _arguments = (
+        *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "reverse", "proj_size"),
+        *("forget_bias", "peepholes", "clip", "input_forget", "dtype", "precision", "fast_math"),
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        reverse: bool = False,
+        proj_size: int = 0,
+        forget_bias: float = 0.0,
+        peepholes: bool = False,
+        clip: float | None = None,
+        input_forget: bool = False,
+        dtype: Any = "float32",
+        precision: str | None = None,
+        fast_math: bool = False,
+        seed: Any = None,
+    ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "seed")}
+        self._set_up(**arguments)
+        arrays = self._draw(seed)
+        with np.errstate(all="ignore"):  # a bias may be too small or too large for the dtype
+            for name, array in arrays.items():
+                if name.endswith(".b"):
+                    array[: self.hidden_size] += self.dtype.type(self.forget_bias)
+        self._start(arrays)
+
+    def _set_up(  # type: ignore[override]
+        self, *, proj_size: int, forget_bias: float, peepholes: bool, clip: Any, input_forget: bool, **common: Any
+    ) -> None:
+        self._configure(**common)
+        self._set(
+            proj_size=checks.size("proj_size", proj_size, least=0),
+            forget_bias=checks.number("forget_bias", forget_bias),
+            peepholes=checks.flag("peepholes", peepholes),
+            clip=checks.clip(clip),
+            input_forget=checks.flag("input_forget", input_forget),
+        )
+        if self.proj_size >= self.hidden_size:
+            raise ValueError(f"proj_size: expected less than hidden_size, {self.hidden_size}, got {proj_size}")
+        if forget_bias and not self.bias:
+            raise ValueError("forget_bias: there is no bias to add it to, with bias=False")
+        if forget_bias and self.input_forget:
+            raise ValueError("forget_bias: there is no forget gate of its own to add it to, with input_forget=True")
+
+    @property
+    def cell(self) -> CellName:
+        return "lstm"
+
+    def __call__(
+        self, x: Array, state: tuple[Array, Array] | None = None, lengths: Any = None
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """Runs the layer over a batch of sequences.
+
+        Args:
+            x: (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch; of the layer's dtype.
+            state: (h_0, c_0), (L*D, B, P) and (L*D, B, H), or (L*D, P) and (L*D, H) without a batch; None for zeros. P is
+                proj_size, or H without one.
+            lengths: integers (B,), or one without a batch: row b has lengths[b] valid steps, at the front. Outputs past
+                them are 0, the returned state is that after the last valid step.
+
+        Returns y (T, B, D*P) in x's layout, and (h_n, c_n) in the state's shapes; row l*D + d is layer l, direction d.
+        Raises ValueError for wrong shapes and lengths, TypeError for wrong types and dtypes.
+        """
+        y, final = self._run(x, state, lengths)
+        return y, final

@@ -1,0 +1,1 @@
+"""How a CPU kernel is written, compiled and kept. Nothing here knows a recurrent layer."""

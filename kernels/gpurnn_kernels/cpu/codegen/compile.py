@@ -1,0 +1,66 @@
+"""Compiling kernels: C functions called by address, and the few functions that Python calls."""
+
+import inspect
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from numba import njit
+from numba.core import types
+from numba.core.ccallback import CFunc
+
+from ...aside import aside
+from .cache import KernelCache, log
+from .descriptors import WORK_POINTER, job_pointer, packing_pointer
+
+_addresses: dict[tuple[str, str], int] = {}
+_keep: list[Any] = []  # their machine code must outlive every call
+
+
+def kernel_address(function: Callable[..., Any], element: str) -> int:
+    """The address of the kernel, compiled for an element type as a C function; from the cache where it is there.
+
+    A parameter's name is its type: `job`, `packing` and `work` point to records, `zero` is an element, all others are int64.
+    """
+    address = _addresses.get((function.__qualname__, element))
+    return aside(partial(_made, function, element)) if address is None else address
+
+
+def _made(function: Callable[..., Any], element: str) -> int:
+    """The address, by the one thread that compiles."""
+    key = (function.__qualname__, element)
+    if key not in _addresses:
+        start = time.perf_counter()
+        compiled = kernel_object(function, element)
+        _keep.append(compiled)
+        _addresses[key] = int(compiled.address)
+        how = "loaded" if compiled.cache_hits else "compiled"
+        log.debug("%s %s %s in %.2f s", how, *key, time.perf_counter() - start)
+    return _addresses[key]
+
+
+def kernel_object(function: Callable[..., Any], element: str) -> Any:
+    """Numba's C callback for `kernel_address`."""
+    zero = types.float32 if element == "float32" else types.float64
+    kinds = {"job": job_pointer(element), "packing": packing_pointer(element), "work": WORK_POINTER, "zero": zero}
+    signature = tuple(kinds.get(name, types.int64) for name in inspect.signature(function).parameters), types.void
+    compiled: Any = CFunc(function, signature, locals={}, options={"error_model": "numpy", "boundscheck": False})
+    compiled._cache = KernelCache(function, compiled._sig)
+    with compiled._cache.once():
+        compiled.compile()
+    return compiled
+
+
+def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A function that Python calls, without the GIL, compiled (or loaded) at once for its one signature."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher: Any = njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+        dispatcher._cache = KernelCache(function, signature)
+        with dispatcher._cache.once():
+            dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return dispatcher
+
+    return decorate

@@ -1,0 +1,156 @@
+"""What a kernel is told: a `job` (one direction of one layer in one call) and a `work` (one thread's share of a job). A kernel
+that packs weights is told a `packing` (of one array) instead of a job.
+
+They are NumPy records that kernels receive by address and read by field name. All fields are int64: sizes, byte addresses
+(0: absent) and byte strides. Job and packing also carry a `zero` of the element type, which chooses the vectors.
+
+Sizes: T steps, B rows, I inputs, H units, P units of h (H but for a projected layer). Rows are counted in `order`: longest
+first, so that the rows still running at a step are always the first ones. A *panel* is a run of packed columns that one tile
+product makes: one vector of units with all its gates (LSTM, GRU reset after), two vectors of units (GRU reset before), four
+(back-propagated h, projected h).
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import from_dtype
+from numba.core import types
+from numba.core.datamodel.models import RecordModel
+from numba.core.datamodel.registry import register_default
+
+from ..programs.buffers import ALIGNMENT
+from .target import target
+
+VECTOR_BYTES = target().vector_bytes
+
+_JOB = (
+    *("T", "B", "I", "H", "P", "lanes", "reverse"),
+    # vectors that the gates of the units in the last panel share; 0: each gate has its own
+    *("narrow",),
+    # vectors of a wide panel
+    *("wide",),
+    # tables of the kernels that multiply, by the width of their panels; the kernels that this job's loops call
+    *("tiles", "tiles_transposed", "project_kernel", "step_kernel", "second_kernel", "copy_kernel"),
+    # the kernel of the recurrent product back through time, where tiles of AMX make it, or 0
+    *("recurrent_kernel",),
+    # x[t, b, i] at x + t * x_t + b * x_b + i * x_i; y and dy alike, their units side by side
+    *("x", "x_t", "x_b", "x_i", "y", "y_t", "y_b", "dy", "dy_t", "dy_b", "dx"),
+    # per row of `order`: its index in the batch, and its number of steps (0: all rows have T, in the batch's order)
+    *("order", "lengths"),
+    # packed weights and biases; *_n: the candidate's, where it has a product of its own
+    *("w_x", "w_h", "b", "w_x_n", "w_h_n", "b_n"),
+    # the projection; p_f p_i p_o, or 0; one vector of the clip, infinite without one; zeros, a panel of them
+    *("w_p", "peephole", "limit", "zeros"),
+    # user arrays (B, P) and (B, H): initial and final state, and their gradients; h's and c's stride of a row
+    *("h_0", "c_0", "h_n", "c_n", "h_b", "c_b", "dh_n", "dc_n", "dh_0", "dc_0"),
+    # padded rows in `order`: h twice (read one, write the other), c, rh = r * h, m = o * tanh(c); their row stride
+    *("h", "h_plane", "c", "rh", "m", "row"),
+    # for the backward pass, at [t, b]: activated gates; c; m; their strides of a (t, b) row; whether they go past the caches
+    *("saved", "saved_row", "saved_c", "saved_m", "kept_row", "past"),
+    # arrays that get copies of x and of y as the steps go, or 0: the backward pass's own x, and the caller's y
+    *("own_x", "own_x_t", "own_x_b", "out_y", "out_y_t", "out_y_b"),
+    # gradients at [t, b] (rows of units: kept_row apart): of the gates that W_x saw; what W_hn alone saw (dq) or was fed (rh)
+    *("d_gates", "d_row", "dq", "fed", "saved_dh"),
+    # gradients in `order`, rows padded: of h, c, r * h, m; of h as it was before a step; of one step's gates, in two planes,
+    # those of n `step_n` bytes along
+    *("dh", "dc", "drh", "dm", "dh_step", "step", "step_plane", "step_row", "step_n"),
+    # results: dW (gates * H, columns) with padded rows, db, db_hn; and the lengths by index in the batch, or 0
+    *("dw_x", "dw_x_row", "dw_h", "dw_h_row", "dw_p", "dw_p_row", "db", "db_hn", "d_peephole", "gates", "batch_lengths"),
+)
+
+JOB_WORD = {name: index for index, name in enumerate(_JOB)}
+
+_PACKING = (
+    # a matrix (all gates * H, columns), row after row, and the packed array
+    *("source", "H", "columns", "to", "item"),
+    # the gates that are packed, in this order; by gate, what elements are multiplied by
+    *("gates", "gates_n"),
+    # units that are packed of each gate, lanes of a vector, vectors of a panel, blocks with vectors of a gate side by side
+    *("units", "lanes", "width", "blocks"),
+)
+
+PACKING_WORD = {name: index for index, name in enumerate(_PACKING)}
+
+_WORK = (
+    *("job", "kernel"),
+    # its rows of `order`, taken row_cap at a time, its panels, and the vectors of h that it makes
+    *("row_0", "row_1", "row_cap", "panel_0", "panel_1", "out_0", "out_1"),
+    # room for the pre-activated gates of `capacity` (step, row) pairs, and for as many gathered rows of x
+    *("slots", "slots_n", "slot_0", "slot_row", "slot_panel", "together", "gathered", "gathered_row", "capacity"),
+    *("row_table", "panel"),
+    # whether a step projects its own x, where that lies, and its rows' stride
+    *("fused", "x", "x_row"),
+    # panels that a step takes at once, how many groups of them there are; steps of the calls before
+    *("at_once", "groups", "turn"),
+    # groups of a step's first phase, of its second one (0: there is none), of copies; how each is meant to be shared out
+    *("groups_1", "cuts_1", "groups_2", "cuts_2", "groups_3", "cuts_3"),
+    # room for a job of the work's own, the fields in it that are, and the kernel that runs it
+    *("own", "own_fields", "own_kernel"),
+    # room for what a bundle of vectors takes
+    *("words",),
+    # groups of this phase that the work has taken; the team's memory where threads claim them, or 0; what a worker has
+    # claimed before, plus 1; pieces that the work has made in this phase; works that this one leads through a sequence, or 0
+    *("taken", "claims", "given", "pieces", "leads"),
+    # where slots begin that lie `apart` bytes from group to group
+    *("slots_base", "slots_n_base", "apart"),
+    # where the work looks whether it leaves off, or 0; whether the thread that runs it may look for signals
+    *("stop", "asks"),
+    # looks before the work takes pieces whose owner has not begun
+    *("patience",),
+    # threads that make panels of the same rows, and the rank of this work's among them
+    *("members", "member"),
+)
+
+
+@cache
+def job_dtype(element: str) -> np.dtype[np.void]:
+    """The record of a job over "float32" or "float64" elements."""
+    return _over(element, _JOB)
+
+
+@cache
+def packing_dtype(element: str) -> np.dtype[np.void]:
+    """The record of a packing, alike."""
+    return _over(element, _PACKING)
+
+
+def _over(element: str, names: Sequence[str]) -> np.dtype[np.void]:
+    fields: list[tuple[str, str]] = [(name, "int64") for name in names]
+    return np.dtype([*fields, ("zero", element)], align=True)
+
+
+# apart from the next one, to which another thread writes at every panel
+_WORK_BYTES = -(-8 * len(_WORK) // ALIGNMENT) * ALIGNMENT
+WORK = np.dtype({"names": _WORK, "formats": ["int64"] * len(_WORK), "itemsize": _WORK_BYTES})
+
+
+class _Named(types.Record):
+    """A record that symbols name. Numba numbers records as a process meets them: of two kernels in the cache, compiled by two
+    processes for the two element types, a helper function of one would take the place of the other's, with the same symbol."""
+
+    def __init__(self, symbol: str, dtype: np.dtype[np.void]) -> None:
+        plain: Any = from_dtype(dtype)
+        super().__init__([(name, field._asdict()) for name, field in plain.fields.items()], plain.size, plain.aligned)
+        self.symbol = symbol
+
+    @property
+    def mangling_args(self) -> tuple[str, tuple[()]]:
+        return self.symbol, ()
+
+
+register_default(_Named)(RecordModel)
+
+
+@cache
+def job_pointer(element: str) -> types.CPointer:
+    return types.CPointer(_Named(f"job_{element}", job_dtype(element)))
+
+
+@cache
+def packing_pointer(element: str) -> types.CPointer:
+    return types.CPointer(_Named(f"packing_{element}", packing_dtype(element)))
+
+
+WORK_POINTER = types.CPointer(_Named("work", WORK))

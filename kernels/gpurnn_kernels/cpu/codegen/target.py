@@ -1,0 +1,78 @@
+"""What the compiler's target can do: vector lanes, registers, fused multiply-add.
+
+The target is Numba's: the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES ask for.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+from numba.core.registry import cpu_target
+
+from .amx_permission import granted, wanted
+
+LINE = 64  # bytes of a cache line, to which no two threads write
+OWN_CACHE = 1 << 21  # bytes of weights: more do not stay in a core's own cache
+# by vector registers
+_OF_FIRST_CACHE = {32: 1 << 15, 16: 1 << 14}  # bytes of a panel that is read again and again: of 32 KiB and more
+# sums that keep multiply-adds busy, of one row and of more; that registers hold. One row waits for weights, which come faster
+# from few places: steps of 32 registers' vectors leave time for that
+_SUMS = {32: (4, 12, 24), 16: (8, 8, 12)}
+
+
+@dataclass(frozen=True)
+class Target:
+    triple: str
+    cpu: str
+    vector_bytes: int
+    registers: int  # vector registers
+    fma: bool
+    amx: bool = False  # tile registers that multiply bfloat16, which this process may use
+
+    def lanes(self, itemsize: int) -> int:
+        return self.vector_bytes // itemsize
+
+    def wide(self, depth: int) -> int:
+        """Vectors of a wide panel, `depth` elements deep: four, or two where the first cache would not hold four for one tile
+        after the other. Tiles of 12 x 2 sums (6 x 2 of 16 registers) read weights half as often as 6 x 4 (3 x 4)."""
+        return 4 if 4 * depth * self.vector_bytes <= _OF_FIRST_CACHE[self.registers] else 2
+
+    def tile_rows(self, vectors: int) -> int:
+        """Rows of the largest register tile on a panel of `vectors` vectors: rows x vectors sums stay in registers."""
+        if self.registers == 32:
+            return {4: 6, 3: 8, 2: 12, 1: 8}[vectors]
+        return {4: 3, 3: 4, 2: 6, 1: 6}[vectors]
+
+    def tile_groups(self, vectors: int) -> dict[int, int]:
+        """Of how many rows one panel has too few sums to hide a multiply-add's latency -> panels that a tile takes then, if
+        there are so many."""
+        alone, enough, most = _SUMS[self.registers]
+        found = {}
+        for rows in range(1, enough):
+            wanted = -(-(alone if rows == 1 else enough) // (rows * vectors))
+            panels = min(wanted, most // (rows * vectors))
+            if vectors > 1 and panels > 1:
+                found[rows] = panels
+        return found
+
+    def __str__(self) -> str:
+        amx = ", amx for gradients" if self.amx else ""
+        return f"{self.cpu}, {8 * self.vector_bytes}-bit vectors, {'fma' if self.fma else 'no fma'}{amx}"
+
+
+def describe(triple: str, cpu: str, features: str) -> Target:
+    """The target that a triple, a CPU name and an LLVM feature string ("+avx2,+fma,-avx512f") stand for."""
+    on = {name[1:] for name in features.split(",") if name.startswith("+")}
+    if triple.startswith(("aarch64", "arm64")):
+        return Target(triple, cpu, vector_bytes=16, registers=32, fma=True)
+    if {"avx512f", "avx512dq", "avx512vl"} <= on:
+        return Target(triple, cpu, vector_bytes=64, registers=32, fma=True, amx={"amx-tile", "amx-bf16"} <= on)
+    if "avx2" in on:
+        return Target(triple, cpu, vector_bytes=32, registers=16, fma="fma" in on)
+    return Target(triple, cpu, vector_bytes=16, registers=16, fma="fma" in on)
+
+
+@cache
+def target() -> Target:
+    """The target of this process."""
+    found = describe(*cpu_target.target_context.codegen().magic_tuple())
+    return replace(found, amx=wanted() and found.amx and granted())

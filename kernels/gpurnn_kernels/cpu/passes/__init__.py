@@ -1,0 +1,1 @@
+"""Loops over a sequence: forward, backward, and the products for the gradients of the weights."""

@@ -1,0 +1,170 @@
+"""What `weight_gradients.py` and the recurrent product of `backward.py` compute, on AMX tiles: dW, db, dx and dh_prev.
+
+Of dW, A is the gates' gradients, turned so that k are the rows (t, b), B the sources. Of dx and dh_prev, A is rows of the
+gates' gradients as they stand, B the weights, as `pack_strips` leaves them.
+"""
+
+from ..cells.lstm_options import option_gradients
+from ..cells.pointwise import clear_vector
+from ..codegen.inline import called, inlined
+from ..codegen.intrinsics import load_word, record, store_word
+from ..products.amx.instructions import BLOCK, ROW, tiles_off, tiles_on
+from ..products.amx.strips import (
+    DEPTH,
+    LANES,
+    PAIRS,
+    SUMS_BYTES,
+    blocks_of,
+    multiply_rows,
+    multiply_strips,
+    split_columns,
+    split_pair,
+    strips_of,
+)
+from .backward import blocks as vectors_of
+from .forward import V1, leaves_off
+from .weight_gradients import FED, H_PREV, MOST_SUMS, X, source_row, store_sums
+
+ROWS_DEEP = 512  # rows (t, b) that are split at once
+STRIP = ROWS_DEEP // DEPTH * BLOCK
+UNITS = 4  # vectors of units whose gates are split at once: they stay in the second cache
+_WIDTH = 2  # strips of a source that are split at once
+_GATES = 4
+# where the scratch memory has a source's strips, addresses of the sources' rows, and the gates' strips, those of a vector of
+# units side by side; then come the biases' gradients
+_B = SUMS_BYTES
+_ROWS = _B + _WIDTH * STRIP
+_A = _ROWS + 3 * 8 * ROWS_DEEP
+_UNIT = _GATES * STRIP
+
+
+def gradients_room(units: int) -> int:
+    """Bytes that the weight gradients of so many vectors of units take."""
+    return _A + min(UNITS, units) * _UNIT + units * MOST_SUMS * V1
+
+
+@called
+def find_rows(job, rows, source, start, depth):  # type: ignore[no-untyped-def]
+    """Addresses of a source's rows from row `start` on: 0 past `depth` and where one does not count."""
+    t = start // job.B
+    b = start - t * job.B
+    for k in range(0, depth):
+        store_word(rows + 8 * k, source_row(job, source, t, b))
+        b += 1
+        if b == job.B:
+            t, b = t + 1, 0
+    for k in range(depth, -(-depth // DEPTH) * DEPTH):
+        store_word(rows + 8 * k, 0)
+
+
+@called
+def split_source(zero, to, rows, depth, columns, first, strips):  # type: ignore[no-untyped-def]
+    """`depth` rows, by their addresses, of a source's strips from `first` on."""
+    for k in range(0, depth, DEPTH):
+        for pair in range(k, k + PAIRS):
+            one, other = load_word(rows + 8 * pair), load_word(rows + 8 * (pair + PAIRS))
+            for strip in range(strips):
+                at, left = (first + strip) * V1, columns - (first + strip) * LANES
+                place = to + strip * STRIP + k // DEPTH * BLOCK + (pair - k) * ROW
+                split_pair(zero, (place, one + at, left if one else 0, other + at, left if other else 0))
+
+
+@called
+def split_gates(job, strips, d, d_row, depth, totals, vectors, gates):  # type: ignore[no-untyped-def]
+    """`depth` rows of the gradients of some gates of `vectors` vectors of units; adds them up. A row of the gradients is far
+    from the next one: all of it that is wanted is taken at once."""
+    for k in range(0, depth, DEPTH):
+        for vector in range(vectors):
+            for gate in range(gates):
+                to = strips + vector * _UNIT + gate * STRIP + k // DEPTH * BLOCK
+                at = d + k * d_row + (vector * gates + gate) * V1
+                total = totals + (vector * MOST_SUMS + gate) * V1
+                split_columns(job.zero, (to, at, d_row, depth - k, job.b, total))
+
+
+@called
+def split_units(job, work, start, depth, block, vectors, totals):  # type: ignore[no-untyped-def]
+    """`depth` rows from row `start` on of `vectors` vectors of units: of all gates, and of dq."""
+    strips, gates = work.slots + _A, job.gates
+    d, d_row = job.d_gates + start * job.d_row + block * gates * V1, job.d_row
+    for _ in range(2 if job.dq else 1):
+        split_gates(job, strips, d, d_row, depth, totals, vectors, gates)
+        strips, totals, gates = strips + 3 * STRIP, totals + 3 * V1, 1
+        d, d_row = job.dq + start * job.kept_row + block * V1, job.kept_row
+
+
+@called
+def add_products(job, work, source, start, depth, block):  # type: ignore[no-untyped-def]
+    """dW of the units that are split, = or += `depth` rows from row `start` on times those of a source."""
+    columns, dw, dw_row, first, last = job.P, job.dw_h, job.dw_h_row, 0, job.gates
+    if source == X:
+        columns, dw, dw_row = job.I, job.dw_x, job.dw_x_row
+    elif job.fed:
+        # W_hn's gradient is of what it was fed
+        first, last = (2, 3) if source == FED else (0, 2)
+    rows = min(UNITS * LANES, min(job.H, work.panel_1 * LANES) - block * LANES)
+    b, strips = work.slots + _B, strips_of(columns)
+    table = work.slots + _ROWS + source * 8 * ROWS_DEEP
+    for strip in range(0, strips, _WIDTH):
+        split_source(job.zero, b, table, depth, columns, strip, min(_WIDTH, strips - strip))
+        count = min(_WIDTH * LANES, columns - strip * LANES)
+        for gate in range(first, last):
+            # or of what it alone saw
+            a = work.slots + _A + (3 if job.dq and source == H_PREV and gate == 2 else gate) * STRIP
+            out = dw + (gate * job.H + block * LANES) * dw_row + strip * V1
+            blocks, adds = -(-depth // DEPTH), 1 if start > 0 else 0
+            multiply_strips(job.zero, work.slots, rows, a, _UNIT, count, b, STRIP, blocks, out, dw_row, adds, 0)
+
+
+@inlined
+def weight_gradients(job, work):  # type: ignore[no-untyped-def]
+    """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_0, panel_1)."""
+    totals = work.slots + _A + min(UNITS, work.panel_1 - work.panel_0) * _UNIT
+    for v in range((work.panel_1 - work.panel_0) * MOST_SUMS):
+        clear_vector(job.zero, (totals + v * V1, totals))
+    tiles_on()
+    for start in range(0, job.T * job.B, ROWS_DEEP):
+        if leaves_off(work):
+            break
+        depth = min(ROWS_DEEP, job.T * job.B - start)
+        for source in range(3 if job.fed else 2):
+            find_rows(job, work.slots + _ROWS + source * 8 * ROWS_DEEP, source, start, depth)
+        for block in range(work.panel_0, work.panel_1, UNITS):
+            vectors = min(UNITS, work.panel_1 - block)
+            split_units(job, work, start, depth, block, vectors, totals + (block - work.panel_0) * MOST_SUMS * V1)
+            for source in range(3 if job.fed else 2):
+                add_products(job, work, source, start, depth, block)
+    tiles_off()
+    store_sums(job, work, totals)
+
+
+def amx_lstm_options_gradients(job, work):  # type: ignore[no-untyped-def]
+    job, work = record(job), record(work)
+    weight_gradients(job, work)
+    option_gradients(job, work)
+
+
+def amx_weight_gradients(job, work):  # type: ignore[no-untyped-def]
+    weight_gradients(record(job), record(work))
+
+
+def amx_input_gradients(job, work):  # type: ignore[no-untyped-def]
+    """dx of the (t, b) rows [row_0, row_1)."""
+    job, work = record(job), record(work)
+    a, dx_row = job.d_gates + work.row_0 * job.d_row, job.I * V1 // LANES
+    vectors, rows = job.gates * vectors_of(job), work.row_1 - work.row_0
+    tiles_on()
+    dx = job.dx + work.row_0 * dx_row
+    multiply_rows(job.zero, work.slots, rows, a, job.d_row, vectors, job.I, job.w_x, dx, dx_row, 0, 0)
+    tiles_off()
+
+
+def amx_recurrent_product(zero, words):  # type: ignore[no-untyped-def]
+    """`recurrent_product`, of the units from strip `first` on."""
+    room, rows, a, a_row = load_word(words), load_word(words + 8), load_word(words + 16), load_word(words + 24)
+    vectors, w, first, columns = load_word(words + 32), load_word(words + 40), load_word(words + 48), load_word(words + 56)
+    out, out_row, back = load_word(words + 64), load_word(words + 72), load_word(words + 80)
+    tiles_on()
+    w += first * blocks_of(vectors) * BLOCK
+    multiply_rows(zero, room, rows, a, a_row, vectors, columns, w, out + first * V1, out_row, 1, back)
+    tiles_off()

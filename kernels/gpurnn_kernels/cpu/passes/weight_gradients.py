@@ -1,0 +1,223 @@
+"""dW_x, dW_h, db and dx: large products over all T * B rows at once, run after the recurrence.
+
+    dW[unit, column] = sum over (t, b) of d_gates[t, b, unit] * source[t, b, column]      source: x, h_prev, r * h_prev
+    dx[t, b] = d_gates[t, b] W_x
+
+Threads share dW out by units and dx by rows; every sum runs over the rows in one order: the same bits for any number of
+threads. Rows past a sequence's end have zero gates' gradients, and count as zeros whatever x holds there.
+"""
+
+from ..cells.pointwise import ROWS_AT_ONCE, clear_vector, copy_and_add, copy_and_add_rows, copy_units, store_units
+from ..codegen.inline import called, inlined
+from ..codegen.intrinsics import load_word, record
+from ..codegen.target import target
+from ..products.microkernel import multiply_transposed
+from .backward import BACK, blocks, product
+from .forward import V1, leaves_off, outputs_in, units_in
+
+DEPTH = 256  # rows of a packed source panel
+WIDTH = 4 if target().registers == 32 else 3  # vectors in a panel: as many sums as there are registers, of rows of units
+PANELS = 8  # that are packed at once, and stay in cache: the gates' gradients, strided, are read once for all of them
+SIZE = WIDTH * V1  # bytes of a row of a panel
+MOST_GATES = 4
+MOST_SUMS = 4  # biases' gradients of a unit
+# vectors of scratch memory: panels; then the gates' gradients of a vector of units; then sums
+COLUMNS = PANELS * WIDTH * DEPTH
+SUMS = COLUMNS + MOST_GATES * DEPTH
+
+X, H_PREV, FED, M = 0, 1, 2, 3  # sources
+
+
+def scratch(units: int) -> int:
+    """Vectors of memory for the weight gradients of so many vectors of units."""
+    return SUMS + (units + 1) * MOST_SUMS
+
+
+@inlined
+def source_row(job, source, t, b):  # type: ignore[no-untyped-def]
+    """The address of the source's row (t, b), of a user or padded; 0 where it does not count."""
+    steps = load_word(job.batch_lengths + 8 * b) if job.batch_lengths else job.T
+    if t >= steps:
+        return 0
+    if source == X:
+        return job.x + t * job.x_t + b * job.x_b
+    if source == FED:
+        return job.fed + (t * job.B + b) * job.kept_row
+    if source == M:
+        return job.saved_m + (t * job.B + b) * job.kept_row
+    before = t + 1 if job.reverse else t - 1
+    if before < 0 or before >= steps:
+        return job.h_0 + b * job.h_b
+    return job.y + before * job.y_t + b * job.y_b
+
+
+@called
+def pack_source(job, packed, source, columns, start, depth, vector, width):  # type: ignore[no-untyped-def]
+    """`depth` rows from row `start` on of `width` vectors of a source from `vector` on, side by side."""
+    for k in range(depth):
+        row = start + k
+        t = row // job.B
+        address = source_row(job, source, t, row - t * job.B)
+        for u in range(width):
+            to = packed + (k * width + u) * V1
+            if address:
+                copy_units(job.zero, (to, address + (vector + u) * V1, min(job.lanes, columns - (vector + u) * job.lanes)))
+            else:
+                clear_vector(job.zero, (to, to))
+
+
+@inlined
+def panels_of(job, columns):  # type: ignore[no-untyped-def]
+    return -(-columns // (WIDTH * job.lanes))
+
+
+@inlined
+def pack_panels(job, work, source, columns, start, depth, first, last, origin):  # type: ignore[no-untyped-def]
+    """Those of a source's panels, counted from `origin` on, that are among [first, last)."""
+    vectors = -(-columns // job.lanes)
+    for panel in range(max(first, origin), min(last, origin + panels_of(job, columns))):
+        vector = (panel - origin) * WIDTH
+        packed = work.slots + (panel - first) * DEPTH * SIZE
+        pack_source(job, packed, source, columns, start, depth, vector, min(WIDTH, vectors - vector))
+
+
+@called
+def pack_columns(job, column, sums, d, d_row, depth, gates):  # type: ignore[no-untyped-def]
+    """`depth` rows of the gradients of some gates of a vector of units, d_row apart, each gate's side by side: products of
+    several panels take them again and again, and in an array of many rows each is on a page of its own. Adds them up."""
+    zero = job.zero
+    k = 0
+    while k < depth:
+        more = k + ROWS_AT_ONCE <= depth
+        for gate in range(gates):
+            words = column + (gate * DEPTH + k) * V1, d + k * d_row + gate * V1, d_row, sums + gate * V1
+            if more:
+                copy_and_add_rows(zero, words)
+            else:
+                copy_and_add(zero, words)
+        k += ROWS_AT_ONCE if more else 1
+
+
+@called
+def add_product(job, work, first, last, origin, columns, column, units, start, depth, out, dw_row):  # type: ignore[no-untyped-def]
+    """out (units, columns), from start = 0 on, += column^T times those of a source's panels that are packed."""
+    begin, end = max(first, origin) - origin, min(last - origin, panels_of(job, columns))
+    if begin >= end:
+        return
+    vectors = -(-columns // job.lanes)
+    whole = min(end, vectors // WIDTH) - begin
+    w, w_panel, out = work.slots + (origin + begin - first) * DEPTH * SIZE, DEPTH * SIZE, out + begin * SIZE
+    init, row, step = (out, dw_row, SIZE) if start > 0 else (job.b, 0, 0)
+    multiply_transposed(job, WIDTH, units, column, V1, whole, w, w_panel, depth, init, row, step, out, dw_row, SIZE)
+    if begin + whole < end:
+        w, init, out = w + whole * w_panel, init + whole * step, out + whole * SIZE
+        multiply_transposed(job, vectors % WIDTH, units, column, V1, 1, w, 0, depth, init, row, 0, out, dw_row, 0)
+
+
+@inlined
+def sums_of(job, work, block):  # type: ignore[no-untyped-def]
+    """Where the biases' gradients of a vector of units add up; of panel_1, what nobody reads."""
+    return work.slots + (SUMS + (block - work.panel_0) * MOST_SUMS) * V1
+
+
+@called
+def add_products(job, work, start, depth, first, last):  # type: ignore[no-untyped-def]
+    """`depth` rows from row `start` on, to the columns of dW in panels [first, last), x's and then h's. The first panels' turn
+    adds up the biases' gradients."""
+    h_at = panels_of(job, job.I)
+    fed_at = h_at + panels_of(job, job.P)
+    pack_panels(job, work, X, job.I, start, depth, first, last, 0)
+    pack_panels(job, work, H_PREV, job.P, start, depth, first, last, h_at)
+    if job.fed:
+        pack_panels(job, work, FED, job.P, start, depth, first, last, fed_at)
+    column = work.slots + COLUMNS * V1
+    for block in range(work.panel_0, work.panel_1):
+        units = units_in(job, block)
+        sums = sums_of(job, work, block if first == 0 else work.panel_1)
+        pack_columns(job, column, sums, job.d_gates + start * job.d_row + block * job.gates * V1, job.d_row, depth, job.gates)
+        for gate in range(job.gates):
+            row, a = gate * job.H + block * job.lanes, column + gate * DEPTH * V1
+            dw_x, dw_h = job.dw_x + row * job.dw_x_row, job.dw_h + row * job.dw_h_row
+            add_product(job, work, first, last, 0, job.I, a, units, start, depth, dw_x, job.dw_x_row)
+            # W_hn's gradient is of what it alone saw, or was fed
+            if job.fed and gate == 2:
+                add_product(job, work, first, last, fed_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
+            elif not job.dq or gate < 2:
+                add_product(job, work, first, last, h_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
+        if job.dq and (first == 0 or last > h_at):
+            pack_columns(job, column, sums + 3 * V1, job.dq + start * job.kept_row + block * V1, job.kept_row, depth, 1)
+            dw_h = job.dw_h + (2 * job.H + block * job.lanes) * job.dw_h_row
+            add_product(job, work, first, last, h_at, job.P, column, units, start, depth, dw_h, job.dw_h_row)
+
+
+@inlined
+def weight_gradients(job, work):  # type: ignore[no-untyped-def]
+    """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_0, panel_1)."""
+    for v in range((work.panel_1 - work.panel_0) * MOST_SUMS):
+        sums = sums_of(job, work, work.panel_0)
+        clear_vector(job.zero, (sums + v * V1, sums))
+    panels = panels_of(job, job.I) + panels_of(job, job.P) * (2 if job.fed else 1)
+    for start in range(0, job.T * job.B, DEPTH):
+        if leaves_off(work):
+            break
+        for first in range(0, panels, PANELS):
+            add_products(job, work, start, min(DEPTH, job.T * job.B - start), first, min(first + PANELS, panels))
+    store_sums(job, work, sums_of(job, work, work.panel_0))
+
+
+@called
+def store_sums(job, work, sums):  # type: ignore[no-untyped-def]
+    """The biases' gradients, MOST_SUMS vectors a vector of units."""
+    item = V1 // job.lanes
+    for block in range(work.panel_0, work.panel_1):
+        units, unit = units_in(job, block), block * job.lanes
+        for gate in range(job.gates):
+            store_units(job.zero, (job.db + (gate * job.H + unit) * item, sums + gate * V1, units))
+        if job.db_hn:
+            store_units(job.zero, (job.db_hn + unit * item, sums + 3 * V1, units))
+        sums += MOST_SUMS * V1
+
+
+@called
+def projection_gradients(job, work):  # type: ignore[no-untyped-def]
+    """dW_p, of the outputs in vectors [out_0, out_1)."""
+    panels, column = panels_of(job, job.H), work.slots + COLUMNS * V1
+    for start in range(0, job.T * job.B, DEPTH):
+        depth = min(DEPTH, job.T * job.B - start)
+        for first in range(0, panels, PANELS):
+            last = min(first + PANELS, panels)
+            pack_panels(job, work, M, job.H, start, depth, first, last, 0)
+            for block in range(work.out_0, work.out_1):
+                units, dw = outputs_in(job, block), job.dw_p + block * job.lanes * job.dw_p_row
+                dh = job.saved_dh + start * job.kept_row + block * V1
+                pack_columns(job, column, sums_of(job, work, work.panel_1), dh, job.kept_row, depth, 1)
+                add_product(job, work, first, last, 0, job.H, column, units, start, depth, dw, job.dw_p_row)
+
+
+def all_weight_gradients(job, work):  # type: ignore[no-untyped-def]
+    weight_gradients(record(job), record(work))
+
+
+def input_gradients(job, work):  # type: ignore[no-untyped-def]
+    """dx of the (t, b) rows [row_0, row_1), row_cap at a time."""
+    job, work = record(job), record(work)
+    columns = -(-job.I // job.lanes)
+    whole = job.I // (BACK * job.lanes)
+    item = V1 // job.lanes
+    depth = job.gates * blocks(job) * job.lanes
+    for first in range(work.row_0, work.row_1, work.row_cap):
+        if leaves_off(work):
+            break
+        rows = min(work.row_cap, work.row_1 - first)
+        a = job.d_gates + first * job.d_row
+        dx, dx_row = job.dx + first * job.I * item, job.I * item
+        product(job, 0, whole, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, dx, dx_row, 0)
+        if whole * BACK < columns:
+            # a panel that ends past a row of dx goes through scratch memory
+            out = work.slots - whole * BACK * V1
+            product(job, whole, whole + 1, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, out, BACK * V1, 0)
+            for m in range(rows):
+                for block in range(whole * BACK, columns):
+                    source = work.slots + (m * BACK + block - whole * BACK) * V1
+                    to = dx + m * dx_row + block * V1
+                    store_units(job.zero, (to, source, min(job.lanes, job.I - block * job.lanes)))

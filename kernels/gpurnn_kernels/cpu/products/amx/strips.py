@@ -1,0 +1,173 @@
+"""Matrices of float32 as strips of bfloat16, and their products on AMX tiles, as accurate as float32's.
+
+A float32's 24 bits are the sum of three bfloat16 of 8: high, middle, low. Of their nine products six count: high high, high
+middle and middle high, middle middle, high low and low high; the others are below the rounding of a float32.
+
+A *strip* is 16 rows of A or 16 columns of B, in blocks of 32 k: [block][part][row][pair] for A, [block][part][pair][column]
+for B, where a pair is k and k + 16 of the block. Products of strips start at zero and are added to their result at the end.
+"""
+
+from llvmlite import ir
+
+from ...cells.pointwise import store_units
+from ...codegen.bundle import pointwise
+from ...codegen.inline import called, inlined
+from ...codegen.vector import INT64, Vector, Vectors
+from ...passes.forward import V1
+from .instructions import BLOCK, PART, ROW, product_1_1, product_1_2, product_2_1, product_2_2
+
+LANES = 16  # rows or columns of a strip, a vector of float32
+PAIRS = 16  # of a block
+DEPTH = 2 * PAIRS  # k of a block
+SUMS_BYTES = 4 * LANES * ROW  # two strips times two
+_HIGH, _HALF = -1 << 16, 1 << 15  # the bits of a float32 that a bfloat16 has; what rounds to them
+ROWS = 128  # of A that are split at once, and K_BLOCKS: they stay in the second cache beside two strips of B
+K_BLOCKS = 32
+
+
+def _parts(v: Vectors, x: Vector) -> list[ir.Value]:
+    """High, middle and low, each as a float32's bits."""
+    b = v.builder
+    high_bits, half = (ir.Constant(v.integer, [bits] * v.lanes) for bits in (_HIGH, _HALF))
+    found = []
+    for _ in range(2):
+        part = b.and_(b.add(b.bitcast(x.value, v.integer), half), high_bits)
+        found.append(part)
+        x = x - Vector(v, b.bitcast(part, v.type))
+    return [*found, b.bitcast(x.value, v.integer)]
+
+
+def _store_pairs(v: Vectors, to: ir.Value, first: Vector, second: Vector) -> None:
+    """A row of each part: `first` and `second`, lane by lane."""
+    b = v.builder
+    high_bits, half = (ir.Constant(v.integer, [bits] * v.lanes) for bits in (_HIGH, 16))
+    for part, (low, high) in enumerate(zip(_parts(v, first), _parts(v, second), strict=True)):
+        both = b.or_(b.lshr(low, half), b.and_(high, high_bits))
+        v.store(b.add(to, INT64(part * PART)), Vector(v, b.bitcast(both, v.type)))
+
+
+@pointwise
+def split_pair(
+    v: Vectors, to: ir.Value, first: ir.Value, first_count: ir.Value, second: ir.Value, second_count: ir.Value
+) -> None:
+    """The row at `to` of a block: k from `first`, k + 16 from `second`; of each so many elements count, the others are 0."""
+    b = v.builder
+    least = b.select(b.icmp_signed("<", first_count, second_count), first_count, second_count)
+    with b.if_else(b.icmp_signed(">=", least, INT64(v.lanes)), likely=True) as (then, otherwise):
+        with then:
+            _store_pairs(v, to, v.load(first), v.load(second))
+        with otherwise:
+            _store_pairs(v, to, v.load_first(first, first_count), v.load_first(second, second_count))
+
+
+@pointwise
+def split_columns(
+    v: Vectors, to: ir.Value, source: ir.Value, stride: ir.Value, count: ir.Value, zeros: ir.Value, total: ir.Value
+) -> None:
+    """A block whose k are `count` rows `stride` bytes apart, the others 0, and whose rows are their columns. Adds these up."""
+    b = v.builder
+    halves = []
+    found = v.load(total)
+    for start in (0, PAIRS):
+        rows = []
+        for k in range(start, start + PAIRS):
+            row = b.add(source, b.mul(stride, INT64(k)))
+            rows.append(v.load(b.select(b.icmp_signed(">", count, INT64(k)), row, zeros)))
+        halves.append(v.transposed(rows))
+        while len(rows) > 1:
+            rows = [one + other for one, other in zip(rows[::2], rows[1::2], strict=True)]
+        found = found + rows[0]
+    v.store(total, found)
+    for row, (first, second) in enumerate(zip(*halves, strict=True)):
+        _store_pairs(v, b.add(to, INT64(row * ROW)), first, second)
+
+
+@pointwise
+def add_stored(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
+    """Adds one vector into a user's array."""
+    v.store_user(to, v.load_user(to, count) + v.load(source), count)
+
+
+def blocks_in(vectors: int) -> int:
+    """Blocks of a depth of so many vectors."""
+    return -(-vectors // 2)
+
+
+def strips_in(columns: int) -> int:
+    return -(-columns // LANES)
+
+
+blocks_of, strips_of = inlined(blocks_in), inlined(strips_in)
+
+
+@called
+def split_rows(zero, to, rows, a, a_row, vectors):  # type: ignore[no-untyped-def]
+    """Strips of A from `vectors` vectors each of `rows` rows a_row bytes apart. (What other rows the last strip has does not
+    matter: each row of a product is its own.)"""
+    blocks = blocks_of(vectors)
+    for m in range(rows):
+        strip, row = to + m // LANES * blocks * BLOCK + m % LANES * ROW, a + m * a_row
+        for block in range(blocks):
+            first = row + 2 * block * V1
+            second = LANES if 2 * block + 1 < vectors else 0
+            split_pair(zero, (strip + block * BLOCK, first, LANES, first + V1, second))
+
+
+@inlined
+def _take_sums(zero, c, rows, strips, columns, out, out_row, adds):  # type: ignore[no-untyped-def]
+    for m in range(rows):
+        for strip in range(strips):
+            words = out + m * out_row + strip * V1, c + (m * strips + strip) * V1, columns - strip * LANES
+            if adds:
+                add_stored(zero, words)
+            else:
+                store_units(zero, words)
+
+
+@called
+def multiply_strips(  # type: ignore[no-untyped-def]
+    zero, c, rows, a, a_strip, columns, b, b_strip, blocks, out, out_row, adds, back
+):
+    """out (rows, columns) = or, if it `adds`, += A B, of strips a_strip and b_strip bytes apart; `back`: the last columns
+    first. c: room for SUMS_BYTES."""
+    pairs = -(-columns // (2 * LANES))
+    for index in range(pairs):
+        n = 2 * LANES * (pairs - 1 - index if back else index)
+        b_n, wide = b + n // LANES * b_strip, columns - n > LANES
+        for m in range(0, rows, 2 * LANES):
+            high = rows - m > LANES
+            words = a + m // LANES * a_strip, a_strip, b_n, b_strip, blocks, c
+            if high and wide:
+                product_2_2(words)
+            elif high:
+                product_2_1(words)
+            elif wide:
+                product_1_2(words)
+            else:
+                product_1_1(words)
+            to = out + m * out_row + n // LANES * V1
+            _take_sums(zero, c, min(rows - m, 2 * LANES), 2 if wide else 1, columns - n, to, out_row, adds)
+
+
+@called
+def multiply_rows(zero, room, rows, a, a_row, vectors, columns, w, out, out_row, adds, back):  # type: ignore[no-untyped-def]
+    """The same with A's rows, of `vectors` vectors each, not split yet, and strips of B at `w`. room: `rows_room` bytes."""
+    w_strip = blocks_of(vectors) * BLOCK
+    for first in range(0, rows, ROWS):
+        count = min(ROWS, rows - first)
+        for k in range(0, blocks_of(vectors), K_BLOCKS):
+            depth = min(2 * K_BLOCKS, vectors - 2 * k)
+            blocks = blocks_of(depth)
+            strips = room + SUMS_BYTES
+            split_rows(zero, strips, count, a + first * a_row + 2 * k * V1, a_row, depth)
+            adds_now = 1 if k > 0 else adds
+            to = out + first * out_row
+            multiply_strips(
+                zero, room, count, strips, blocks * BLOCK, columns, w + k * BLOCK, w_strip, blocks, to, out_row, adds_now, back
+            )
+
+
+def rows_room(rows: int, vectors: int) -> int:
+    """Bytes that `multiply_rows` takes."""
+    strips = -(-min(rows, ROWS) // LANES)
+    return SUMS_BYTES + strips * min(K_BLOCKS, blocks_in(vectors)) * BLOCK

@@ -1,0 +1,307 @@
+"""The one matrix product of the CPU backend: register tiles of rows x vectors, emitted as LLVM code.
+
+    out[m, p, :] = init[m, p, :] + sum over k of a[m, k] * w[p, k, :]        m < rows, p < panels, k < depth
+
+`w` is packed in panels: `vectors` whole vectors a k, one k after the other. Every output element has one accumulator and runs
+over k in one order, in every tile: its bits do not depend on the rows beside it. That is what makes results independent of
+batch size, threads and streaming.
+
+A tile of sums stays in registers. For each k, the smaller side of the tile is loaded first and kept, the larger one streams
+through one register: 6 x 4 sums + 4 weights + 1 broadcast of 32 registers, 6 x 2 + 2 + 1 of 16. A few rows of one panel are
+too few sums to hide the latency of a multiply-add: they take several panels at a time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from ...spec import Array
+from ..codegen.compile import kernel_address
+from ..codegen.inline import inlined, intrinsic, named
+from ..codegen.intrinsics import call_with, load_word
+from ..codegen.target import LINE, target
+from ..codegen.vector import INT32, INT64, Vector, Vectors
+
+_ARGUMENTS = (
+    *("rows", "a", "a_row", "panels", "w", "w_panel", "depth"),
+    *("init", "init_row", "init_panel", "out", "out_row", "out_panel"),
+)
+_AHEAD = 2048  # bytes that weights of a few rows are fetched ahead
+Cell = tuple[int, int, int]  # row, panel, vector
+Sums = dict[Cell, Vector]
+
+
+@inlined
+def multiply(  # type: ignore[no-untyped-def]
+    job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
+):
+    """The product, of panels of 1 to 4 vectors. Addresses and strides in bytes; `a`'s columns lie side by side."""
+    words = (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
+    call_with(load_word(job.tiles + 8 * vectors), job.zero, words)
+
+
+@inlined
+def multiply_in_turn(  # type: ignore[no-untyped-def]
+    job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel, back
+):
+    """The same, the first panel first or, going `back`, last."""
+    if back:
+        w += (panels - 1) * w_panel
+        init += (panels - 1) * init_panel
+        out += (panels - 1) * out_panel
+        w_panel, init_panel, out_panel = -w_panel, -init_panel, -out_panel
+    multiply(job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
+
+
+@inlined
+def multiply_transposed(  # type: ignore[no-untyped-def]
+    job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
+):
+    """The same with a's rows side by side and its columns (k) a_row bytes apart."""
+    words = (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
+    call_with(load_word(job.tiles_transposed + 8 * vectors), job.zero, words)
+
+
+def _kernel(width: int, transposed: bool, far: bool) -> Any:
+    """The kernel behind `multiply` for panels of `width` vectors. `far`: while the first rows take a panel, the next one is
+    fetched from memory."""
+
+    @intrinsic
+    def emitted(context: Any, zero: Any, words: Any) -> Any:
+        def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+            pointer = builder.inttoptr(values[1], INT64.as_pointer())
+            given = {name: builder.load(builder.gep(pointer, [INT64(k)])) for k, name in enumerate(_ARGUMENTS)}
+            _emit_panels_loop(builder, signature.args[0], _Form(width, transposed, far), given)
+            return context.get_dummy_value()
+
+        return types.void(zero, words), code
+
+    def tile(zero, words):  # type: ignore[no-untyped-def]
+        emitted(zero, words)
+
+    return named(f"tile{'_transposed' if transposed else ''}{'_far' if far else ''}_{width}", tile)
+
+
+WIDTHS = (1, 2, 3, 4)
+TILES, TILES_FAR, TILES_TRANSPOSED = (
+    {width: _kernel(width, transposed, far) for width in WIDTHS}
+    for transposed, far in ((False, False), (False, True), (True, False))
+)
+
+
+@cache
+def table(element: str, *, transposed: bool = False, far: bool = False) -> Array:
+    """Addresses of the kernels by their panels' width, for a job's `tiles` and `tiles_transposed`."""
+    kernels = TILES_TRANSPOSED if transposed else TILES_FAR if far else TILES
+    found = np.zeros(1 + max(kernels), np.int64)
+    for width, kernel in kernels.items():
+        found[width] = kernel_address(kernel, element)
+    return found
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Of a kernel."""
+
+    width: int
+    transposed: bool
+    far: bool
+
+
+def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value]) -> None:
+    """Panel after panel; or, of a few rows, group after group of panels, and what is left over."""
+    together = INT64(1)
+    for rows, panels in target().tile_groups(form.width).items():
+        together = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), together)
+    entry = builder.block
+    head, body, done = (builder.append_basic_block(name) for name in ("panels", "some", "none"))
+    builder.branch(head)
+
+    builder.position_at_end(head)
+    moving = {name: builder.phi(INT64) for name in ("panels", "w", "init", "out")}
+    for name, phi in moving.items():
+        phi.add_incoming(given[name], entry)
+    builder.cbranch(builder.icmp_signed(">", moving["panels"], INT64(0)), body, done)
+
+    builder.position_at_end(body)
+    count = builder.select(builder.icmp_signed("<", moving["panels"], together), moving["panels"], together)
+    _emit_rows_loop(builder, element, form, given | moving, count)
+    moving["panels"].add_incoming(builder.sub(moving["panels"], count), builder.block)
+    steps = {name: builder.mul(count, given[f"{name}_panel"]) for name in ("w", "init", "out")}
+    for name, step in steps.items():
+        moving[name].add_incoming(builder.add(moving[name], step), builder.block)
+    builder.branch(head)
+    builder.position_at_end(done)
+
+
+def _emit_rows_loop(
+    builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value], count: ir.Value
+) -> None:
+    """Cuts the rows of `count` panels into as few tiles as can be, of about equal heights: low ones are the slower ones. More
+    than one panel is for as many rows as a tile has."""
+    limit, groups = target().tile_rows(form.width), target().tile_groups(form.width)
+    before = builder.block
+    head, pick, done = (builder.append_basic_block(name) for name in ("rows", "pick", "done"))
+    builder.branch(head)
+
+    builder.position_at_end(head)
+    moving = {name: builder.phi(INT64) for name in ("rows", "a", "init", "out")}
+    for name, phi in moving.items():
+        phi.add_incoming(given[name], before)
+    left = moving["rows"]
+    builder.cbranch(builder.icmp_signed(">", left, INT64(0)), pick, done)
+
+    builder.position_at_end(pick)
+    tiles = builder.udiv(builder.add(left, INT64(limit - 1)), INT64(limit))
+    height = builder.udiv(builder.sub(builder.add(left, tiles), INT64(1)), tiles)
+    most = max(groups.values(), default=1)
+    shapes = [(rows, panels) for rows in range(1, limit + 1) for panels in range(1, groups.get(rows, 1) + 1)]
+    cases = {(panels - 1) * limit + rows: _Tile(rows, panels, form) for rows, panels in shapes}
+    tile = builder.add(builder.mul(builder.sub(count, INT64(1)), INT64(limit)), height)
+    if form.far:
+        fetching = most * limit
+        cases |= {key + fetching: replace(case, fetches=True) for key, case in cases.items()}
+        tile = builder.select(builder.icmp_signed("==", left, given["rows"]), builder.add(tile, INT64(fetching)), tile)
+    blocks = {key: builder.append_basic_block("tile") for key in cases}
+    switch = builder.switch(tile, blocks[limit])
+    for key, block in blocks.items():
+        if key != limit:
+            switch.add_case(INT64(key), block)
+
+    for key, case in cases.items():
+        builder.position_at_end(blocks[key])
+        v = Vectors(builder, element)
+        case.emit(v, given | moving)
+        moving["rows"].add_incoming(builder.sub(left, INT64(case.rows)), builder.block)
+        steps = {name: builder.mul(given[f"{name}_row"], INT64(case.rows)) for name in ("a", "init", "out")}
+        if form.transposed:
+            steps["a"] = INT64(case.rows * v.itemsize)
+        for name, step in steps.items():
+            moving[name].add_incoming(builder.add(moving[name], step), builder.block)
+        builder.branch(head)
+    builder.position_at_end(done)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """One register tile."""
+
+    rows: int
+    panels: int
+    form: _Form
+    fetches: bool = False  # weights that will be taken later
+
+    def emit(self, v: Vectors, given: dict[str, ir.Value]) -> None:
+        builder, transposed = v.builder, self.form.transposed
+        cells = [(m, p, u) for m in range(self.rows) for p in range(self.panels) for u in range(self.form.width)]
+
+        def at(name: str, m: int, p: int) -> ir.Value:
+            row = builder.mul(given[f"{name}_row"], INT64(m))
+            return builder.add(builder.add(given[name], row), builder.mul(given[f"{name}_panel"], INT64(p)))
+
+        sums = {(m, p, u): v.load(at("init", m, p), u) for m, p, u in cells}
+        a_row = INT64(v.itemsize) if transposed else given["a_row"]
+        a_rows = _multiples(builder, a_row, self.rows)
+        w_panels = [builder.mul(given["w_panel"], INT64(p)) for p in range(self.panels)]
+        ahead = INT64(_AHEAD) if self.panels > 1 else given["w_panel"]
+
+        def step(a: ir.Value, w: ir.Value, sums: Sums) -> Sums:
+            panels = [builder.add(w, panel) for panel in w_panels]
+            if self.fetches:
+                for panel in panels:
+                    _emit_fetch(v, builder.add(panel, ahead), self.form.width * v.size)
+            return self._step(v, [builder.add(a, row) for row in a_rows], panels, sums)
+
+        a, w, depth = given["a"], given["w"], given["depth"]
+        a_step = given["a_row"] if transposed else INT64(v.itemsize)
+        # of few sums, a turn of the loop would have about as much to do for the loop itself
+        unroll = 4 if len(cells) <= 16 else 1
+        several = builder.and_(depth, INT64(-unroll))
+        for count, turn in ((several, unroll), (builder.sub(depth, several), 1)) if unroll > 1 else ((depth, 1),):
+            a, w, sums = self._loop(v, count, turn, step, a, a_step, w, sums)
+        for m, p, u in cells:
+            v.store(at("out", m, p), sums[m, p, u], u)
+
+    def _step(self, v: Vectors, a: list[ir.Value], w: list[ir.Value], sums: Sums) -> Sums:
+        """One k: the smaller side of the tile is loaded first and kept."""
+        columns = [(p, u) for p in range(self.panels) for u in range(self.form.width)]
+        following = {}
+        if len(columns) <= self.rows:
+            kept = [v.load(w[p], u) for p, u in columns]
+            for m in range(self.rows):
+                row = v.broadcast(a[m])
+                for (p, u), weight in zip(columns, kept, strict=True):
+                    following[m, p, u] = v.fma(row, weight, sums[m, p, u])
+        else:
+            kept = [v.broadcast(address) for address in a]
+            for p, u in columns:
+                weight = v.load(w[p], u)
+                for m, row in enumerate(kept):
+                    following[m, p, u] = v.fma(row, weight, sums[m, p, u])
+        return following
+
+    def _loop(
+        self,
+        v: Vectors,
+        count: ir.Value,
+        turn: int,
+        step: Callable[[ir.Value, ir.Value, Sums], Sums],
+        a: ir.Value,
+        a_step: ir.Value,
+        w: ir.Value,
+        sums: Sums,
+    ) -> tuple[ir.Value, ir.Value, Sums]:
+        """`count` times `step`, `turn` of them in each turn of the loop -> a, w and the sums after them."""
+        builder = v.builder
+        before = builder.block
+        loop, body, after = (builder.append_basic_block(name) for name in ("loop", "body", "after"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        left, a_k, w_k = (builder.phi(INT64) for _ in range(3))
+        for phi, start in ((left, count), (a_k, a), (w_k, w)):
+            phi.add_incoming(start, before)
+        carried = {cell: Vector(v, builder.phi(v.type)) for cell in sums}
+        for cell, phi in carried.items():
+            phi.value.add_incoming(sums[cell].value, before)
+        builder.cbranch(builder.icmp_signed(">", left, INT64(0)), body, after)
+
+        builder.position_at_end(body)
+        a_next, w_next, following = a_k, w_k, carried
+        for _ in range(turn):
+            following = step(a_next, w_next, following)
+            a_next, w_next = builder.add(a_next, a_step), builder.add(w_next, INT64(self.form.width * v.size))
+        left.add_incoming(builder.sub(left, INT64(turn)), builder.block)
+        a_k.add_incoming(a_next, builder.block)
+        w_k.add_incoming(w_next, builder.block)
+        for cell, phi in carried.items():
+            phi.value.add_incoming(following[cell].value, builder.block)
+        builder.branch(loop)
+        builder.position_at_end(after)
+        return a_k, w_k, carried
+
+
+def _multiples(builder: ir.IRBuilder, step: ir.Value, count: int) -> list[ir.Value]:
+    """0 to count - 1 times `step`: odd multiples in registers, from which an address mode makes the even ones, twice to eight
+    times as large. The compiler is not told what they are: it would add step after step up in each turn of a loop."""
+    opaque = ir.FunctionType(INT64, [INT64])
+    odd = {m: builder.asm(opaque, "", "=r,0", [builder.mul(step, INT64(m))], False) for m in range(1, count, 2)}
+    found = [INT64(0)]
+    for m in range(1, count):
+        twos = min((m & -m).bit_length() - 1, 3)
+        found.append(builder.shl(odd[m >> twos], INT64(twos)) if twos else odd[m])
+    return found
+
+
+def _emit_fetch(v: Vectors, address: ir.Value, size: int) -> None:
+    """Has `size` bytes come into the second cache."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, INT32, INT32, INT32])
+    function = cgutils.get_or_insert_function(v.builder.module, kind, "llvm.prefetch.p0")
+    for offset in range(0, size, LINE):
+        at = v.builder.inttoptr(v.at(address, offset), pointer)
+        v.builder.call(function, [at, INT32(0), INT32(2), INT32(1)])

@@ -1,0 +1,187 @@
+"""The backward pass of one layer: back through time, then the large products. Two commands to the team."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...spec import Array, Spec
+from ..codegen.bundle import BUNDLE
+from ..codegen.descriptors import VECTOR_BYTES
+from ..passes.amx_gradients import amx_input_gradients, amx_recurrent_product, gradients_room
+from ..passes.backward import BACK, backward
+from ..passes.weight_gradients import input_gradients, scratch
+from ..products.amx.strips import rows_room
+from ..threads.partition import Schedule, Share, cut
+from .amx_choice import Products
+from .buffers import ARRAYS, aligned, side_by_side
+from .command import PHASE_KERNELS, Records, address, rows_at_once
+from .kernels import variant_of
+from .weights import Weights
+
+_GROUPS = 4  # pieces of a phase that are meant for one thread
+_PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next one does
+_SCRATCH_BYTES = 1 << 20  # that a program holds of what its steps leave for its products; more is borrowed for each run
+_FIELDS = {"W_x": "dw_x", "W_h": "dw_h", "W_p": "dw_p", "b": "db", "b_hn": "db_hn", "peephole": "d_peephole"}
+
+
+class DirectionGradients:
+    """The arrays of one direction that the products fill: gradients of x and of parameters, matrices with padded columns."""
+
+    def __init__(self, spec: Spec, steps: int, batch: int) -> None:
+        self.x = ARRAYS.lent((steps, batch, spec.input_size), spec.dtype)
+        lanes = VECTOR_BYTES // spec.dtype.itemsize
+        rows = spec.gates * spec.hidden_size
+        matrices = {"W_x": (rows, spec.input_size), "W_h": (rows, spec.output_size)}
+        vectors = {"b": rows}
+        if spec.cell == "gru_after":
+            vectors["b_hn"] = spec.hidden_size
+        if spec.peepholes:
+            vectors["peephole"] = 3 * spec.hidden_size
+        if spec.proj_size:
+            matrices["W_p"] = (spec.proj_size, spec.hidden_size)
+        self._columns = {name: columns for name, (_, columns) in matrices.items()}
+        self._arrays = {
+            name: ARRAYS.lent((rows, -(-columns // lanes) * lanes), spec.dtype) for name, (rows, columns) in matrices.items()
+        } | {name: np.empty(size, spec.dtype) for name, size in vectors.items()}
+
+    def fields(self) -> dict[str, int]:
+        """Of a job that fills them."""
+        found = {_FIELDS[name]: address(array) for name, array in self._arrays.items()}
+        found["dx"] = address(self.x)
+        for name in self._columns:
+            found[f"{_FIELDS[name]}_row"] = self._arrays[name].strides[0]
+        return found
+
+    def parameters(self) -> dict[str, Array]:
+        found = self._arrays
+        for name, columns in self._columns.items():
+            if found[name].shape[1] > columns:
+                found[name] = np.ascontiguousarray(found[name][:, :columns])
+        return found
+
+
+class BackwardProgram:
+    """The records of one layer's backward pass, all its directions: back through time, then the large products. As a
+    `ForwardProgram`, it does not depend on the arrays of one call, and whoever takes one from the pool has it alone."""
+
+    def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule, products: Products) -> None:
+        spec = weights[0].spec
+        self._products = products
+        self._weights: Sequence[Weights] = ()
+        self._directions = len(weights)
+        self.records = records = Records(spec, len(weights), schedule.shares, schedule.threads)
+        step_row = records.blocks * spec.gates * records.lanes + VECTOR_BYTES // records.item
+        for d, direction in enumerate(weights):
+            records.sizes(d, direction.spec, steps, batch)
+            records.set(d, d_row=step_row * records.item)
+            records.set(d, dh=records.room(batch * records.row))
+            records.set(d, step=records.room(2 * batch * step_row), step_row=step_row * records.item)
+            records.set(d, step_plane=batch * step_row * records.item, step_n=2 * records.blocks * VECTOR_BYTES)
+            if spec.cell == "lstm":
+                records.set(d, dc=records.room(batch * records.row), c=records.room(batch * records.row))
+            if spec.cell == "gru_before":
+                records.set(d, drh=records.room(batch * records.row))
+            if spec.proj_size:
+                records.set(d, dm=records.room(batch * records.row), dh_step=records.room(batch * records.row))
+        for work, share in zip(records.works, schedule.shares, strict=True):
+            work["kernel"] = records.address_of(backward)
+            work["row_cap"] = rows_at_once(share.row_1 - share.row_0, step_row * records.item)
+            self._lay_out_phases(work, share)
+            if products.recurrent:
+                work["slots"] = records.room(rows_room(int(work["row_cap"]), records.blocks * spec.gates) // records.item)
+        kernels = dict(zip(PHASE_KERNELS, variant_of(spec).step_back[: spec.phases], strict=False))
+        if products.recurrent:
+            kernels["recurrent_kernel"] = amx_recurrent_product
+        records.kernels(kernels)
+        records.tiles()
+        records.tiles(transposed=True)
+        self._large = _large_products(records, len(weights), steps * batch, schedule.threads, products.large)
+        self._lay_out_scratch(steps * batch, step_row)
+        self.use(weights)
+
+    def _lay_out_phases(self, work: Any, share: Share) -> None:
+        """A step's panels in groups, each a piece of its phases: several a thread, so that one can help another, but with a
+        bundle of vectors where there are so many. AMX splits the gates' gradients once for each: it has one group a thread."""
+        records, spec = self.records, self.records.spec
+        panels = records.panels(work, BACK)
+        each = -(-panels // share.members)
+        if share.members > 1 and not self._products.recurrent:
+            each = min(each, max(BUNDLE // BACK, -(-each // _GROUPS)))
+        work["at_once"], groups = max(1, each), -(-panels // max(1, each))
+        if spec.proj_size:
+            records.phases(work, share, -(-records.out_blocks // BACK), groups)
+        else:
+            records.phases(work, share, groups, groups if spec.phases == 2 else 0)
+
+    def _lay_out_scratch(self, rows: int, step_row: int) -> None:
+        """Of a direction, from the steps to the products, `rows` rows (t, b): gradients of the gates, of what W_hn had alone,
+        of a projected h."""
+        records, spec, row = self.records, self.records.spec, self.records.row * self.records.item
+        sizes = {"d_gates": rows * step_row * records.item}
+        if spec.cell != "lstm":
+            sizes["dq" if spec.cell == "gru_after" else "fed"] = rows * row
+        if spec.proj_size:
+            sizes["saved_dh"] = rows * row
+        self._places, self._bytes = side_by_side(sizes)
+        self._scratch: Array | None = None
+        if self._directions * self._bytes <= _SCRATCH_BYTES:
+            self._scratch = aligned(self._directions * self._bytes // records.item, spec.dtype)
+            records.hold(self._scratch)
+            self._bind_scratch(self._scratch)
+
+    @property
+    def bytes(self) -> int:
+        """That are held."""
+        return self.records.bytes + self._large.bytes
+
+    def use(self, weights: Sequence[Weights]) -> None:
+        """Runs on these weights from now on: other values of the same shapes."""
+        if weights is not self._weights:
+            self._weights = weights
+            for d, direction in enumerate(weights):
+                self.records.set(d, **direction.backward(self._products).addresses)
+
+    def run(self, *, ragged: bool) -> None:
+        """ragged: rows past a sequence's end count as zeros."""
+        records, memory = self.records, self._scratch
+        if memory is None:
+            memory = ARRAYS.borrowed(self._directions * self._bytes // records.item, records.spec.dtype)
+            self._bind_scratch(memory)
+        if ragged:
+            memory[:] = 0
+        records.run()
+        self._large.run()
+        if memory is not self._scratch:
+            ARRAYS.returned(memory)
+
+    def _bind_scratch(self, memory: Array) -> None:
+        """Has the steps write there what the products read."""
+        start = address(memory)
+        for d in range(self._directions):
+            self.records.set(d, **{name: start + d * self._bytes + place for name, place in self._places.items()})
+
+
+def _large_products(like: Records, directions: int, rows: int, threads: int, amx: bool) -> Records:
+    """Records of dW, db and dx, of `rows` rows (t, b), over the jobs of records `like`, which have run back through time."""
+    spec, variant = like.spec, variant_of(like.spec)
+    gates = spec.gates * like.blocks
+    weight_kernel = variant.amx_weight_gradients if amx else variant.weight_gradients
+    input_kernel = amx_input_gradients if amx else input_gradients
+    units, stretches, outputs = cut(like.blocks, threads), cut(rows, threads), cut(like.out_blocks, threads)
+    weight = [Share(d, p, 0, 0, units[p], units[p + 1]) for p in range(threads) for d in range(directions)]
+    inputs = [Share(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in range(directions)]
+    tasks = [*((share, weight_kernel) for share in weight), *((share, input_kernel) for share in inputs)]
+    tasks.sort(key=lambda task: task[0].thread)
+    records = Records(spec, directions, [share for share, _ in tasks], threads, like.jobs)
+    for work, (share, kernel) in zip(records.works, tasks, strict=True):
+        work["kernel"] = records.address_of(kernel)
+        if kernel is weight_kernel:
+            mine = share.panel_1 - share.panel_0
+            room = max(scratch(mine) * VECTOR_BYTES, gradients_room(mine) if amx else 0)
+        else:
+            room = rows_room(share.row_1 - share.row_0, gates) if amx else BACK * _PRODUCT_ROWS * VECTOR_BYTES
+        work["slots"] = records.room(room // like.item)
+        work["row_cap"] = _PRODUCT_ROWS
+        work["out_0"], work["out_1"] = outputs[share.thread], outputs[share.thread + 1]
+    return records

@@ -1,0 +1,267 @@
+"""A stack of layers made ready for one shape of input: what a plain call and a streamed step run.
+
+All that a call changes are a few addresses: those of x, y, the final state and, between stacked layers, a scratch array. A
+table says which job fields they go to, so that a call is one entry into machine code, without Python work per layer.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...spec import Array
+from ..codegen.compile import entry
+from ..codegen.descriptors import job_dtype
+from ..codegen.inline import called
+from ..codegen.intrinsics import load_word, store_word
+from ..codegen.target import target
+from ..engine import Layer, plan
+from ..threads.commands import INTERRUPTED, run_command
+from ..threads.count import get_num_threads
+from ..threads.interrupts import INTERRUPTS
+from ..threads.partition import worth_sharing
+from ..threads.team import Team, current_team
+from .command import Records, address
+from .forward import ForwardProgram
+
+X, Y, BETWEEN, H, C = range(5)  # the arrays of a call
+_TEAM, _HEAD = 4, 7  # the word of a description for a team's memory; words before those of its layers
+_SPARE = 3  # chains for callers at the same time that are kept
+OVERLAP = -1  # what a step gives, and does nothing, where out lies over x: it would write what it still has to read
+_BIND = 24  # bytes of a row of the table: address of the field, which array, bytes to add
+
+
+@called
+def run_chain(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
+    """Binds the addresses of a call's arrays and runs layer after layer, with the team if the description names one; -> what
+    the team met, as `judge`."""
+    table = load_word(description)
+    for i in range(load_word(description + 8)):
+        row = table + _BIND * i
+        which = load_word(row + 8)
+        base = x
+        if which == Y:
+            base = y
+        elif which == BETWEEN:
+            base = between
+        elif which == H:
+            base = h
+        elif which == C:
+            base = c
+        store_word(load_word(row), base + load_word(row + 16))
+    team, size, interrupts = load_word(description + 32), load_word(description + 40), load_word(description + 48)
+    found = 0
+    for layer in range(load_word(description + 16)):
+        if not found & INTERRUPTED:
+            words = description + 8 * (_HEAD + 3 * layer)
+            found |= run_command(team, size, interrupts, load_word(words), load_word(words + 8), load_word(words + 16))
+    return found
+
+
+_ARRAY = "{0}[:, :, ::1]"
+_CALL = f"int64(int64, {', '.join([_ARRAY] * 5)})"
+_STEP = "int64(int64, {0}[:, ::1], {0}[:, ::1])"
+
+
+@entry(_CALL.format("float32"))
+def _call_float32(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
+    return run_chain(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
+
+
+@entry(_CALL.format("float64"))
+def _call_float64(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
+    return run_chain(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
+
+
+@called
+def run_step(description, x, x_bytes, y, y_bytes):  # type: ignore[no-untyped-def]
+    if x < y + y_bytes and y < x + x_bytes:
+        return OVERLAP
+    return run_chain(description, x, y, load_word(description + 24), 0, 0)
+
+
+@entry(_STEP.format("float32"))
+def _step_float32(description, x, y):  # type: ignore[no-untyped-def]
+    return run_step(description, x.ctypes.data, x.nbytes, y.ctypes.data, y.nbytes)
+
+
+@entry(_STEP.format("float64"))
+def _step_float64(description, x, y):  # type: ignore[no-untyped-def]
+    return run_step(description, x.ctypes.data, x.nbytes, y.ctypes.data, y.nbytes)
+
+
+_ENTRIES = {
+    np.dtype("float32"): (_call_float32, _step_float32),
+    np.dtype("float64"): (_call_float64, _step_float64),
+}
+
+
+class Chain:
+    """The records of a stack of layers, and the table that binds a call's arrays to them. For one caller at a time."""
+
+    def __init__(self, layers: Sequence[Layer], steps: int, batch: int, strides: Sequence[int], threads: int) -> None:
+        """strides: bytes from step to step and from row to row, of x, then of y (and of what stacked layers hand on)."""
+        x_t, x_b, y_t, y_b = strides
+        self.records: list[Records] = []
+        self._binds: list[tuple[int, int, int]] = []
+        self.threads = threads
+        self._team: Team | None = None
+        programs = [
+            ForwardProgram(one.directions, steps, batch, plan(one, steps, batch, threads), copies=True) for one in layers
+        ]
+        self.on_team = not all(program.records.alone for program in programs)
+        for index, program in enumerate(programs):
+            records = program.records
+            self.records.append(records)
+            hands_on = [Y, BETWEEN]  # in turn, so that the last layer writes y
+            source = X if index == 0 else hands_on[(len(layers) - index) % 2]
+            result = hands_on[(len(layers) - 1 - index) % 2]
+            for d in range(len(records.jobs)):
+                records.set(d, x_t=y_t, x_b=y_b, x_i=records.item, y_t=y_t, y_b=y_b)
+                if index == 0:
+                    records.set(d, x_t=x_t, x_b=x_b)
+                self.bind(index, d, "x", source, 0)
+                self.bind(index, d, "y", result, d * records.spec.output_size * records.item)
+
+    def bind(self, layer: int, direction: int, field: str, array: int, offset: int) -> None:
+        """Has a job's field hold an array's address plus `offset` bytes."""
+        records = self.records[layer]
+        at = job_dtype(records.element).fields[field][1]  # type: ignore[index]
+        self._binds.append((records.jobs.ctypes.data + direction * records.jobs.itemsize + at, array, offset))
+
+    def bind_final_state(self) -> None:
+        """Has the final state written to H (L * D, B, P) and C (L * D, B, H)."""
+        for index, records in enumerate(self.records):
+            spec = records.spec
+            for d in range(len(records.jobs)):
+                row = (index * len(records.jobs) + d) * int(records.jobs[0]["B"]) * records.item
+                self.bind(index, d, "h_n", H, row * spec.output_size)
+                self.bind(index, d, "c_n", C, row * spec.hidden_size)
+
+    def describe(self, between: int = 0) -> None:
+        """Fixes the table. `between`: the address of a scratch array of the chain's own, for a caller that brings none."""
+        self._table = np.array(self._binds, np.int64)
+        words = [self._table.ctypes.data, len(self._table), len(self.records), between, 0, self.threads, INTERRUPTS.address]
+        for records in self.records:
+            words += [records.works.ctypes.data, records.starts.ctypes.data, len(records.works)]
+        self._words = np.array(words, np.int64)
+        self.description = self._words.ctypes.data  # the address that `run_chain` takes
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the records hold."""
+        return sum(records.bytes for records in self.records)
+
+    def use(self, team: Team) -> None:
+        """Runs with this team from now on, where a call is shared out."""
+        if self._team is not team and self.on_team:
+            self._team, self._words[_TEAM] = team, team.address
+
+
+class _Chains:
+    """Chains for one shape, made as callers need them: for the calling thread alone, or by the threads that share a call."""
+
+    def __init__(self, make: Callable[[int], Chain]) -> None:
+        self._make = make
+        self._alone: list[Chain] = []
+        self._together: dict[int, list[Chain]] = {}
+        self._shared: dict[int, bool] = {}  # whether a call with so many threads is shared out
+
+    def shared(self, wanted: int) -> Chain | None:
+        """A chain for a caller and its team, if the caller may use so many threads and it is worth it."""
+        if wanted > 1 and self._shared.get(wanted, True):
+            team = current_team.team
+            if team.offers(wanted) > 1:
+                spare = self._together.get(wanted)
+                chain = spare.pop() if spare else self._make(wanted)
+                self._shared[wanted] = chain.on_team
+                chain.use(team)
+                return chain
+        return None
+
+    def alone(self) -> Chain:
+        """A chain for the calling thread alone."""
+        return self._alone.pop() if self._alone else self._make(1)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the chains hold which nobody runs."""
+        return sum(chain.bytes for spare in (self._alone, *self._together.values()) for chain in spare)
+
+    def give(self, chain: Chain) -> None:
+        """Keeps a chain for the next caller."""
+        if chain.on_team:
+            if chain.threads not in self._together:
+                self._together = {chain.threads: []}  # other numbers of threads are those of before
+            spare = self._together[chain.threads]
+        else:
+            spare = self._alone
+        if len(spare) < _SPARE:
+            spare.append(chain)
+
+
+class PlainCall:
+    """Calls without initial state and lengths, over contiguous arrays of one shape."""
+
+    def __init__(self, layers: Sequence[Layer], steps: int, batch: int, strides: Sequence[int]) -> None:
+        def make(threads: int) -> Chain:
+            chain = Chain(layers, steps, batch, strides, threads)
+            chain.bind_final_state()
+            chain.describe()
+            return chain
+
+        self._chains = _Chains(make)
+        self._call = _ENTRIES[layers[0].spec.dtype][0]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the chains hold."""
+        return self._chains.bytes
+
+    def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
+        """x, y and what stacked layers hand on: 3-D, contiguous, in the layout of the strides; h (L * D, B, P) and
+        c (L * D, B, H)."""
+        chain = self._chains.shared(get_num_threads()) or self._chains.alone()
+        found = self._call(chain.description, x, y, between, h, c)
+        if found:
+            current_team.team.conclude(found)
+        self._chains.give(chain)
+
+
+class Stepper:
+    """Steps over state arrays (L, B, P) and (L, B, H), moved on in place."""
+
+    def __init__(self, layers: Sequence[Layer], batch: int, state: Sequence[Array], threads: int | None = None) -> None:
+        """threads: that steps may use; None: as many as calls."""
+        spec = layers[0].spec
+        self._threads = threads
+        if threads is None:
+            get_num_threads()  # a bad number in the environment shows here, though small steps never ask
+        item = spec.dtype.itemsize
+        strides = (0, spec.input_size * item, 0, spec.output_size * item)
+        between = np.empty((batch, spec.output_size), spec.dtype)
+        self.state = state
+
+        def make(threads: int) -> Chain:
+            chain = Chain(layers, 1, batch, strides, threads)
+            for index, records in enumerate(chain.records):
+                for name, array in zip(("h", "c"), state, strict=False):
+                    records.set(0, **{f"{name}_0": address(array[index]), f"{name}_n": address(array[index])})
+            chain.describe(address(between))  # which `make` holds, not self: a cycle would outlive the stepper
+            return chain
+
+        self._chains = _Chains(make)
+        self._run = _ENTRIES[spec.dtype][1]
+        self._mine = self._chains.alone()
+        self._small = not any(worth_sharing(one.spec, batch, 1, target()) for one in layers)
+
+    def step(self, x: Array, out: Array) -> None:
+        """x (B, I) -> out (B, P), both contiguous. Nothing is allocated, but a copy of x where out lies over it."""
+        chain = None if self._small else self._chains.shared(self._threads or get_num_threads())
+        description = (chain or self._mine).description
+        found = self._run(description, x, out)
+        if found == OVERLAP:
+            found = self._run(description, x.copy(), out)
+        if found:
+            current_team.team.conclude(found)
+        if chain:
+            self._chains.give(chain)

@@ -1,0 +1,143 @@
+"""The memory of one command to the team: jobs, works, and everything that they point to."""
+
+from collections.abc import Mapping, Sequence
+from ctypes import addressof, c_char
+from typing import Any
+
+import numpy as np
+
+from ...spec import Array, Spec
+from ..codegen.compile import kernel_address
+from ..codegen.descriptors import JOB_WORD, VECTOR_BYTES, WORK, job_dtype
+from ..codegen.target import LINE
+from ..products.microkernel import table
+from ..threads.partition import Share, cut
+from ..threads.phases import MOMENT
+from ..threads.team import current_team
+from .buffers import aligned, aligned_zeros
+
+PHASE_KERNELS = ("step_kernel", "second_kernel")  # a job's, of the phases of a step
+_WORDS = 32  # of a bundle: those of one vector, and their steps
+ROWS_BYTES = 1 << 22  # that one step of a block of rows may take in a kernel's scratch memory: each block reads all weights
+ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6, 8 and 12
+
+_byte_at: Any = c_char.from_buffer  # its stub knows of no arrays
+
+
+def address(array: Array | None) -> int:
+    """Of the first element; 0 for no array."""
+    if array is None:
+        return 0
+    try:
+        return addressof(_byte_at(array))  # a quarter of what array.ctypes.data takes
+    except (TypeError, ValueError):  # read-only, with gaps, or empty
+        return int(array.__array_interface__["data"][0])
+
+
+def rows_at_once(rows: int, row_bytes: int) -> int:
+    """Rows of a block, so that all blocks are about equal and none takes more than ROWS_BYTES (if 24 rows do not)."""
+    most = max(1, ROWS_BYTES // max(1, row_bytes) // ROWS_MULTIPLE) * ROWS_MULTIPLE
+    return max(1, -(-rows // max(1, -(-rows // most))))
+
+
+class Records:
+    """`jobs[d]` of direction d; `works` in the order of threads, those of thread p from starts[p] to starts[p + 1]."""
+
+    def __init__(self, spec: Spec, directions: int, shares: Sequence[Share], threads: int, jobs: Array | None = None) -> None:
+        """jobs: those of other records of as many directions, which these run over."""
+        self.spec = spec
+        self.element = spec.dtype.name
+        self.threads = threads
+        self.alone = not any(share.thread for share in shares)  # the calling thread does it all
+        self.item = spec.dtype.itemsize
+        self.lanes = VECTOR_BYTES // self.item
+        self.blocks = -(-spec.hidden_size // self.lanes)
+        self.out_blocks = -(-spec.output_size // self.lanes)
+        # a cache line more than the units: rows of a power of two bytes would fall on the same lines of the cache
+        self.row = self.blocks * self.lanes + LINE // self.item
+        self.jobs = np.zeros(directions, job_dtype(self.element)) if jobs is None else jobs
+        # the same memory as words: writing a field by name through NumPy takes four times as long
+        self._words: list[Any] = [job.data for job in self.jobs.view(np.int64).reshape(directions, -1)]
+        self.works = aligned_zeros(len(shares) * WORK.itemsize, np.dtype(np.uint8)).view(WORK)
+        self.starts = np.searchsorted([share.thread for share in shares], np.arange(threads + 1)).astype(np.int64)
+        self._memory: list[Any] = []
+        self.bytes = 0  # that are held
+        for work, share in zip(self.works, shares, strict=True):
+            self._place(work, share)
+
+    def _place(self, work: Any, share: Share) -> None:
+        work["job"] = self.jobs.ctypes.data + share.direction * self.jobs.itemsize
+        work["row_0"], work["row_1"] = share.row_0, share.row_1
+        work["panel_0"], work["panel_1"] = share.panel_0, share.panel_1
+        work["members"], work["member"] = share.members, share.member
+        work["words"] = self.hold(aligned_zeros(_WORDS, np.dtype(np.int64)))
+        work["leads"] = share.members if share.members > 1 else 0
+        work["patience"] = MOMENT
+
+    def phases(self, work: Any, share: Share, *groups: int) -> None:
+        """The phases of a work: how many groups of panels each has, and which of them are meant for which thread."""
+        for phase, count in enumerate(groups, 1):
+            work[f"groups_{phase}"] = count
+            work[f"cuts_{phase}"] = self.hold(np.array(cut(count, share.members), np.int64))
+
+    def panels(self, work: Any, vectors: int) -> int:
+        """All panels of units are the work's, `vectors` vectors each, and all vectors of h; -> how many panels."""
+        panels = -(-self.blocks // vectors)
+        work["panel"], work["panel_1"], work["out_1"] = vectors, panels, self.out_blocks
+        return panels
+
+    def address_of(self, kernel: Any) -> int:
+        return kernel_address(kernel, self.element)
+
+    def kernels(self, kernels: Mapping[str, Any]) -> None:
+        """Has all jobs call these, by their fields."""
+        addresses = {name: self.address_of(kernel) for name, kernel in kernels.items()}
+        for d in range(len(self.jobs)):
+            self.set(d, **addresses)
+
+    def tiles(self, *, transposed: bool = False, far: bool = False) -> None:
+        """Lets the jobs' kernels multiply: `far`, by weights that no cache holds."""
+        addresses = table(self.element, transposed=transposed, far=far)
+        for d in range(len(self.jobs)):
+            self.set(d, **{"tiles_transposed" if transposed else "tiles": address(addresses)})
+
+    def hold(self, array: Array) -> int:
+        """Keeps an array as long as these records and gives its address."""
+        self._memory.append(array)
+        self.bytes += array.nbytes
+        return address(array)
+
+    def room(self, count: int) -> int:
+        """The address of `count` elements, not initialised."""
+        return self.hold(aligned(count, self.spec.dtype))
+
+    def set(self, direction: int, **fields: int) -> None:
+        words = self._words[direction]
+        for name, value in fields.items():
+            words[JOB_WORD[name]] = value
+
+    def bind(self, direction: int, name: str, array: Array | None, offset: int = 0) -> None:
+        """The field of an array (T, B, ..) from `offset` bytes on, and those of its strides, which come next; None: 0."""
+        words, at = self._words[direction], JOB_WORD[name]
+        words[at] = 0
+        if array is not None:
+            words[at] = address(array) + offset
+            words[at + 1], words[at + 2], _ = array.strides
+
+    def bind_state(self, direction: int, name: str, arrays: Sequence[Array | None]) -> None:
+        """A direction's part of state arrays h and c (D, B, ..), h's field by its name, c's the next one."""
+        words = self._words[direction]
+        for at, array in enumerate(arrays, JOB_WORD[name]):
+            words[at] = 0 if array is None else address(array) + direction * array.strides[0]
+
+    def sizes(self, direction: int, spec: Spec, steps: int, batch: int) -> None:
+        """What every job holds."""
+        row = self.row * self.item
+        self.set(direction, T=steps, B=batch, I=spec.input_size, H=spec.hidden_size, P=spec.output_size, lanes=self.lanes)
+        self.set(direction, h_b=spec.output_size * self.item, c_b=spec.hidden_size * self.item)
+        self.set(direction, reverse=spec.reverse, gates=spec.gates)
+        self.set(direction, row=row, h_plane=batch * row, kept_row=row)
+
+    def run(self) -> None:
+        """On the calling thread and, where works are meant for more than one, on those of the team."""
+        current_team.team.run(1 if self.alone else self.threads, self.works, self.starts)

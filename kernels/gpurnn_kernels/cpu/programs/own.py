@@ -1,0 +1,50 @@
+"""What a thread with rows of its own has apart from the others: its rows of h, c, r * h and m and, where it helps, W_h.
+
+Two threads whose rows lie side by side are slower than two processes, and so are two that read the same W_h from their caches:
+a core probably fetches ahead what the other one is about to write, and a line that both hold is slow to come back to one that
+has lost it. So each thread runs a copy of its job, made anew in each call, in which these fields are its own.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...spec import Array
+from ..codegen.descriptors import JOB_WORD
+from ..passes.forward import forward_own
+from ..products.layout import Packed
+from ..threads.partition import Share
+from .buffers import aligned
+from .command import Records
+
+_PAGE = 1 << 12  # bytes within which processors fetch ahead
+_COPIED = range(1 << 17, (1 << 20) + 1)  # bytes of W_h: the first caches hold less, and of more a core's own cache a part
+_WEIGHTS = ("w_h", "w_h_n")
+
+
+class OwnJob:
+    """Of one work: [plane][row] for each field of rows, then the copy of the job."""
+
+    def __init__(self, records: Records, work: Any, share: Share, planes: Mapping[str, int], packed: Packed | None) -> None:
+        """planes: of rows, by their field. packed: the weights, if W_h shall be copied where that helps."""
+        rows, row, job = share.row_1 - share.row_0, records.row * records.item, records.jobs.itemsize
+        at = records.room((sum(planes.values()) * rows * row + job + _PAGE) // records.item)
+        fields = {"h_plane": rows * row}
+        for name, count in planes.items():
+            # rows keep their numbers
+            fields[name] = at - share.row_0 * row
+            at += count * rows * row
+        # the first thread has the packed ones
+        shared = {name: packed.arrays[name] for name in _WEIGHTS if name in packed.arrays} if packed and share.row_0 else {}
+        copied = sum(array.nbytes for array in shared.values()) in _COPIED
+        self._copies: dict[str, Array] = {name: aligned(a.size, a.dtype) for name, a in shared.items() if copied}
+        fields |= {name: records.hold(copy) for name, copy in self._copies.items()}
+        pairs = [(8 * JOB_WORD[name], value) for name, value in fields.items()]
+        work["own"], work["own_fields"] = at, records.hold(np.array([(job, len(pairs)), *pairs], np.int64))
+        work["own_kernel"], work["kernel"] = work["kernel"], records.address_of(forward_own)
+
+    def use(self, packed: Packed) -> None:
+        """Runs on these weights from now on."""
+        for name, copy in self._copies.items():
+            copy[:] = packed.arrays[name]

@@ -1,0 +1,146 @@
+"""The parameters of one direction of one layer, packed for the tiles. Packed once, shared by every call."""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from ...spec import Array, Parameters, Spec
+from ..cells.gru_before_apart import gates_apart
+from ..codegen.target import target
+from ..passes.backward import BACK
+from ..products.layout import Layout, Order, Packed, Packer, Sources, narrow_vectors
+from ..products.microkernel import WIDTHS
+from .amx_choice import Products
+from .buffers import Bound, Shelf, aligned_zeros
+
+PACKED = Bound(256 << 20)  # weights of all layers that nothing runs on any more, for those that take their place
+PACKERS = Bound(256)  # of all layers, counted one by one
+
+
+class Room:
+    """What the weights of one layer pass on to the next ones: packed arrays by pass, and packers by pass and threads."""
+
+    def __init__(self) -> None:
+        self.packed: Shelf[Packed] = Shelf(PACKED, lambda packed: packed.bytes)
+        self.packers: Shelf[Packer] = Shelf(PACKERS, lambda packer: 1)
+
+
+class Weights:
+    """Packed weights. `forward` and `backward` name them as a job's fields do, and are made at first use."""
+
+    def __init__(self, spec: Spec, parameters: Parameters, room: Room) -> None:
+        self.spec = spec
+        self.parameters = parameters
+        self._room = room
+        self._sources = Sources.of(parameters)
+        self._passes: dict[Products | None, Packed] = {}
+
+    def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ends():
+            passes = getattr(self, "_passes", {})  # a constructor that failed left none
+            for backward, packed in passes.items():
+                self._room.packed.give(backward, packed)
+
+    def forward(self, threads: int = 1) -> Packed:
+        """threads: that a call counts on."""
+        return self._of(None, threads)
+
+    def backward(self, products: Products, threads: int = 1) -> Packed:
+        return self._of(products, threads)
+
+    def _of(self, backward: Products | None, threads: int) -> Packed:
+        found = self._passes.get(backward)
+        # of two threads that come first, one packs in vain
+        return self._passes.setdefault(backward, self._pack(backward, threads)) if found is None else found
+
+    def _pack(self, backward: Products | None, threads: int) -> Packed:
+        spec, room, key = self.spec, self._room, (backward, threads)
+        packer = room.packers.take(key)
+        if packer is None:
+            layouts = _forward_layouts(spec) if backward is None else _backward_layouts(spec, backward)
+            packer = Packer(layouts, self.parameters, spec.dtype, threads)
+        packed = room.packed.take(backward)
+        if packed is None:
+            packed = Packed.of(packer.room() | _constants(spec, backward is not None))
+        packer.pack(self._sources, packed)
+        room.packers.give(key, packer)
+        return packed
+
+
+def _constants(spec: Spec, backward: bool) -> dict[str, Array]:
+    """What the kernels read besides."""
+    found, lanes = {}, target().lanes(spec.dtype.itemsize)
+    if backward:
+        # what the sums of a panel of any width start from
+        found["b"] = aligned_zeros(max(WIDTHS) * lanes, spec.dtype)
+    if spec.variant != spec.cell:
+        limit = aligned_zeros(lanes, spec.dtype)
+        with np.errstate(all="ignore"):  # a clip may be too small or too large for the dtype
+            limit[:] = np.inf if spec.clip is None else spec.clip
+        found |= {"limit": limit, "zeros": aligned_zeros(BACK * lanes, spec.dtype)}
+    return found
+
+
+def wide_vectors(spec: Spec) -> int:
+    """Vectors of a wide panel."""
+    return target().wide(spec.output_size)
+
+
+def narrow_of(spec: Spec) -> int:
+    """Vectors that the gates of the left-over units share; 0 for none, and for kernels that do not know of it."""
+    known = spec.variant == spec.cell != "gru_before"
+    return narrow_vectors(spec.gates, spec.hidden_size, target().lanes(spec.dtype.itemsize)) if known else 0
+
+
+def _forward_layouts(spec: Spec) -> dict[str, Layout]:
+    lanes, wide, narrow = target().lanes(spec.dtype.itemsize), wide_vectors(spec), narrow_of(spec)
+
+    def of(parameter: str, gates: tuple[int, ...], columns: int, width: int, blocks: int = 1) -> Layout:
+        return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, narrow, blocks=blocks)
+
+    every = tuple(range(spec.gates))
+    inputs, outputs = spec.input_size, spec.output_size
+    if spec.cell == "lstm":
+        found = {"w_x": of("W_x", every, inputs, wide), "w_h": of("W_h", every, outputs, wide), "b": of("b", every, 1, 1)}
+    elif spec.cell == "gru_after":
+        # the slots of a step are n_x z r q: W_x makes the first three, W_h the last three
+        found = {
+            "w_x": of("W_x", (2, 0, 1), inputs, 3),
+            "w_h": of("W_h", (0, 1, 2), outputs, 3),
+            "b": of("b", (2, 0, 1), 1, 1),
+            "b_n": Layout("b_hn", (0,), spec.hidden_size, 1, lanes, 1),
+        }
+    else:
+        beside = 2 if gates_apart(spec) else 1
+        found = {
+            "w_x": of("W_x", (0, 1), inputs, wide, beside),
+            "w_x_n": of("W_x", (2,), inputs, 2),
+            "w_h": of("W_h", (0, 1), outputs, wide, beside),
+            "w_h_n": of("W_h", (2,), outputs, 2),
+            "b": of("b", (0, 1), 1, 1, beside),
+            "b_n": of("b", (2,), 1, 1),
+        }
+    if spec.peepholes:
+        found["peephole"] = of("peephole", (0, 1, 2), 1, 1)
+    if spec.proj_size:
+        found["w_p"] = Layout("W_p", (0,), spec.proj_size, spec.hidden_size, lanes, BACK)
+    return found
+
+
+def _backward_layouts(spec: Spec, products: Products) -> dict[str, Layout]:
+    lanes = target().lanes(spec.dtype.itemsize)
+
+    def of(parameter: str, gates: tuple[int, ...], columns: int, strips: bool) -> Layout:
+        order: Order = "strips" if strips else "backward"
+        return Layout(parameter, gates, spec.hidden_size, columns, lanes, BACK, order=order)
+
+    every = tuple(range(spec.gates))
+    found = {"w_x": of("W_x", every, spec.input_size, products.large)}
+    for name, gates in {"w_h": (0, 1), "w_h_n": (2,)}.items() if spec.cell == "gru_before" else [("w_h", every)]:
+        found[name] = of("W_h", gates, spec.output_size, products.recurrent)
+    if spec.peepholes:
+        found["peephole"] = _forward_layouts(spec)["peephole"]
+    if spec.proj_size:
+        found["w_p"] = Layout("W_p", (0,), spec.proj_size, spec.hidden_size, lanes, BACK, order="backward")
+    return found

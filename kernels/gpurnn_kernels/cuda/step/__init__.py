@@ -1,0 +1,1 @@
+"""One step of a layer in one kernel: what a stream launches."""

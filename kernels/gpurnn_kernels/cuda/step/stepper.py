@@ -1,0 +1,109 @@
+"""Steps of a stack of layers: what a stream on a device runs.
+
+A step reads the state from one set of arrays and leaves it in another, in turn: within a launch, some blocks still read h
+while others write it. Few rows run through `step_kernel`, one launch a layer (a reset-before GRU: two) and nothing
+allocated; more rows through the sequence's own products and kernels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...spec import Array
+from ..engine import Layer, forward
+from ..host.device import Device, DeviceArray
+from ..host.devices import device_of
+from ..stepwise.forward import NOTHING
+from .kernel import MOST_ROWS, WARPS, StepForm, reset_kernel, step_kernel
+
+Step = Callable[[Any, Any], None]  # of one layer: x, y
+
+
+class Stepper:
+    """Over state arrays (L, B, H); `state` are those that hold it after the last step."""
+
+    def __init__(self, layers: Sequence[Layer], batch: int, state: Sequence[DeviceArray], threads: int | None = None) -> None:
+        """threads: nothing here uses them."""
+        spec = layers[0].specs[0]
+        self._device: Device = device_of(state[0])
+        self._layers = layers
+        self._sets = (list(state), [self._device.empty(array.shape, array.dtype) for array in state])
+        self._turn = 0
+        self._few = batch <= MOST_ROWS
+        if self._few:
+            self._steps = [[self._bound(index, turn) for index in range(len(layers))] for turn in range(2)]
+        else:
+            self._between = [self._device.empty((1, batch, spec.hidden_size), spec.dtype) for _ in layers[1:]]
+
+    @property
+    def state(self) -> list[DeviceArray]:
+        return self._sets[self._turn]
+
+    def step(self, x: Array, out: Array) -> None:
+        """x (B, I) -> out (B, H), both contiguous. Few rows: nothing is allocated."""
+        if self._few:
+            self._run(self._turn, x, out)
+        else:
+            self._run_many(x, out)
+        self._turn = 1 - self._turn
+
+    def _run(self, turn: int, x: DeviceArray, out: DeviceArray) -> None:
+        address = self._device.address
+        source = address(x)
+        new = self._sets[1 - turn][0]
+        last = len(self._layers) - 1
+        for index, step in enumerate(self._steps[turn]):
+            result = address(out) if index == last else address(new[index])
+            step(source, result)
+            source = result
+
+    def _bound(self, index: int, turn: int) -> Step:
+        """One layer's step, from one set of state arrays to the other."""
+        layer, device = self._layers[index], self._device
+        spec, weights = layer.specs[0], layer.on(device)[0]
+        old, new = ([array[index] for array in self._sets[i]] for i in (turn, 1 - turn))
+        batch, H = old[0].shape
+        form = StepForm(spec.cell, spec.input_size, H, batch, 8 * spec.dtype.itemsize, 1, spec.fast_math)
+        grid = (-(-H // WARPS),)
+        c = [NOTHING, NOTHING] if spec.cell != "lstm" else [old[1], new[1]]
+        z_, rh = NOTHING, NOTHING
+        if spec.cell == "gru_before":
+            z_, rh = device.empty((batch, H), weights.b.dtype), device.empty((batch, H), spec.dtype)
+        common = (weights.W_x, weights.W_h, weights.b)
+        all_ = (*common, weights.b_hn, old[0], c[0], z_, rh, new[0], c[1])
+        step = device.launcher(step_kernel(form), grid, *all_)
+        if spec.cell != "gru_before":
+            return step
+        reset = device.launcher(reset_kernel(form), grid, *common, old[0], z_, rh)
+
+        def both(x: Any, y: Any) -> None:
+            reset(x)
+            step(x, y)
+
+        return both
+
+    def capture(self, x: DeviceArray, out: DeviceArray) -> Callable[[], None]:
+        """A step over these arrays, recorded, one recording for each set of state arrays -> what takes a step with it. They
+        live as long as that."""
+        if not self._few:
+            raise NotImplementedError(f"capture: at most {MOST_ROWS} rows: CuPy refuses cuBLAS while a graph is captured")
+
+        def recorded(turn: int) -> Callable[[], None]:
+            return self._device.capture(lambda: self._run(turn, x, out))
+
+        graphs = [recorded(turn) for turn in range(2)]
+
+        def step() -> None:
+            with self._device.current():
+                graphs[self._turn]()
+            self._turn = 1 - self._turn
+
+        return step
+
+    def _run_many(self, x: DeviceArray, out: DeviceArray) -> None:
+        old, new = self._sets[self._turn], self._sets[1 - self._turn]
+        source = x[None]
+        targets = [*self._between, out[None]]
+        for index, (layer, target) in enumerate(zip(self._layers, targets, strict=True)):
+            part = slice(index, index + 1)
+            forward(layer, source, [array[part] for array in old], None, target, [array[part] for array in new])
+            source = target

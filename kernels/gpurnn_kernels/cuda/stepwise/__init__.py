@@ -1,0 +1,1 @@
+"""Sequences step by step: products by cuBLAS, a pointwise kernel a step."""
