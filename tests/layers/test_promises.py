@@ -14,8 +14,6 @@ from reference_cells import CELLS
 
 import gpurnn
 from gpurnn_kernels.cpu import engine
-from gpurnn_kernels.cpu.cells import gru_before_apart
-from gpurnn_kernels.cpu.codegen import target
 from gpurnn_kernels.cpu.programs import command as records
 from gpurnn_kernels.cpu.programs import forward as forward_pass
 from gpurnn_kernels.cpu.threads import partition as schedule
@@ -212,27 +210,6 @@ def test_threads_with_copies_of_weights(cell: str, threads: int, monkeypatch: py
             assert_same_bits(p.layer(p.x), wanted)
     copies = [bool(own._copies) for program in made for _, own in program._own]
     assert sum(copies) >= threads - 1
-
-
-@pytest.mark.parametrize("H", [150, 170])  # pairs of vectors of units; and one that is alone
-@pytest.mark.parametrize("B", [1, 3, 5])
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_z_apart_from_r(H: int, B: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the reset-before GRU, as steps of a stream and of a sequence have it where weights are more than a cache."""
-    gpurnn.set_num_threads(threads)
-    y, state = Problem("gru", 6, B, 13, H).run()
-    monkeypatch.setattr(schedule, "_choose", lambda *_: ("units" if threads > 1 else "one", "forced"))
-    monkeypatch.setattr(gru_before_apart, "OWN_CACHE", 0)
-    monkeypatch.setattr(target, "_OF_FIRST_CACHE", {16: 0, 32: 0})
-    p = Problem("gru", 6, B, 13, H)
-    made = programs(monkeypatch)
-    assert_same_bits(p.run(), (y, state))
-    stream = p.layer.stream(B, p.state)
-    for x_t, y_t in zip(p.x, y, strict=True):
-        assert_same_bits(stream.step(x_t), y_t)
-    assert_same_bits(stream.state, state)
-    assert {bool(work["fused"]) for program in made for work in program.records.works} == {False, True}
-    assert all(gru_before_apart.gates_apart(program.records.spec) for program in made)
 
 
 @every_cell

@@ -93,13 +93,13 @@ def each(unit, job, work, words, steps, count):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def cells(unit, place, job, work, first, rows, s, slot, block, count, stride=1):  # type: ignore[no-untyped-def]
+def cells(unit, place, job, work, first, rows, s, slot, block, count):  # type: ignore[no-untyped-def]
     """Runs `unit` over all rows of `count` vectors of units, at the words that `place` gives: vector by vector; of a few rows,
-    row by row, `stride` vectors along each time."""
+    row by row."""
     together = work.together
     for line in range(rows if together else count):
         vector, m = (block, line) if together else (block + line, 0)
-        next_vector, next_m = (vector + stride, m) if together else (vector, 1)
+        next_vector, next_m = (vector + 1, m) if together else (vector, 1)
         words = place(job, work, first, s, slot, vector, m)
         steps = advanced(place(job, work, first, s, slot, next_vector, next_m), words, -1)
         each(unit, job, work, words, steps, count if together else rows)

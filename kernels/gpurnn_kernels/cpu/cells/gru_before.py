@@ -4,7 +4,6 @@ Panels are pairs of vectors of units. slot: z r z r; n n in a slot of its own, h
 be known of all units before W_hn multiplies r * h.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from ..codegen.inline import inlined, named
@@ -91,93 +90,54 @@ def n_at(work, block, slot):  # type: ignore[no-untyped-def]
     return slot_n_at(work, block // 2, slot) + (block & 1) * V1
 
 
-class Places:
-    """What the units take for row m of a vector of units, of slots where z and r lie at z_at and r_at."""
-
-    def __init__(self, z_at: Any, r_at: Any) -> None:
-        @inlined
-        def reset(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-            at = (first + m) * job.row + block * V1
-            return r_at(job, work, block, slot + m), job.h + (s & 1) * job.h_plane + at, job.rh + at
-
-        @inlined
-        def reset_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-            return *reset(job, work, first, s, slot, block, m), row_at(work, m), block * V3
-
-        @inlined
-        def reset_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-            return *reset(job, work, first, s, slot, block, m), job.limit
-
-        @inlined
-        def update(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-            unit = block * V1
-            at = (first + m) * job.row + unit
-            slots = z_at(job, work, block, slot + m), n_at(work, block, slot + m)
-            h, h_out = job.h + (s & 1) * job.h_plane + at, job.h + (~s & 1) * job.h_plane + at
-            return *slots, h, h_out, row_at(work, m), unit, job.H - block * job.lanes
-
-        @inlined
-        def update_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-            return *update(job, work, first, s, slot, block, m), block * V3
-
-        @inlined
-        def update_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-            return *update(job, work, first, s, slot, block, m), job.limit
-
-        @inlined
-        def saved(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
-            slots = z_at(job, work, block, slot + m), r_at(job, work, block, slot + m), n_at(work, block, slot + m)
-            return *slots, row_at(work, m), block * V3
-
-        self.reset, self.reset_kept, self.reset_clipped = reset, reset_kept, reset_clipped
-        self.update, self.update_kept, self.update_clipped, self.saved = update, update_kept, update_clipped, saved
-
-
-PLACES = Places(z_at, r_at)
-save_place = PLACES.saved  # a kernel cannot ask an object for it
+@inlined
+def reset_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_reset_unit` takes for row m of a vector of units."""
+    at = (first + m) * job.row + block * V1
+    return r_at(job, work, block, slot + m), job.h + (s & 1) * job.h_plane + at, job.rh + at
 
 
 @inlined
-def nothing_before(job, work, rows, h, back, slot, panel, count):  # type: ignore[no-untyped-def]
-    pass
+def reset_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    return *reset_place(job, work, first, s, slot, block, m), row_at(work, m), block * V3
 
 
 @inlined
-def gates_together(job, work, rows, h, back, slot, panel, count):  # type: ignore[no-untyped-def]
-    """The products of z and r, after all of x where a step projects its own."""
-    if work.fused:
-        gru_before_begin(job, work, work.x, work.x_row, rows, panel, count, back)
-    gru_before_gates(job, work, rows, h, back, slot, panel, blocks_in(job, panel, count))
+def reset_place_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    return *reset_place(job, work, first, s, slot, block, m), job.limit
 
 
 @inlined
-def candidate_alone(job, work, rows, h, rh, back, slot, panel, blocks):  # type: ignore[no-untyped-def]
-    gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks)
+def update_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_before_unit` takes."""
+    unit = block * V1
+    at = (first + m) * job.row + unit
+    slots = z_at(job, work, block, slot + m), n_at(work, block, slot + m)
+    h, h_out = job.h + (s & 1) * job.h_plane + at, job.h + (~s & 1) * job.h_plane + at
+    return *slots, h, h_out, row_at(work, m), unit, job.H - block * job.lanes
 
 
 @inlined
-def panel_cells(unit, place, job, work, first, rows, s, slot, panel, blocks):  # type: ignore[no-untyped-def]
-    """`cells` of the vectors in some panels."""
-    cells(unit, place, job, work, first, rows, s, slot, 2 * panel, blocks)
+def update_place_kept(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    return *update_place(job, work, first, s, slot, block, m), block * V3
 
 
-@dataclass(frozen=True)
-class Form:
-    """What a step does with slots of one order: products before all else, those of z and r, those of n, the cell equations."""
-
-    before: Any = nothing_before
-    gates: Any = gates_together
-    candidate: Any = candidate_alone
-    cells: Any = panel_cells
+@inlined
+def update_place_clipped(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    return *update_place(job, work, first, s, slot, block, m), job.limit
 
 
-def make_step(
-    name: str, reset: tuple[Any, Any], update: tuple[Any, Any], form: Form = Form(), clipped: bool = False
-) -> tuple[Any, Any]:
+@inlined
+def save_place(job, work, first, s, slot, block, m):  # type: ignore[no-untyped-def]
+    """What `gru_before_clip_save` takes."""
+    slots = z_at(job, work, block, slot + m), r_at(job, work, block, slot + m), n_at(work, block, slot + m)
+    return *slots, row_at(work, m), block * V3
+
+
+def make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clipped: bool = False) -> tuple[Any, Any]:
     """The kernels of a step's two phases. reset, update: a unit and its places. `clipped`: what the backward pass reads is
     saved by a unit of its own."""
     (reset_unit, reset_places), (update_unit, update_places) = reset, update
-    before, gates, candidate, run = form.before, form.gates, form.candidate, form.cells
 
     def step(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
         job, work = record(job), record(work)
@@ -188,38 +148,38 @@ def make_step(
         while panel >= 0:
             count = taken_from(work, panel)
             blocks = blocks_in(job, panel, count)
-            before(job, work, rows, h, back, slot, panel, count)
-            gates(job, work, rows, h, back, slot, panel, count)
-            run(reset_unit, reset_places, job, work, first, rows, s, slot, panel, blocks)
+            if work.fused:
+                gru_before_begin(job, work, work.x, work.x_row, rows, panel, count, back)
+            gru_before_gates(job, work, rows, h, back, slot, panel, blocks)
+            cells(reset_unit, reset_places, job, work, first, rows, s, slot, 2 * panel, blocks)
             panel = take(work, back)
 
     def second(job, work, first, rows, s, slot):  # type: ignore[no-untyped-def]
         job, work = record(job), record(work)
         address_rows(job, work, first, rows, s)
-        h = job.h + (s & 1) * job.h_plane + first * job.row
         rh = job.rh + first * job.row
         back = goes_back(work, s)
         panel = take(work, back)
         while panel >= 0:
             blocks = blocks_in(job, panel, taken_from(work, panel))
-            candidate(job, work, rows, h, rh, back, slot, panel, blocks)
-            run(update_unit, update_places, job, work, first, rows, s, slot, panel, blocks)
+            gru_before_candidate(job, work, rows, rh, back, slot, panel, blocks)
+            cells(update_unit, update_places, job, work, first, rows, s, slot, 2 * panel, blocks)
             if clipped and job.saved:
-                run(gru_before_clip_save, save_place, job, work, first, rows, s, slot, panel, blocks)
+                cells(gru_before_clip_save, save_place, job, work, first, rows, s, slot, 2 * panel, blocks)
             panel = take(work, back)
 
     return named(name, step), named(f"{name}_second", second)
 
 
 gru_before_step, gru_before_second = make_step(
-    "gru_before_step", (gru_reset_unit, PLACES.reset), (gru_before_unit, PLACES.update)
+    "gru_before_step", (gru_reset_unit, reset_place), (gru_before_unit, update_place)
 )
 gru_before_step_keep, gru_before_second_keep = make_step(
-    "gru_before_step_keep", (gru_reset_unit_keep, PLACES.reset_kept), (gru_before_unit_keep, PLACES.update_kept)
+    "gru_before_step_keep", (gru_reset_unit_keep, reset_place_kept), (gru_before_unit_keep, update_place_kept)
 )
 gru_before_clip_step, gru_before_clip_second = make_step(
     "gru_before_clip_step",
-    (gru_clip_reset_unit, PLACES.reset_clipped),
-    (gru_before_clip_unit, PLACES.update_clipped),
+    (gru_clip_reset_unit, reset_place_clipped),
+    (gru_before_clip_unit, update_place_clipped),
     clipped=True,
 )

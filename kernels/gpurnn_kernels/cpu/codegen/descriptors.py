@@ -67,8 +67,8 @@ _PACKING = (
     *("source", "H", "columns", "to", "item"),
     # the gates that are packed, in this order; by gate, what elements are multiplied by
     *("gates", "gates_n"),
-    # units that are packed of each gate, lanes of a vector, vectors of a panel, blocks with vectors of a gate side by side
-    *("units", "lanes", "width", "blocks"),
+    # units that are packed of each gate, lanes of a vector, vectors of a panel
+    *("units", "lanes", "width"),
 )
 
 PACKING_WORD = {name: index for index, name in enumerate(_PACKING)}

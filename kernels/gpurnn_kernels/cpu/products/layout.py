@@ -1,7 +1,7 @@
 """Weights in the order in which the tiles stream them.
 
-Forward, a matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side (or of a
-pair of blocks: z z r r); `width` of them to a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H
+Forward, a matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side;
+`width` of them to a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H
 are zeros. Backward, vectors are of its K columns, and panels run over its rows; or its columns become strips of AMX tiles.
 
 The units that are left over after whole vectors (4 of 100) would waste most of their lanes. Where that takes fewer vectors,
@@ -50,7 +50,6 @@ class Layout:
     width: int  # vectors of a panel
     narrow: int = 0  # vectors that the gates of the left-over units share
     order: Order = "forward"
-    blocks: int = 1  # of units whose vectors of a gate lie side by side
 
     @property
     def units(self) -> int:
@@ -134,7 +133,7 @@ class Packer:
         sizes = {
             **{"H": layout.hidden_size, "columns": layout.columns, "item": self._dtype.itemsize},
             **{"gates": address(gates), "gates_n": len(gates)},
-            **{"units": layout.units, "lanes": layout.lanes, "width": layout.width, "blocks": layout.blocks},
+            **{"units": layout.units, "lanes": layout.lanes, "width": layout.width},
         }
         for name, value in sizes.items():
             words[PACKING_WORD[name]] = value

@@ -23,15 +23,12 @@ def transpose_square(v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Valu
 
 def pack_forward(packing, work):  # type: ignore[no-untyped-def]
     """Vectors [panel_0, panel_1) of the first `units` units: to[panel][k][vector][lane] = source[gate * H + unit, k], vectors
-    by group of blocks of units, then by gate, then by block."""
+    by block of units, then by gate."""
     packing, work = record(packing), record(work)
     zero, item, lanes, depth, width = packing.zero, packing.item, packing.lanes, packing.columns, packing.width
-    blocks = -(-packing.units // lanes)
-    vectors = blocks * packing.gates_n
+    vectors = -(-packing.units // lanes) * packing.gates_n
     for vector in range(work.panel_0, work.panel_1):
-        start = vector // (packing.gates_n * packing.blocks) * packing.blocks
-        beside = min(packing.blocks, blocks - start)
-        index, block = (vector - start * packing.gates_n) // beside, start + vector % beside
+        block, index = vector // packing.gates_n, vector % packing.gates_n
         gate = load_word(packing.gates + 8 * index)
         first = vector // width * width
         row = min(width, vectors - first) * lanes

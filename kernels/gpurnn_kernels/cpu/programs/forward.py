@@ -7,7 +7,6 @@ it, so that it can be kept and run again. Whoever takes one from the pool has it
 from collections.abc import Sequence
 from typing import Any
 
-from ..cells.gru_before_apart import gates_apart
 from ..codegen.bundle import BUNDLE
 from ..codegen.descriptors import VECTOR_BYTES
 from ..codegen.target import LINE, OWN_CACHE
@@ -121,8 +120,7 @@ class ForwardProgram:
         work["fused"] = fused = self._projects_its_own(steps, cap, slot, together)
         if fused:
             capacity = cap
-        few = fused and not gates_apart(spec)
-        at_once = 1 if not together else BUNDLE // vectors_per_panel(spec) if few else max(1, mine)
+        at_once = 1 if not together else BUNDLE // vectors_per_panel(spec) if fused else max(1, mine)
         work["at_once"], groups = at_once, -(-panels // at_once)
         outputs = -(-records.out_blocks // BACK) if spec.proj_size else 0
         records.phases(work, share, groups, groups if spec.cell == "gru_before" else outputs, min(rows, 2 * share.members))

@@ -24,13 +24,6 @@ from ..cells.gru_before import (
     gru_before_step,
     gru_before_step_keep,
 )
-from ..cells.gru_before_apart import (
-    gates_apart,
-    gru_before_apart_second,
-    gru_before_apart_second_keep,
-    gru_before_apart_step,
-    gru_before_apart_step_keep,
-)
 from ..cells.lstm import lstm_project, lstm_step, lstm_step_keep
 from ..cells.lstm_options import (
     lstm_options_gradients,
@@ -82,12 +75,6 @@ VARIANTS = {
         (gru_before_step_keep, gru_before_second_keep),
         (gru_before_step_back, gru_before_second_back),
     ),
-    "gru_before_apart": Variant(
-        gru_before_project,
-        (gru_before_apart_step, gru_before_apart_second),
-        (gru_before_apart_step_keep, gru_before_apart_second_keep),
-        (gru_before_step_back, gru_before_second_back),
-    ),
     "gru_before_clip": Variant(
         gru_before_project,
         (gru_before_clip_step, gru_before_clip_second),
@@ -100,7 +87,7 @@ VARIANTS = {
 
 
 def variant_of(spec: Spec) -> Variant:
-    return VARIANTS["gru_before_apart" if gates_apart(spec) else spec.variant]
+    return VARIANTS[spec.variant]
 
 
 # every one, each once

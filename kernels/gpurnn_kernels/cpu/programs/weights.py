@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 
 from ...spec import Array, Parameters, Spec
-from ..cells.gru_before_apart import gates_apart
 from ..codegen.target import target
 from ..passes.backward import BACK
 from ..products.layout import Layout, Order, Packed, Packer, Sources, narrow_vectors
@@ -96,8 +95,8 @@ def narrow_of(spec: Spec) -> int:
 def _forward_layouts(spec: Spec) -> dict[str, Layout]:
     lanes, wide, narrow = target().lanes(spec.dtype.itemsize), wide_vectors(spec), narrow_of(spec)
 
-    def of(parameter: str, gates: tuple[int, ...], columns: int, width: int, blocks: int = 1) -> Layout:
-        return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, narrow, blocks=blocks)
+    def of(parameter: str, gates: tuple[int, ...], columns: int, width: int) -> Layout:
+        return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, narrow)
 
     every = tuple(range(spec.gates))
     inputs, outputs = spec.input_size, spec.output_size
@@ -112,13 +111,12 @@ def _forward_layouts(spec: Spec) -> dict[str, Layout]:
             "b_n": Layout("b_hn", (0,), spec.hidden_size, 1, lanes, 1),
         }
     else:
-        beside = 2 if gates_apart(spec) else 1
         found = {
-            "w_x": of("W_x", (0, 1), inputs, wide, beside),
+            "w_x": of("W_x", (0, 1), inputs, wide),
             "w_x_n": of("W_x", (2,), inputs, 2),
-            "w_h": of("W_h", (0, 1), outputs, wide, beside),
+            "w_h": of("W_h", (0, 1), outputs, wide),
             "w_h_n": of("W_h", (2,), outputs, 2),
-            "b": of("b", (0, 1), 1, 1, beside),
+            "b": of("b", (0, 1), 1, 1),
             "b_n": of("b", (2,), 1, 1),
         }
     if spec.peepholes:
