@@ -64,7 +64,7 @@ class Place:
             return self.empty(shape, dtype)  # from CuPy's pool
         from gpurnn_kernels.cpu import ARRAYS
 
-        return ARRAYS.lent(shape, dtype)
+        return ARRAYS.lend(shape, dtype)
 
     def contiguous(self, array: Array) -> Array:
         """Itself, or a copy without gaps."""

@@ -184,8 +184,8 @@ import json
 from numba.core import types
 from numba.core.itanium_mangler import mangle
 others = [types.Opaque(f"met before {k}") for k in range(%d)]
-from gpurnn_kernels.cpu.codegen.descriptors import WORK_POINTER, job_pointer
-print(json.dumps([mangle("helper", [job_pointer(one).dtype, WORK_POINTER.dtype]) for one in ("float32", "float64")]))
+from gpurnn_kernels.cpu.codegen.descriptors import SHARE_POINTER, job_pointer
+print(json.dumps([mangle("helper", [job_pointer(one).dtype, SHARE_POINTER.dtype]) for one in ("float32", "float64")]))
 """
     names = json.loads(python(program % 0))
     assert len(set(names)) == 2

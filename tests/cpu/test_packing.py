@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_amx import needs_amx
 
-from gpurnn_kernels.cpu.products.layout import Layout, Order, Packed, Packer, Sources, narrow_vectors
-from gpurnn_kernels.cpu.programs.weights import Room, Weights
+from gpurnn_kernels.cpu.products.layout import Layout, Order, Packed, Packer, Sources, tail_vectors
+from gpurnn_kernels.cpu.programs.weights import Weights, Workspace
 from gpurnn_kernels.spec import Spec
 
 problems = given(
@@ -37,16 +37,15 @@ def pack(
     hidden: int,
     lanes: int,
     width: int,
-    narrow: int = 0,
+    tail: int = 0,
     order: Order = "forward",
-    blocks: int = 1,
 ) -> Floats:
-    layout = Layout("W", tuple(gates), hidden, W.shape[1], lanes, width, narrow, order, blocks)
+    layout = Layout("W", tuple(gates), hidden, W.shape[1], lanes, width, tail, order)
     return packed_by(Packer({"W": layout}, "W", W.dtype, 1), {"W": W}).arrays["W"]
 
 
 def packed_by(packer: Packer, parameters: dict[str, Floats]) -> Packed:
-    packed = Packed.of(packer.room())
+    packed = Packed.of(packer.allocate())
     packer.pack(Sources.of(parameters), packed)
     return packed
 
@@ -58,16 +57,10 @@ def padded(W: Floats, gate: int, unit: int, hidden: int) -> Floats:
 
 @few
 @problems
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_forward(blocks: int, hidden: int, columns: int, lanes: int, width: int, gates: Sequence[int], dtype: str) -> None:
+def test_forward(hidden: int, columns: int, lanes: int, width: int, gates: Sequence[int], dtype: str) -> None:
     W = matrix(hidden, columns, dtype)
     count = -(-hidden // lanes)
-    vectors = [
-        (block, gate)
-        for start in range(0, count, blocks)
-        for gate in gates
-        for block in range(start, min(start + blocks, count))
-    ]
+    vectors = [(block, gate) for block in range(count) for gate in gates]
     expected = [
         padded(W, gate, block * lanes + lane, hidden)[k]
         for first in range(0, len(vectors), width)
@@ -75,7 +68,7 @@ def test_forward(blocks: int, hidden: int, columns: int, lanes: int, width: int,
         for block, gate in vectors[first : first + width]
         for lane in range(lanes)
     ]
-    assert pack(W, gates, hidden, lanes, width, blocks=blocks).tolist() == expected
+    assert pack(W, gates, hidden, lanes, width).tolist() == expected
 
 
 @few
@@ -102,14 +95,14 @@ def test_backward(hidden: int, columns: int, lanes: int, width: int, gates: Sequ
 )
 def test_units_left_over_share_vectors(hidden: int, lanes: int, panels: tuple[Sequence[int], int]) -> None:
     gates, width = panels
-    vectors = narrow_vectors(len(gates), hidden, lanes)
+    vectors = tail_vectors(len(gates), hidden, lanes)
     left = hidden % lanes
     assert vectors * lanes >= len(gates) * left or not vectors
     assert vectors < len(gates)
     if not vectors:
         return
     W = matrix(hidden, 5, "float32")[: len(gates) * hidden]
-    got = pack(W, gates, hidden, lanes, width, narrow=vectors)
+    got = pack(W, gates, hidden, lanes, width, tail=vectors)
     whole = hidden // lanes
     in_whole = pack(W, gates, hidden, lanes, width)[: whole * len(gates) * lanes * 5]
     assert np.array_equal(got[: in_whole.size], in_whole)
@@ -145,7 +138,7 @@ def test_two_first_calls_at_once_run_on_the_same_weights(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Packer, "pack", pack_at_once)
     parameters = {"W_x": matrix(7, 3, "float32"), "W_h": matrix(7, 7, "float32"), "b": matrix(7, 1, "float32")[:, 0]}
-    weights = Weights(Spec("lstm", 3, 7, np.dtype(np.float32)), parameters, Room())
+    weights = Weights(Spec("lstm", 3, 7, np.dtype(np.float32)), parameters, Workspace())
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lambda _: weights.forward(), range(2))
     assert one is other

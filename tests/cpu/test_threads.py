@@ -26,7 +26,7 @@ def _hurried() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def all_at_once(count: int, work: Callable[[int], None]) -> None:
+def all_at_once(count: int, share: Callable[[int], None]) -> None:
     """Runs work(0) to work(count - 1) on threads that start together, and raises what any of them raised."""
     start = threading.Barrier(count)
     errors: list[BaseException] = []
@@ -34,7 +34,7 @@ def all_at_once(count: int, work: Callable[[int], None]) -> None:
     def run(index: int) -> None:
         start.wait()
         try:
-            work(index)
+            share(index)
         except BaseException as error:
             errors.append(error)
 
@@ -59,12 +59,12 @@ def test_one_layer_for_32_threads(cell: str, plain: bool, threads: int) -> None:
     expected = [leaves(p.layer(x, None if plain else p.state)) for x in inputs]
     fresh = Problem(cell, 4, 6, 5, 17, num_layers=2).layer  # packs its weights in the race, too
 
-    def work(index: int) -> None:
+    def share(index: int) -> None:
         for _ in range(100):
             got = leaves(fresh(inputs[index], None if plain else p.state))
             assert_same_bits(tuple(got), tuple(expected[index]))
 
-    all_at_once(32, work)
+    all_at_once(32, share)
 
 
 @pytest.mark.usefixtures("_hurried")
@@ -78,14 +78,14 @@ def test_gradients_and_streams_from_many_threads(cell: str) -> None:
     expected = [q.gradients() for q in problems]
     y, _ = p.run()
 
-    def work(index: int) -> None:
+    def share(index: int) -> None:
         for _ in range(10):
             assert_same_bits(problems[index].gradients(), expected[index])
             stream = p.layer.stream(30, p.state)
             for t in range(5):
                 assert_same_bits(stream.step(p.x[t]), y[t])
 
-    all_at_once(6, work)
+    all_at_once(6, share)
 
 
 @pytest.mark.usefixtures("_hurried")
@@ -96,7 +96,7 @@ def test_new_parameters_during_calls(cell: str) -> None:
     wanted = [[a.tobytes() for a in leaves(r.layer(p.x))] for r in (p, q)]
     over = threading.Event()
 
-    def work(index: int) -> None:
+    def share(index: int) -> None:
         if index == 0:
             for k in range(60):
                 p.layer.load_params((q, p)[k % 2].params)
@@ -107,7 +107,7 @@ def test_new_parameters_during_calls(cell: str) -> None:
             r = (p, q)[int(params["layers.0.b"][0] == q.params["layers.0.b"][0])]
             assert_same_bits(params, r.params)
 
-    all_at_once(6, work)
+    all_at_once(6, share)
 
 
 @pytest.mark.usefixtures("_hurried")
@@ -119,7 +119,7 @@ def test_numbers_of_threads_change_during_calls(cell: str) -> None:
     grads = p.gradients()
     over = threading.Event()
 
-    def work(index: int) -> None:
+    def share(index: int) -> None:
         if index == 0:
             for k in range(60):
                 gpurnn.set_num_threads(1 + k % 3)
@@ -134,7 +134,7 @@ def test_numbers_of_threads_change_during_calls(cell: str) -> None:
                 assert_same_bits(stream.step(p.x[t]), y[t])
                 t += 1
 
-    all_at_once(4, work)
+    all_at_once(4, share)
 
 
 def test_teams_leave_nothing_behind() -> None:

@@ -10,10 +10,10 @@ from helpers import Floats
 
 from gpurnn_kernels.cpu.codegen.compile import kernel_address
 from gpurnn_kernels.cpu.codegen.target import target
-from gpurnn_kernels.cpu.products.microkernel import TILES, TILES_FAR, TILES_TRANSPOSED, WIDTHS
+from gpurnn_kernels.cpu.products.microkernel import TILES, TILES_PREFETCH, TILES_TRANSPOSED, WIDTHS
 from gpurnn_kernels.cpu.programs.buffers import aligned
 
-FORMS = {"near": TILES, "far": TILES_FAR, "transposed": TILES_TRANSPOSED}
+FORMS = {"near": TILES, "far": TILES_PREFETCH, "transposed": TILES_TRANSPOSED}
 DEPTHS = (0, 1, 3, 4, 21)
 ROWS, PANELS = 27, 9  # more than two tiles of any height, and two groups of panels
 

@@ -72,7 +72,7 @@ def test_what_goes_past_the_caches(
 
     p = Problem(cell, 5, 3, 7, 85, dtype=dtype, lengths=lengths, **LAYERS[options])
     near = p.gradients(BACKENDS["cpu"])
-    monkeypatch.setattr(kept, "PAST_BYTES", 0)
+    monkeypatch.setattr(kept, "STREAMING_BYTES", 0)
     assert_same_bits(p.gradients(BACKENDS["cpu"]), near)
 
 

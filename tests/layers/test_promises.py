@@ -150,7 +150,7 @@ def test_steps_that_project_their_own_x(cell: str, split: str, monkeypatch: pyte
                 small.setattr(forward_pass, "MOST_SLOT_BYTES", 1)
                 made = programs(small)
                 assert_same_bits(everything(Problem(cell, 5, 13, 6, 70, lengths=lengths, **LAYERS[options])), expected)
-            alone = {bool(work["fused"]) for program in made for work in program.records.works}
+            alone = {bool(share["fused"]) for program in made for share in program.records.shares}
             assert alone == {cell != "gru"}
 
 
@@ -184,14 +184,14 @@ def test_streams_share_units(cell: str, far: bool, B: int, threads: int, monkeyp
     y, state = p.run()
     monkeypatch.setattr(schedule, "_choose", lambda *_: ("units", "forced"))
     if far:
-        monkeypatch.setattr(forward_pass, "FAR_BYTES", 0)
+        monkeypatch.setattr(forward_pass, "L3_BYTES", 0)
     gpurnn.set_num_threads(threads)
     made = programs(monkeypatch)
     stream = p.layer.stream(B, p.state)
     for x_t, y_t in zip(p.x, y, strict=True):
         assert_same_bits(stream.step(x_t), y_t)
     assert_same_bits(stream.state, state)
-    assert {bool(work["fused"]) for program in made for work in program.records.works} == {not far}
+    assert {bool(share["fused"]) for program in made for share in program.records.shares} == {not far}
 
 
 @every_cell
@@ -284,7 +284,9 @@ def test_a_plan_tells_what_runs(cell: str, options: str, B: int, H: int, monkeyp
             assert f"{p.layer.cell}_forward, float32" in line
             assert line in str(plan)
             for d, split in enumerate(ran.splits):
-                working = {s.thread for s in ran.shares if s.direction == d and s.row_1 > s.row_0 and s.panel_1 > s.panel_0}
+                working = {
+                    s.thread for s in ran.parts if s.direction == d and s.row_end > s.row_begin and s.panel_end > s.panel_begin
+                }
                 assert len(working) == (1 if split == "one" else 2)
                 words = {"one": "one thread", "rows": "rows split over", "units": "units split over"}
                 assert words[split] in line

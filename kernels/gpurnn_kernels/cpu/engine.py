@@ -7,14 +7,14 @@ import numpy as np
 
 from ..spec import Array, Parameters, Spec
 from .codegen.target import target
-from .passes.backward import BACK
+from .passes.backward import NR_BACK
 from .programs.amx_choice import choose
 from .programs.backward import BackwardProgram, DirectionGradients
-from .programs.buffers import ARRAYS, Bound, Shelf
+from .programs.buffers import ARRAYS, Bound, BufferPool
 from .programs.command import address
 from .programs.forward import ForwardProgram
-from .programs.saved import Kept
-from .programs.weights import Room, Weights
+from .programs.saved import Saved
+from .programs.weights import Weights, Workspace
 from .threads.count import get_num_threads
 from .threads.partition import Schedule, schedule, vectors_per_panel
 from .threads.team import current_team
@@ -27,9 +27,9 @@ class Programs:
     same shapes use them again."""
 
     def __init__(self) -> None:
-        self.forward: Shelf[ForwardProgram] = Shelf(PROGRAMS, lambda program: program.bytes)
-        self.room = Room()
-        self.backward: Shelf[BackwardProgram] = Shelf(PROGRAMS, lambda program: program.bytes)
+        self.forward: BufferPool[ForwardProgram] = BufferPool(PROGRAMS, lambda program: program.bytes)
+        self.workspace = Workspace()
+        self.backward: BufferPool[BackwardProgram] = BufferPool(PROGRAMS, lambda program: program.bytes)
 
 
 class Layer:
@@ -43,7 +43,7 @@ class Layer:
 
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
     programs = Programs() if previous is None else previous.programs
-    return Layer([Weights(*one, programs.room) for one in zip(specs, parameters, strict=True)], programs)
+    return Layer([Weights(*one, programs.workspace) for one in zip(specs, parameters, strict=True)], programs)
 
 
 class _Order:
@@ -88,7 +88,7 @@ def forward(
     keep: bool = False,
     x_stays: bool = False,
     y_stays: bool = False,
-) -> Kept | None:
+) -> Saved | None:
     """Runs one layer: fills y (T, B, D * P) and the final state; -> what `backward` reads, if it is to be kept, with copies of
     x and y but for those that stay as they are.
 
@@ -98,12 +98,12 @@ def forward(
     """
     steps, batch, _ = x.shape
     directions, of_one = layer.directions, _bytes_of_one(layer.spec)
-    own_x, own_y = x, y
+    x_copy, own_y = x, y
     if keep:
-        own_x = x if x_stays else ARRAYS.lent(x.shape, x.dtype)
-        own_y = y if y_stays else ARRAYS.lent(y.shape, y.dtype)
+        x_copy = x if x_stays else ARRAYS.lend(x.shape, x.dtype)
+        own_y = y if y_stays else ARRAYS.lend(y.shape, y.dtype)
     if batch == 0:
-        return Kept(own_x, own_y, []) if keep else None
+        return Saved(x_copy, own_y, []) if keep else None
     order = _Order(lengths)
     threads = current_team.team.offers(get_num_threads())
     for direction in directions:
@@ -121,8 +121,8 @@ def forward(
         records.bind(d, "y", own_y, d * of_one)
         if keep:
             # x by one direction for both
-            records.bind(d, "own_x", None if x_stays or d else own_x)
-            records.bind(d, "out_y", None if y_stays else y, d * of_one)
+            records.bind(d, "x_copy", None if x_stays or d else x_copy)
+            records.bind(d, "y_copy", None if y_stays else y, d * of_one)
         for name, arrays in (("h_0", state), ("h_n", final)):
             records.bind_state(d, name, arrays)
         records.set(d, x_i=x.strides[2], **order.fields)
@@ -132,7 +132,7 @@ def forward(
     records.run()
     if lengths is None:
         layer.programs.forward.give(key, program)
-    return Kept(own_x, own_y, kept) if keep else None
+    return Saved(x_copy, own_y, kept) if keep else None
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class LayerGradients:
 
 def backward(
     layer: Layer,
-    kept: Kept,
+    kept: Saved,
     state: Sequence[Array],
     lengths: Array | None,
     dy: Array | None,
@@ -168,8 +168,8 @@ def backward(
     key = (steps, batch, threads)
     program = layer.programs.backward.take(key) if lengths is None else None
     if program is None:
-        share = schedule(spec, len(directions), batch, threads, target(), BACK, order.lengths)
-        program = BackwardProgram(directions, steps, batch, share, products)
+        part = schedule(spec, len(directions), batch, threads, target(), NR_BACK, order.lengths)
+        program = BackwardProgram(directions, steps, batch, part, products)
     else:
         program.use(directions)
     records = program.records

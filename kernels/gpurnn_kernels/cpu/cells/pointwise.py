@@ -28,13 +28,13 @@ sigmoid, tanh = ACTIVATIONS.sigmoid, ACTIVATIONS.tanh
 @pointwise
 def copy_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """One vector from a user's array into a padded one, zeros past its units."""
-    v.store(to, v.load_user(source, count))
+    v.store(to, v.load_tail(source, count))
 
 
 @pointwise
 def store_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """One vector from a padded array into a user's, its NaN as `canonical` has them."""
-    v.store_user(to, v.canonical(v.load(source)), count)
+    v.store_tail(to, v.canonical(v.load(source)), count)
 
 
 @pointwise
@@ -103,18 +103,20 @@ def gru_after_spread(v: Vectors, slot: ir.Value, count: ir.Value) -> None:
         v.store(slot, value, place)
 
 
-def store_h(v: Vectors, h_out: ir.Value, h: Vector, row: ir.Value, unit: ir.Value, left: ir.Value) -> None:
+def store_h(v: Vectors, h_out: ir.Value, h: Vector, row: ir.Value, unit: ir.Value, remaining: ir.Value) -> None:
     """Stores a step's h for the next one, and as y."""
     h = v.canonical(h)
     v.store(h_out, h)
-    v.store_user(v.pointer(row, 0, unit), h, left)
+    v.store_tail(v.pointer(row, 0, unit), h, remaining)
 
 
 @pointwise
-def lstm_unit(v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, row: ir.Value, unit: ir.Value, left: ir.Value) -> None:
+def lstm_unit(
+    v: Vectors, slot: ir.Value, c: ir.Value, h_out: ir.Value, row: ir.Value, unit: ir.Value, remaining: ir.Value
+) -> None:
     h, c_new = CELLS.lstm_cell(*(v.load(slot, gate) for gate in range(4)), v.load(c))
     v.store(c, c_new)
-    store_h(v, h_out, h, row, unit, left)
+    store_h(v, h_out, h, row, unit, remaining)
 
 
 @pointwise
@@ -125,17 +127,17 @@ def lstm_unit_keep(
     h_out: ir.Value,
     row: ir.Value,
     unit: ir.Value,
-    left: ir.Value,
+    remaining: ir.Value,
     gates: ir.Value,
-    past: ir.Value,
+    streaming: ir.Value,
 ) -> None:
     """`lstm_unit`, and what `lstm_unit_grad` reads; the compiler finds the exponentials that both need."""
     values = [v.load(slot, gate) for gate in range(4)]
     h, c_new = CELLS.lstm_cell(*values, v.load(c))
-    v.store_kept(v.pointer(row, 1, gates), CELLS.lstm_gates(*values), past)
-    v.store_kept(v.pointer(row, 2, unit), [c_new], past)
+    v.store_kept(v.pointer(row, 1, gates), CELLS.lstm_gates(*values), streaming)
+    v.store_kept(v.pointer(row, 2, unit), [c_new], streaming)
     v.store(c, c_new)
-    store_h(v, h_out, h, row, unit, left)
+    store_h(v, h_out, h, row, unit, remaining)
 
 
 @pointwise
@@ -161,10 +163,10 @@ def gru_before_unit(
     h_out: ir.Value,
     row: ir.Value,
     unit: ir.Value,
-    left: ir.Value,
+    remaining: ir.Value,
 ) -> None:
     h_new = CELLS.gru_update(v.load(slot_z), v.load(slot_n), v.load(h))
-    store_h(v, h_out, h_new, row, unit, left)
+    store_h(v, h_out, h_new, row, unit, remaining)
 
 
 @pointwise
@@ -176,7 +178,7 @@ def gru_before_unit_keep(
     h_out: ir.Value,
     row: ir.Value,
     unit: ir.Value,
-    left: ir.Value,
+    remaining: ir.Value,
     gates: ir.Value,
 ) -> None:
     """`gru_before_unit`, and z and n for `gru_before_unit_grad`."""
@@ -185,16 +187,16 @@ def gru_before_unit_keep(
     saved = v.pointer(row, 1, gates)
     v.store(saved, sigmoid(z), 0)
     v.store(saved, tanh(n), 2)
-    store_h(v, h_out, h_new, row, unit, left)
+    store_h(v, h_out, h_new, row, unit, remaining)
 
 
 @pointwise
 def gru_after_unit(
-    v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, row: ir.Value, unit: ir.Value, left: ir.Value
+    v: Vectors, slot: ir.Value, h: ir.Value, h_out: ir.Value, row: ir.Value, unit: ir.Value, remaining: ir.Value
 ) -> None:
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
     h_new = CELLS.gru_update(z, CELLS.gru_candidate(r, q, n_x), v.load(h))
-    store_h(v, h_out, h_new, row, unit, left)
+    store_h(v, h_out, h_new, row, unit, remaining)
 
 
 @pointwise
@@ -205,16 +207,16 @@ def gru_after_unit_keep(
     h_out: ir.Value,
     row: ir.Value,
     unit: ir.Value,
-    left: ir.Value,
+    remaining: ir.Value,
     gates: ir.Value,
-    past: ir.Value,
+    streaming: ir.Value,
 ) -> None:
     """`gru_after_unit`, and what `gru_after_unit_grad` reads."""
     n_x, z, r, q = (v.load(slot, gate) for gate in range(4))
     n = CELLS.gru_candidate(r, q, n_x)
     h_new = CELLS.gru_update(z, n, v.load(h))
-    v.store_kept(v.pointer(row, 1, gates), (sigmoid(z), sigmoid(r), tanh(n), q), past)
-    store_h(v, h_out, h_new, row, unit, left)
+    v.store_kept(v.pointer(row, 1, gates), (sigmoid(z), sigmoid(r), tanh(n), q), streaming)
+    store_h(v, h_out, h_new, row, unit, remaining)
 
 
 @pointwise
@@ -252,7 +254,7 @@ def gru_after_unit_grad(
 ) -> None:
     """gates: dz_ dr_ dn_, what W_x saw; step: dz_ dr_ dq, what W_h saw; dq_out: dq."""
     z, r, n, q = (v.load(saved, gate) for gate in range(4))
-    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, v.load_user(h_prev, count), v.load(dh))
+    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, v.load_tail(h_prev, count), v.load(dh))
     dr, dq = CELLS.gru_candidate_grad(r, q, dn)
     for gate, value in enumerate((dz, dr, dn)):
         v.store(gates, value, gate)
@@ -276,7 +278,7 @@ def gru_before_unit_grad(
 ) -> None:
     """First half: dz_ and dn_; drh starts at zero for the product W_hn^T dn_."""
     z, n = v.load(saved, 0), v.load(saved, 2)
-    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, v.load_user(h_prev, count), v.load(dh))
+    dz, dn, dh_prev = CELLS.gru_update_grad(z, n, v.load_tail(h_prev, count), v.load(dh))
     v.store(step_zr, dz, 0)
     v.store(step_n, dn)
     v.store(gates, dz, 0)
@@ -299,7 +301,7 @@ def gru_reset_unit_grad(
 ) -> None:
     """Second half: dr_, and rh = r * h_prev for the gradient of W_hn."""
     r = v.load(saved, 1)
-    previous = v.load_user(h_prev, count)
+    previous = v.load_tail(h_prev, count)
     dr, dh_prev = CELLS.gru_reset_grad(r, previous, v.load(drh))
     v.store(step_zr, dr, 1)
     v.store(gates, dr, 1)
@@ -310,4 +312,4 @@ def gru_reset_unit_grad(
 @pointwise
 def add_units(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """Adds one vector of a user's array into a padded one."""
-    v.store(to, v.load(to) + v.load_user(source, count))
+    v.store(to, v.load(to) + v.load_tail(source, count))

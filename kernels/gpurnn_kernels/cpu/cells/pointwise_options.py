@@ -106,7 +106,7 @@ def lstm_peephole_unit_grad(
 @pointwise
 def add_product(v: Vectors, to: ir.Value, a: ir.Value, b: ir.Value, count: ir.Value) -> None:
     """Adds a * b, where b is a user's."""
-    v.store(to, v.load(to) + v.load(a) * v.load_user(b, count))
+    v.store(to, v.load(to) + v.load(a) * v.load_tail(b, count))
 
 
 @pointwise
@@ -123,11 +123,11 @@ def gru_before_clip_unit(
     h_out: ir.Value,
     row: ir.Value,
     unit: ir.Value,
-    left: ir.Value,
+    remaining: ir.Value,
     limit: ir.Value,
 ) -> None:
     h_new = OPTION_CELLS.gru_clip_update(v.load(slot_z), v.load(slot_n), v.load(h), v.load(limit))
-    store_h(v, h_out, h_new, row, unit, left)
+    store_h(v, h_out, h_new, row, unit, remaining)
 
 
 @pointwise
@@ -147,7 +147,7 @@ def gru_after_clip_unit(
     h_out: ir.Value,
     row: ir.Value,
     unit: ir.Value,
-    left: ir.Value,
+    remaining: ir.Value,
     limit: ir.Value,
 ) -> None:
     """n_ takes the place of n_x."""
@@ -155,7 +155,7 @@ def gru_after_clip_unit(
     n = OPTION_CELLS.gru_clip_candidate(r, q, n_x, v.load(limit))
     h_new = OPTION_CELLS.gru_clip_update(z, n, v.load(h), v.load(limit))
     v.store(slot, n)
-    store_h(v, h_out, h_new, row, unit, left)
+    store_h(v, h_out, h_new, row, unit, remaining)
 
 
 @pointwise
@@ -182,7 +182,7 @@ def gru_after_clip_unit_grad(
     """As `gru_after_unit_grad`."""
     z, r, n, q = _gates(v, saved)
     limit = v.load(limit_at)
-    dz, dn, dh_prev = OPTION_CELLS.gru_clip_update_grad(z, n, v.load_user(h_prev, count), v.load(dh), limit)
+    dz, dn, dh_prev = OPTION_CELLS.gru_clip_update_grad(z, n, v.load_tail(h_prev, count), v.load(dh), limit)
     dr, dq = OPTION_CELLS.gru_clip_candidate_grad(r, q, dn, limit)
     for gate, value in enumerate((dz, dr, dn)):
         v.store(gates, value, gate)
@@ -207,7 +207,7 @@ def gru_before_clip_unit_grad(
 ) -> None:
     """As `gru_before_unit_grad`."""
     z, n = v.load(saved, 0), v.load(saved, 2)
-    dz, dn, dh_prev = OPTION_CELLS.gru_clip_update_grad(z, n, v.load_user(h_prev, count), v.load(dh), v.load(limit))
+    dz, dn, dh_prev = OPTION_CELLS.gru_clip_update_grad(z, n, v.load_tail(h_prev, count), v.load(dh), v.load(limit))
     v.store(step_zr, dz, 0)
     v.store(step_n, dn)
     v.store(gates, dz, 0)
@@ -230,7 +230,7 @@ def gru_clip_reset_unit_grad(
     limit: ir.Value,
 ) -> None:
     """As `gru_reset_unit_grad`."""
-    previous = v.load_user(h_prev, count)
+    previous = v.load_tail(h_prev, count)
     dr, dh_prev, fed = OPTION_CELLS.gru_clip_reset_grad(v.load(saved, 1), previous, v.load(drh), v.load(limit))
     v.store(step_zr, dr, 1)
     v.store(gates, dr, 1)

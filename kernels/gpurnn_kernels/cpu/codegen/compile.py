@@ -12,7 +12,7 @@ from numba.core.ccallback import CFunc
 
 from ...aside import aside
 from .cache import KernelCache, log
-from .descriptors import WORK_POINTER, job_pointer, packing_pointer
+from .descriptors import SHARE_POINTER, job_pointer, packing_pointer
 
 _addresses: dict[tuple[str, str], int] = {}
 _keep: list[Any] = []  # their machine code must outlive every call
@@ -21,7 +21,7 @@ _keep: list[Any] = []  # their machine code must outlive every call
 def kernel_address(function: Callable[..., Any], element: str) -> int:
     """The address of the kernel, compiled for an element type as a C function; from the cache where it is there.
 
-    A parameter's name is its type: `job`, `packing` and `work` point to records, `zero` is an element, all others are int64.
+    A parameter's name is its type: `job`, `packing` and `share` point to records, `zero` is an element, all others are int64.
     """
     address = _addresses.get((function.__qualname__, element))
     return aside(partial(_made, function, element)) if address is None else address
@@ -43,7 +43,7 @@ def _made(function: Callable[..., Any], element: str) -> int:
 def kernel_object(function: Callable[..., Any], element: str) -> Any:
     """Numba's C callback for `kernel_address`."""
     zero = types.float32 if element == "float32" else types.float64
-    kinds = {"job": job_pointer(element), "packing": packing_pointer(element), "work": WORK_POINTER, "zero": zero}
+    kinds = {"job": job_pointer(element), "packing": packing_pointer(element), "share": SHARE_POINTER, "zero": zero}
     signature = tuple(kinds.get(name, types.int64) for name in inspect.signature(function).parameters), types.void
     compiled: Any = CFunc(function, signature, locals={}, options={"error_model": "numpy", "boundscheck": False})
     compiled._cache = KernelCache(function, compiled._sig)

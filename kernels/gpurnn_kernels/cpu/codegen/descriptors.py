@@ -1,5 +1,5 @@
-"""What a kernel is told: a `job` (one direction of one layer in one call) and a `work` (one thread's share of a job). A kernel
-that packs weights is told a `packing` (of one array) instead of a job.
+"""The records that kernels read: a `job` (one direction of one layer in one call) and a `share` (one thread's share of a job).
+A kernel that packs weights reads a `packing` (of one array) instead of a job.
 
 They are NumPy records that kernels receive by address and read by field name. All fields are int64: sizes, byte addresses
 (0: absent) and byte strides. Job and packing also carry a `zero` of the element type, which chooses the vectors.
@@ -28,7 +28,7 @@ VECTOR_BYTES = target().vector_bytes
 _JOB = (
     *("T", "B", "I", "H", "P", "lanes", "reverse"),
     # vectors that the gates of the units in the last panel share; 0: each gate has its own
-    *("narrow",),
+    *("tail",),
     # vectors of a wide panel
     *("wide",),
     # tables of the kernels that multiply, by the width of their panels; the kernels that this job's loops call
@@ -48,10 +48,10 @@ _JOB = (
     # padded rows in `order`: h twice (read one, write the other), c, rh = r * h, m = o * tanh(c); their row stride
     *("h", "h_plane", "c", "rh", "m", "row"),
     # for the backward pass, at [t, b]: activated gates; c; m; their strides of a (t, b) row; whether they go past the caches
-    *("saved", "saved_row", "saved_c", "saved_m", "kept_row", "past"),
+    *("saved", "saved_row", "saved_c", "saved_m", "unit_row", "streaming"),
     # arrays that get copies of x and of y as the steps go, or 0: the backward pass's own x, and the caller's y
-    *("own_x", "own_x_t", "own_x_b", "out_y", "out_y_t", "out_y_b"),
-    # gradients at [t, b] (rows of units: kept_row apart): of the gates that W_x saw; what W_hn alone saw (dq) or was fed (rh)
+    *("x_copy", "x_copy_t", "x_copy_b", "y_copy", "y_copy_t", "y_copy_b"),
+    # gradients at [t, b] (rows of units: unit_row apart): of the gates that W_x saw; what W_hn alone saw (dq) or was fed (rh)
     *("d_gates", "d_row", "dq", "fed", "saved_dh"),
     # gradients in `order`, rows padded: of h, c, r * h, m; of h as it was before a step; of one step's gates, in two planes,
     # those of n `step_n` bytes along
@@ -73,12 +73,12 @@ _PACKING = (
 
 PACKING_WORD = {name: index for index, name in enumerate(_PACKING)}
 
-_WORK = (
+_SHARE = (
     *("job", "kernel"),
     # its rows of `order`, taken row_cap at a time, its panels, and the vectors of h that it makes
-    *("row_0", "row_1", "row_cap", "panel_0", "panel_1", "out_0", "out_1"),
+    *("row_begin", "row_end", "row_cap", "panel_begin", "panel_end", "out_begin", "out_end"),
     # room for the pre-activated gates of `capacity` (step, row) pairs, and for as many gathered rows of x
-    *("slots", "slots_n", "slot_0", "slot_row", "slot_panel", "together", "gathered", "gathered_row", "capacity"),
+    *("slots", "slots_n", "slot_0", "slot_row", "slot_panel", "row_major", "gathered", "gathered_row", "capacity"),
     *("row_table", "panel"),
     # whether a step projects its own x, where that lies, and its rows' stride
     *("fused", "x", "x_row"),
@@ -86,21 +86,21 @@ _WORK = (
     *("at_once", "groups", "turn"),
     # groups of a step's first phase, of its second one (0: there is none), of copies; how each is meant to be shared out
     *("groups_1", "cuts_1", "groups_2", "cuts_2", "groups_3", "cuts_3"),
-    # room for a job of the work's own, the fields in it that are, and the kernel that runs it
+    # room for a job of the share's own, the fields in it that are, and the kernel that runs it
     *("own", "own_fields", "own_kernel"),
     # room for what a bundle of vectors takes
     *("words",),
-    # groups of this phase that the work has taken; the team's memory where threads claim them, or 0; what a worker has
-    # claimed before, plus 1; pieces that the work has made in this phase; works that this one leads through a sequence, or 0
+    # groups of this phase that the share has taken; the team's memory where threads claim them, or 0; what a worker has
+    # claimed before, plus 1; pieces that the share has made in this phase; shares that this one leads through a sequence, or 0
     *("taken", "claims", "given", "pieces", "leads"),
-    # where slots begin that lie `apart` bytes from group to group
-    *("slots_base", "slots_n_base", "apart"),
-    # where the work looks whether it leaves off, or 0; whether the thread that runs it may look for signals
+    # the slots of the first group; bytes from one group's slots to the next one's, or 0 where all groups have the same
+    *("slots_base", "slots_n_base", "slot_group"),
+    # where the share looks whether it leaves off, or 0; whether the thread that runs it may look for signals
     *("stop", "asks"),
-    # looks before the work takes pieces whose owner has not begun
+    # looks before the share takes pieces whose owner has not begun
     *("patience",),
-    # threads that make panels of the same rows, and the rank of this work's among them
-    *("members", "member"),
+    # threads that make panels of the same rows, and the rank of this share's among them
+    *("team_size", "rank"),
 )
 
 
@@ -122,8 +122,8 @@ def _over(element: str, names: Sequence[str]) -> np.dtype[np.void]:
 
 
 # apart from the next one, to which another thread writes at every panel
-_WORK_BYTES = -(-8 * len(_WORK) // ALIGNMENT) * ALIGNMENT
-WORK = np.dtype({"names": _WORK, "formats": ["int64"] * len(_WORK), "itemsize": _WORK_BYTES})
+_SHARE_BYTES = -(-8 * len(_SHARE) // ALIGNMENT) * ALIGNMENT
+SHARE = np.dtype({"names": _SHARE, "formats": ["int64"] * len(_SHARE), "itemsize": _SHARE_BYTES})
 
 
 class _Named(types.Record):
@@ -153,4 +153,4 @@ def packing_pointer(element: str) -> types.CPointer:
     return types.CPointer(_Named(f"packing_{element}", packing_dtype(element)))
 
 
-WORK_POINTER = types.CPointer(_Named("work", WORK))
+SHARE_POINTER = types.CPointer(_Named("share", SHARE))

@@ -73,9 +73,9 @@ class Vectors:
         pointer = self.builder.inttoptr(self.at(address, index * self.size), self.type.as_pointer())
         self.builder.store(value.value, pointer, align=self.itemsize)
 
-    def store_kept(self, address: ir.Value, values: Sequence[Vector], past: ir.Value) -> None:
-        """Vectors side by side, to be read much later: with `past`, past the caches, which need not fetch their lines first.
-        Only vectors that are whole lines, at their alignment."""
+    def store_kept(self, address: ir.Value, values: Sequence[Vector], streaming: ir.Value) -> None:
+        """Stores vectors side by side that are read much later. With `streaming` the stores go past the caches, which need not
+        fetch their lines first: only for vectors that are whole lines, at their alignment."""
 
         def store(one: Callable[[ir.Value, Vector, int], None]) -> None:
             for index, value in enumerate(values):
@@ -84,7 +84,7 @@ class Vectors:
         if self.size < LINE:
             store(self.store)
             return
-        with self.builder.if_else(self.builder.icmp_signed("!=", past, INT64(0))) as (then, otherwise):
+        with self.builder.if_else(self.builder.icmp_signed("!=", streaming, INT64(0))) as (then, otherwise):
             with then:
                 store(self._store_past)
             with otherwise:
@@ -178,30 +178,30 @@ class Vectors:
         args = [value.value, pointer, INT32(self.itemsize), self._first(count)]
         self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
 
-    def load_user(self, address: ir.Value, left: ir.Value) -> Vector:
-        """From a user's array that ends `left` elements on: whole vectors plainly, the last one lane by lane under a mask."""
-        with self.builder.if_else(self._whole(left), likely=True) as (then, otherwise):
+    def load_tail(self, address: ir.Value, remaining: ir.Value) -> Vector:
+        """Loads from a user's array that ends `remaining` elements on: whole vectors plainly, the last one under a mask."""
+        with self.builder.if_else(self._whole(remaining), likely=True) as (then, otherwise):
             with then:
                 plain = self.load(address).value
                 from_plain = self.builder.block
             with otherwise:
-                masked = self.load_first(address, left).value
+                masked = self.load_first(address, remaining).value
                 from_masked = self.builder.block
         value = self.builder.phi(self.type)
         value.add_incoming(plain, from_plain)
         value.add_incoming(masked, from_masked)
         return Vector(self, value)
 
-    def store_user(self, address: ir.Value, value: Vector, left: ir.Value) -> None:
-        """Into a user's array that ends `left` elements on: whole vectors plainly, the last one lane by lane under a mask."""
-        with self.builder.if_else(self._whole(left), likely=True) as (then, otherwise):
+    def store_tail(self, address: ir.Value, value: Vector, remaining: ir.Value) -> None:
+        """Stores into a user's array that ends `remaining` elements on: whole vectors plainly, the last one under a mask."""
+        with self.builder.if_else(self._whole(remaining), likely=True) as (then, otherwise):
             with then:
                 self.store(address, value)
             with otherwise:
-                self.store_first(address, value, left)
+                self.store_first(address, value, remaining)
 
-    def _whole(self, left: ir.Value) -> ir.Value:
-        return self.builder.icmp_signed(">=", left, INT64(self.lanes))
+    def _whole(self, remaining: ir.Value) -> ir.Value:
+        return self.builder.icmp_signed(">=", remaining, INT64(self.lanes))
 
     def transposed(self, rows: Sequence[Vector]) -> list[Vector]:
         """The columns of a square, of as many rows as a vector has lanes. Two rows half the square apart are merged lane by
@@ -290,20 +290,20 @@ class Bundles(Vectors):
         for one, part in zip(address, self._parts(value), strict=True):
             self.part.store(one, part, index)
 
-    def load_user(self, address: ir.Value, left: ir.Value) -> Vector:
-        return self._joined([self.part.load_user(*one) for one in zip(address, left, strict=True)])
+    def load_tail(self, address: ir.Value, remaining: ir.Value) -> Vector:
+        return self._joined([self.part.load_tail(*one) for one in zip(address, remaining, strict=True)])
 
-    def store_user(self, address: ir.Value, value: Vector, left: ir.Value) -> None:
+    def store_tail(self, address: ir.Value, value: Vector, remaining: ir.Value) -> None:
         """As of one vector; no part has less left than the last one."""
-        with self.builder.if_else(self.part._whole(left[-1]), likely=True) as (then, otherwise):
+        with self.builder.if_else(self.part._whole(remaining[-1]), likely=True) as (then, otherwise):
             with then:
                 self.store(address, value)
             with otherwise:
-                for one, part, units in zip(address, self._parts(value), left, strict=True):
-                    self.part.store_user(one, part, units)
+                for one, part, units in zip(address, self._parts(value), remaining, strict=True):
+                    self.part.store_tail(one, part, units)
 
-    def store_kept(self, address: ir.Value, values: Sequence[Vector], past: ir.Value) -> None:
-        for one, parts, way in zip(address, zip(*map(self._parts, values), strict=True), past, strict=True):
+    def store_kept(self, address: ir.Value, values: Sequence[Vector], streaming: ir.Value) -> None:
+        for one, parts, way in zip(address, zip(*map(self._parts, values), strict=True), streaming, strict=True):
             self.part.store_kept(one, parts, way)
 
     def pointer(self, table: ir.Value, index: int, offset: ir.Value) -> ir.Value:

@@ -44,7 +44,7 @@ def gradients_room(units: int) -> int:
 
 
 @called
-def find_rows(job, rows, source, start, depth):  # type: ignore[no-untyped-def]
+def find_rows(job, rows, source, start, depth):
     """Addresses of a source's rows from row `start` on: 0 past `depth` and where one does not count."""
     t = start // job.B
     b = start - t * job.B
@@ -58,19 +58,19 @@ def find_rows(job, rows, source, start, depth):  # type: ignore[no-untyped-def]
 
 
 @called
-def split_source(zero, to, rows, depth, columns, first, strips):  # type: ignore[no-untyped-def]
+def split_source(zero, to, rows, depth, columns, first, strips):
     """`depth` rows, by their addresses, of a source's strips from `first` on."""
     for k in range(0, depth, DEPTH):
         for pair in range(k, k + PAIRS):
             one, other = load_word(rows + 8 * pair), load_word(rows + 8 * (pair + PAIRS))
             for strip in range(strips):
-                at, left = (first + strip) * V1, columns - (first + strip) * LANES
+                at, remaining = (first + strip) * V1, columns - (first + strip) * LANES
                 place = to + strip * STRIP + k // DEPTH * BLOCK + (pair - k) * ROW
-                split_pair(zero, (place, one + at, left if one else 0, other + at, left if other else 0))
+                split_pair(zero, (place, one + at, remaining if one else 0, other + at, remaining if other else 0))
 
 
 @called
-def split_gates(job, strips, d, d_row, depth, totals, vectors, gates):  # type: ignore[no-untyped-def]
+def split_gates(job, strips, d, d_row, depth, totals, vectors, gates):
     """`depth` rows of the gradients of some gates of `vectors` vectors of units; adds them up. A row of the gradients is far
     from the next one: all of it that is wanted is taken at once."""
     for k in range(0, depth, DEPTH):
@@ -83,18 +83,18 @@ def split_gates(job, strips, d, d_row, depth, totals, vectors, gates):  # type: 
 
 
 @called
-def split_units(job, work, start, depth, block, vectors, totals):  # type: ignore[no-untyped-def]
+def split_units(job, share, start, depth, block, vectors, totals):
     """`depth` rows from row `start` on of `vectors` vectors of units: of all gates, and of dq."""
-    strips, gates = work.slots + _A, job.gates
+    strips, gates = share.slots + _A, job.gates
     d, d_row = job.d_gates + start * job.d_row + block * gates * V1, job.d_row
     for _ in range(2 if job.dq else 1):
         split_gates(job, strips, d, d_row, depth, totals, vectors, gates)
         strips, totals, gates = strips + 3 * STRIP, totals + 3 * V1, 1
-        d, d_row = job.dq + start * job.kept_row + block * V1, job.kept_row
+        d, d_row = job.dq + start * job.unit_row + block * V1, job.unit_row
 
 
 @called
-def add_products(job, work, source, start, depth, block):  # type: ignore[no-untyped-def]
+def add_products(job, share, source, start, depth, block):
     """dW of the units that are split, = or += `depth` rows from row `start` on times those of a source."""
     columns, dw, dw_row, first, last = job.P, job.dw_h, job.dw_h_row, 0, job.gates
     if source == X:
@@ -102,69 +102,69 @@ def add_products(job, work, source, start, depth, block):  # type: ignore[no-unt
     elif job.fed:
         # W_hn's gradient is of what it was fed
         first, last = (2, 3) if source == FED else (0, 2)
-    rows = min(UNITS * LANES, min(job.H, work.panel_1 * LANES) - block * LANES)
-    b, strips = work.slots + _B, strips_of(columns)
-    table = work.slots + _ROWS + source * 8 * ROWS_DEEP
+    rows = min(UNITS * LANES, min(job.H, share.panel_end * LANES) - block * LANES)
+    b, strips = share.slots + _B, strips_of(columns)
+    table = share.slots + _ROWS + source * 8 * ROWS_DEEP
     for strip in range(0, strips, _WIDTH):
         split_source(job.zero, b, table, depth, columns, strip, min(_WIDTH, strips - strip))
         count = min(_WIDTH * LANES, columns - strip * LANES)
         for gate in range(first, last):
             # or of what it alone saw
-            a = work.slots + _A + (3 if job.dq and source == H_PREV and gate == 2 else gate) * STRIP
+            a = share.slots + _A + (3 if job.dq and source == H_PREV and gate == 2 else gate) * STRIP
             out = dw + (gate * job.H + block * LANES) * dw_row + strip * V1
             blocks, adds = -(-depth // DEPTH), 1 if start > 0 else 0
-            multiply_strips(job.zero, work.slots, rows, a, _UNIT, count, b, STRIP, blocks, out, dw_row, adds, 0)
+            multiply_strips(job.zero, share.slots, rows, a, _UNIT, count, b, STRIP, blocks, out, dw_row, adds, 0)
 
 
 @inlined
-def weight_gradients(job, work):  # type: ignore[no-untyped-def]
-    """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_0, panel_1)."""
-    totals = work.slots + _A + min(UNITS, work.panel_1 - work.panel_0) * _UNIT
-    for v in range((work.panel_1 - work.panel_0) * MOST_SUMS):
+def weight_gradients(job, share):
+    """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_begin, panel_end)."""
+    totals = share.slots + _A + min(UNITS, share.panel_end - share.panel_begin) * _UNIT
+    for v in range((share.panel_end - share.panel_begin) * MOST_SUMS):
         clear_vector(job.zero, (totals + v * V1, totals))
     tiles_on()
     for start in range(0, job.T * job.B, ROWS_DEEP):
-        if leaves_off(work):
+        if leaves_off(share):
             break
         depth = min(ROWS_DEEP, job.T * job.B - start)
         for source in range(3 if job.fed else 2):
-            find_rows(job, work.slots + _ROWS + source * 8 * ROWS_DEEP, source, start, depth)
-        for block in range(work.panel_0, work.panel_1, UNITS):
-            vectors = min(UNITS, work.panel_1 - block)
-            split_units(job, work, start, depth, block, vectors, totals + (block - work.panel_0) * MOST_SUMS * V1)
+            find_rows(job, share.slots + _ROWS + source * 8 * ROWS_DEEP, source, start, depth)
+        for block in range(share.panel_begin, share.panel_end, UNITS):
+            vectors = min(UNITS, share.panel_end - block)
+            split_units(job, share, start, depth, block, vectors, totals + (block - share.panel_begin) * MOST_SUMS * V1)
             for source in range(3 if job.fed else 2):
-                add_products(job, work, source, start, depth, block)
+                add_products(job, share, source, start, depth, block)
     tiles_off()
-    store_sums(job, work, totals)
+    store_sums(job, share, totals)
 
 
-def amx_lstm_options_gradients(job, work):  # type: ignore[no-untyped-def]
-    job, work = record(job), record(work)
-    weight_gradients(job, work)
-    option_gradients(job, work)
+def amx_lstm_options_gradients(job, share):
+    job, share = record(job), record(share)
+    weight_gradients(job, share)
+    option_gradients(job, share)
 
 
-def amx_weight_gradients(job, work):  # type: ignore[no-untyped-def]
-    weight_gradients(record(job), record(work))
+def amx_weight_gradients(job, share):
+    weight_gradients(record(job), record(share))
 
 
-def amx_input_gradients(job, work):  # type: ignore[no-untyped-def]
-    """dx of the (t, b) rows [row_0, row_1)."""
-    job, work = record(job), record(work)
-    a, dx_row = job.d_gates + work.row_0 * job.d_row, job.I * V1 // LANES
-    vectors, rows = job.gates * vectors_of(job), work.row_1 - work.row_0
+def amx_input_gradients(job, share):
+    """dx of the (t, b) rows [row_begin, row_end)."""
+    job, share = record(job), record(share)
+    a, dx_row = job.d_gates + share.row_begin * job.d_row, job.I * V1 // LANES
+    vectors, rows = job.gates * vectors_of(job), share.row_end - share.row_begin
     tiles_on()
-    dx = job.dx + work.row_0 * dx_row
-    multiply_rows(job.zero, work.slots, rows, a, job.d_row, vectors, job.I, job.w_x, dx, dx_row, 0, 0)
+    dx = job.dx + share.row_begin * dx_row
+    multiply_rows(job.zero, share.slots, rows, a, job.d_row, vectors, job.I, job.w_x, dx, dx_row, 0, 0)
     tiles_off()
 
 
-def amx_recurrent_product(zero, words):  # type: ignore[no-untyped-def]
+def amx_recurrent_product(zero, words):
     """`recurrent_product`, of the units from strip `first` on."""
     room, rows, a, a_row = load_word(words), load_word(words + 8), load_word(words + 16), load_word(words + 24)
     vectors, w, first, columns = load_word(words + 32), load_word(words + 40), load_word(words + 48), load_word(words + 56)
-    out, out_row, back = load_word(words + 64), load_word(words + 72), load_word(words + 80)
+    out, out_row, descending = load_word(words + 64), load_word(words + 72), load_word(words + 80)
     tiles_on()
     w += first * blocks_of(vectors) * BLOCK
-    multiply_rows(zero, room, rows, a, a_row, vectors, columns, w, out + first * V1, out_row, 1, back)
+    multiply_rows(zero, room, rows, a, a_row, vectors, columns, w, out + first * V1, out_row, 1, descending)
     tiles_off()

@@ -12,7 +12,7 @@ from ..codegen.inline import called, inlined
 from ..codegen.intrinsics import load_word, record
 from ..codegen.target import target
 from ..products.microkernel import multiply_transposed
-from .backward import BACK, blocks, product
+from .backward import NR_BACK, blocks, product
 from .forward import V1, leaves_off, outputs_in, units_in
 
 DEPTH = 256  # rows of a packed source panel
@@ -34,7 +34,7 @@ def scratch(units: int) -> int:
 
 
 @inlined
-def source_row(job, source, t, b):  # type: ignore[no-untyped-def]
+def source_row(job, source, t, b):
     """The address of the source's row (t, b), of a user or padded; 0 where it does not count."""
     steps = load_word(job.batch_lengths + 8 * b) if job.batch_lengths else job.T
     if t >= steps:
@@ -42,9 +42,9 @@ def source_row(job, source, t, b):  # type: ignore[no-untyped-def]
     if source == X:
         return job.x + t * job.x_t + b * job.x_b
     if source == FED:
-        return job.fed + (t * job.B + b) * job.kept_row
+        return job.fed + (t * job.B + b) * job.unit_row
     if source == M:
-        return job.saved_m + (t * job.B + b) * job.kept_row
+        return job.saved_m + (t * job.B + b) * job.unit_row
     before = t + 1 if job.reverse else t - 1
     if before < 0 or before >= steps:
         return job.h_0 + b * job.h_b
@@ -52,7 +52,7 @@ def source_row(job, source, t, b):  # type: ignore[no-untyped-def]
 
 
 @called
-def pack_source(job, packed, source, columns, start, depth, vector, width):  # type: ignore[no-untyped-def]
+def pack_source(job, packed, source, columns, start, depth, vector, width):
     """`depth` rows from row `start` on of `width` vectors of a source from `vector` on, side by side."""
     for k in range(depth):
         row = start + k
@@ -67,22 +67,22 @@ def pack_source(job, packed, source, columns, start, depth, vector, width):  # t
 
 
 @inlined
-def panels_of(job, columns):  # type: ignore[no-untyped-def]
+def panels_of(job, columns):
     return -(-columns // (WIDTH * job.lanes))
 
 
 @inlined
-def pack_panels(job, work, source, columns, start, depth, first, last, origin):  # type: ignore[no-untyped-def]
+def pack_panels(job, share, source, columns, start, depth, first, last, origin):
     """Those of a source's panels, counted from `origin` on, that are among [first, last)."""
     vectors = -(-columns // job.lanes)
     for panel in range(max(first, origin), min(last, origin + panels_of(job, columns))):
         vector = (panel - origin) * WIDTH
-        packed = work.slots + (panel - first) * DEPTH * SIZE
+        packed = share.slots + (panel - first) * DEPTH * SIZE
         pack_source(job, packed, source, columns, start, depth, vector, min(WIDTH, vectors - vector))
 
 
 @called
-def pack_columns(job, column, sums, d, d_row, depth, gates):  # type: ignore[no-untyped-def]
+def pack_columns(job, column, sums, d, d_row, depth, gates):
     """`depth` rows of the gradients of some gates of a vector of units, d_row apart, each gate's side by side: products of
     several panels take them again and again, and in an array of many rows each is on a page of its own. Adds them up."""
     zero = job.zero
@@ -99,14 +99,14 @@ def pack_columns(job, column, sums, d, d_row, depth, gates):  # type: ignore[no-
 
 
 @called
-def add_product(job, work, first, last, origin, columns, column, units, start, depth, out, dw_row):  # type: ignore[no-untyped-def]
+def add_product(job, share, first, last, origin, columns, column, units, start, depth, out, dw_row):
     """out (units, columns), from start = 0 on, += column^T times those of a source's panels that are packed."""
     begin, end = max(first, origin) - origin, min(last - origin, panels_of(job, columns))
     if begin >= end:
         return
     vectors = -(-columns // job.lanes)
     whole = min(end, vectors // WIDTH) - begin
-    w, w_panel, out = work.slots + (origin + begin - first) * DEPTH * SIZE, DEPTH * SIZE, out + begin * SIZE
+    w, w_panel, out = share.slots + (origin + begin - first) * DEPTH * SIZE, DEPTH * SIZE, out + begin * SIZE
     init, row, step = (out, dw_row, SIZE) if start > 0 else (job.b, 0, 0)
     multiply_transposed(job, WIDTH, units, column, V1, whole, w, w_panel, depth, init, row, step, out, dw_row, SIZE)
     if begin + whole < end:
@@ -115,61 +115,61 @@ def add_product(job, work, first, last, origin, columns, column, units, start, d
 
 
 @inlined
-def sums_of(job, work, block):  # type: ignore[no-untyped-def]
-    """Where the biases' gradients of a vector of units add up; of panel_1, what nobody reads."""
-    return work.slots + (SUMS + (block - work.panel_0) * MOST_SUMS) * V1
+def sums_of(job, share, block):
+    """Where the biases' gradients of a vector of units add up; of panel_end, what nobody reads."""
+    return share.slots + (SUMS + (block - share.panel_begin) * MOST_SUMS) * V1
 
 
 @called
-def add_products(job, work, start, depth, first, last):  # type: ignore[no-untyped-def]
+def add_products(job, share, start, depth, first, last):
     """`depth` rows from row `start` on, to the columns of dW in panels [first, last), x's and then h's. The first panels' turn
     adds up the biases' gradients."""
     h_at = panels_of(job, job.I)
     fed_at = h_at + panels_of(job, job.P)
-    pack_panels(job, work, X, job.I, start, depth, first, last, 0)
-    pack_panels(job, work, H_PREV, job.P, start, depth, first, last, h_at)
+    pack_panels(job, share, X, job.I, start, depth, first, last, 0)
+    pack_panels(job, share, H_PREV, job.P, start, depth, first, last, h_at)
     if job.fed:
-        pack_panels(job, work, FED, job.P, start, depth, first, last, fed_at)
-    column = work.slots + COLUMNS * V1
-    for block in range(work.panel_0, work.panel_1):
+        pack_panels(job, share, FED, job.P, start, depth, first, last, fed_at)
+    column = share.slots + COLUMNS * V1
+    for block in range(share.panel_begin, share.panel_end):
         units = units_in(job, block)
-        sums = sums_of(job, work, block if first == 0 else work.panel_1)
+        sums = sums_of(job, share, block if first == 0 else share.panel_end)
         pack_columns(job, column, sums, job.d_gates + start * job.d_row + block * job.gates * V1, job.d_row, depth, job.gates)
         for gate in range(job.gates):
             row, a = gate * job.H + block * job.lanes, column + gate * DEPTH * V1
             dw_x, dw_h = job.dw_x + row * job.dw_x_row, job.dw_h + row * job.dw_h_row
-            add_product(job, work, first, last, 0, job.I, a, units, start, depth, dw_x, job.dw_x_row)
+            add_product(job, share, first, last, 0, job.I, a, units, start, depth, dw_x, job.dw_x_row)
             # W_hn's gradient is of what it alone saw, or was fed
             if job.fed and gate == 2:
-                add_product(job, work, first, last, fed_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
+                add_product(job, share, first, last, fed_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
             elif not job.dq or gate < 2:
-                add_product(job, work, first, last, h_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
+                add_product(job, share, first, last, h_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
         if job.dq and (first == 0 or last > h_at):
-            pack_columns(job, column, sums + 3 * V1, job.dq + start * job.kept_row + block * V1, job.kept_row, depth, 1)
+            pack_columns(job, column, sums + 3 * V1, job.dq + start * job.unit_row + block * V1, job.unit_row, depth, 1)
             dw_h = job.dw_h + (2 * job.H + block * job.lanes) * job.dw_h_row
-            add_product(job, work, first, last, h_at, job.P, column, units, start, depth, dw_h, job.dw_h_row)
+            add_product(job, share, first, last, h_at, job.P, column, units, start, depth, dw_h, job.dw_h_row)
 
 
 @inlined
-def weight_gradients(job, work):  # type: ignore[no-untyped-def]
-    """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_0, panel_1)."""
-    for v in range((work.panel_1 - work.panel_0) * MOST_SUMS):
-        sums = sums_of(job, work, work.panel_0)
+def weight_gradients(job, share):
+    """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_begin, panel_end)."""
+    for v in range((share.panel_end - share.panel_begin) * MOST_SUMS):
+        sums = sums_of(job, share, share.panel_begin)
         clear_vector(job.zero, (sums + v * V1, sums))
     panels = panels_of(job, job.I) + panels_of(job, job.P) * (2 if job.fed else 1)
     for start in range(0, job.T * job.B, DEPTH):
-        if leaves_off(work):
+        if leaves_off(share):
             break
         for first in range(0, panels, PANELS):
-            add_products(job, work, start, min(DEPTH, job.T * job.B - start), first, min(first + PANELS, panels))
-    store_sums(job, work, sums_of(job, work, work.panel_0))
+            add_products(job, share, start, min(DEPTH, job.T * job.B - start), first, min(first + PANELS, panels))
+    store_sums(job, share, sums_of(job, share, share.panel_begin))
 
 
 @called
-def store_sums(job, work, sums):  # type: ignore[no-untyped-def]
+def store_sums(job, share, sums):
     """The biases' gradients, MOST_SUMS vectors a vector of units."""
     item = V1 // job.lanes
-    for block in range(work.panel_0, work.panel_1):
+    for block in range(share.panel_begin, share.panel_end):
         units, unit = units_in(job, block), block * job.lanes
         for gate in range(job.gates):
             store_units(job.zero, (job.db + (gate * job.H + unit) * item, sums + gate * V1, units))
@@ -179,45 +179,45 @@ def store_sums(job, work, sums):  # type: ignore[no-untyped-def]
 
 
 @called
-def projection_gradients(job, work):  # type: ignore[no-untyped-def]
-    """dW_p, of the outputs in vectors [out_0, out_1)."""
-    panels, column = panels_of(job, job.H), work.slots + COLUMNS * V1
+def projection_gradients(job, share):
+    """dW_p, of the outputs in vectors [out_begin, out_end)."""
+    panels, column = panels_of(job, job.H), share.slots + COLUMNS * V1
     for start in range(0, job.T * job.B, DEPTH):
         depth = min(DEPTH, job.T * job.B - start)
         for first in range(0, panels, PANELS):
             last = min(first + PANELS, panels)
-            pack_panels(job, work, M, job.H, start, depth, first, last, 0)
-            for block in range(work.out_0, work.out_1):
+            pack_panels(job, share, M, job.H, start, depth, first, last, 0)
+            for block in range(share.out_begin, share.out_end):
                 units, dw = outputs_in(job, block), job.dw_p + block * job.lanes * job.dw_p_row
-                dh = job.saved_dh + start * job.kept_row + block * V1
-                pack_columns(job, column, sums_of(job, work, work.panel_1), dh, job.kept_row, depth, 1)
-                add_product(job, work, first, last, 0, job.H, column, units, start, depth, dw, job.dw_p_row)
+                dh = job.saved_dh + start * job.unit_row + block * V1
+                pack_columns(job, column, sums_of(job, share, share.panel_end), dh, job.unit_row, depth, 1)
+                add_product(job, share, first, last, 0, job.H, column, units, start, depth, dw, job.dw_p_row)
 
 
-def all_weight_gradients(job, work):  # type: ignore[no-untyped-def]
-    weight_gradients(record(job), record(work))
+def all_weight_gradients(job, share):
+    weight_gradients(record(job), record(share))
 
 
-def input_gradients(job, work):  # type: ignore[no-untyped-def]
-    """dx of the (t, b) rows [row_0, row_1), row_cap at a time."""
-    job, work = record(job), record(work)
+def input_gradients(job, share):
+    """dx of the (t, b) rows [row_begin, row_end), row_cap at a time."""
+    job, share = record(job), record(share)
     columns = -(-job.I // job.lanes)
-    whole = job.I // (BACK * job.lanes)
+    whole = job.I // (NR_BACK * job.lanes)
     item = V1 // job.lanes
     depth = job.gates * blocks(job) * job.lanes
-    for first in range(work.row_0, work.row_1, work.row_cap):
-        if leaves_off(work):
+    for first in range(share.row_begin, share.row_end, share.row_cap):
+        if leaves_off(share):
             break
-        rows = min(work.row_cap, work.row_1 - first)
+        rows = min(share.row_cap, share.row_end - first)
         a = job.d_gates + first * job.d_row
         dx, dx_row = job.dx + first * job.I * item, job.I * item
         product(job, 0, whole, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, dx, dx_row, 0)
-        if whole * BACK < columns:
+        if whole * NR_BACK < columns:
             # a panel that ends past a row of dx goes through scratch memory
-            out = work.slots - whole * BACK * V1
-            product(job, whole, whole + 1, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, out, BACK * V1, 0)
+            out = share.slots - whole * NR_BACK * V1
+            product(job, whole, whole + 1, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, out, NR_BACK * V1, 0)
             for m in range(rows):
-                for block in range(whole * BACK, columns):
-                    source = work.slots + (m * BACK + block - whole * BACK) * V1
+                for block in range(whole * NR_BACK, columns):
+                    source = share.slots + (m * NR_BACK + block - whole * NR_BACK) * V1
                     to = dx + m * dx_row + block * V1
                     store_units(job.zero, (to, source, min(job.lanes, job.I - block * job.lanes)))

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...spec import Array, Parameters
 from ..codegen.compile import kernel_address
-from ..codegen.descriptors import PACKING_WORD, WORK, packing_dtype
+from ..codegen.descriptors import PACKING_WORD, SHARE, packing_dtype
 from ..programs.buffers import aligned, aligned_zeros
 from ..programs.command import address
 from ..threads.partition import cut
@@ -28,14 +28,14 @@ from .pack import pack_backward, pack_forward, pack_strips
 _SOURCE, _TO = PACKING_WORD["source"], PACKING_WORD["to"]
 Order = Literal["forward", "backward", "strips"]
 _KERNELS = {"forward": pack_forward, "backward": pack_backward, "strips": pack_strips}
-NARROW = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
+TAIL_WIDTHS = (1, 2)  # vectors that gates may share: each width is a tile of its own to compile
 _SHARED_BYTES = 1 << 20  # of packed arrays, that threads share out: less takes no longer than they would to meet
 
 
-def narrow_vectors(gates: int, hidden_size: int, lanes: int) -> int:
+def tail_vectors(gates: int, hidden_size: int, lanes: int) -> int:
     """Vectors that the gates of the left-over units share; 0 where each gate has vectors of its own."""
     needed = -(-gates * (hidden_size % lanes) // lanes)
-    return needed if needed in NARROW and needed < gates else 0
+    return needed if needed in TAIL_WIDTHS and needed < gates else 0
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Layout:
     columns: int  # K
     lanes: int
     width: int  # vectors of a panel
-    narrow: int = 0  # vectors that the gates of the left-over units share
+    tail: int = 0  # vectors that the gates of the left-over units share
     order: Order = "forward"
 
     @property
     def units(self) -> int:
         """Of each gate that fill vectors of their own."""
-        return self.hidden_size // self.lanes * self.lanes if self.narrow else self.hidden_size
+        return self.hidden_size // self.lanes * self.lanes if self.tail else self.hidden_size
 
     @property
     def vectors(self) -> int:
@@ -72,7 +72,7 @@ class Layout:
         if self.order == "strips":
             return strips_in(self.columns) * blocks_in(self.vectors) * BLOCK // 4
         columns = -(-self.columns // self.lanes) * self.lanes if self.order == "backward" else self.columns
-        return (self.vectors + self.narrow) * self.lanes * columns
+        return (self.vectors + self.tail) * self.lanes * columns
 
     @property
     def padded(self) -> bool:
@@ -119,7 +119,7 @@ class Packer:
         self._threads = threads if shared else 1
         count = len(self._packed)
         self._records = np.zeros(count, packing_dtype(dtype.name))
-        self._works = aligned_zeros(count * self._threads * WORK.itemsize, np.dtype(np.uint8)).view(WORK)
+        self._shares = aligned_zeros(count * self._threads * SHARE.itemsize, np.dtype(np.uint8)).view(SHARE)
         self._starts = np.arange(self._threads + 1, dtype=np.int64) * count
         self._words: list[Any] = [one.data for one in self._records.view(np.int64).reshape(count, -1)]
         self._held: list[Array] = []
@@ -141,12 +141,12 @@ class Packer:
     def _share_out(self, index: int, layout: Layout) -> None:
         bounds = cut(layout.pieces, self._threads)
         for p in range(self._threads):
-            work = self._works[p * len(self._records) + index]
-            work["job"] = self._records.ctypes.data + index * self._records.itemsize
-            work["kernel"] = kernel_address(_KERNELS[layout.order], self._dtype.name)
-            work["panel_0"], work["panel_1"] = bounds[p], bounds[p + 1]
+            share = self._shares[p * len(self._records) + index]
+            share["job"] = self._records.ctypes.data + index * self._records.itemsize
+            share["kernel"] = kernel_address(_KERNELS[layout.order], self._dtype.name)
+            share["panel_begin"], share["panel_end"] = bounds[p], bounds[p + 1]
 
-    def room(self) -> dict[str, Array]:
+    def allocate(self) -> dict[str, Array]:
         """Memory for the packed arrays: what packing leaves as it is, and all of those that no parameter fills, is zeros."""
         return {
             name: (aligned_zeros if layout.padded or name not in self._packed else aligned)(layout.size, self._dtype)
@@ -154,17 +154,17 @@ class Packer:
         }
 
     def pack(self, sources: Sources, to: Packed) -> None:
-        """Into arrays that `room` gave, to this or another packer of the same layouts."""
+        """Into arrays that `allocate` gave, to this or another packer of the same layouts."""
         for (name, layout), words in zip(self._packed.items(), self._words, strict=True):
-            if layout.narrow:
-                _pack_narrow(to.arrays[name], sources.arrays[layout.parameter], layout)
+            if layout.tail:
+                _pack_tail(to.arrays[name], sources.arrays[layout.parameter], layout)
             words[_SOURCE], words[_TO] = sources.addresses[layout.parameter], to.addresses[name]
-        current_team.team.run(self._threads, self._works, self._starts)
+        current_team.team.run(self._threads, self._shares, self._starts)
 
 
-def _pack_narrow(to: Array, source: Array, layout: Layout) -> None:
+def _pack_tail(to: Array, source: Array, layout: Layout) -> None:
     """The units that are left over, in the matrix's own order of gates."""
     by_gate = source.reshape(-1, layout.hidden_size, layout.columns)[:, layout.units :]
-    narrow = by_gate.reshape(-1, layout.columns)
+    tail = by_gate.reshape(-1, layout.columns)
     at = layout.vectors * layout.lanes * layout.columns
-    to[at:].reshape(layout.columns, -1)[:, : len(narrow)] = narrow.T
+    to[at:].reshape(layout.columns, -1)[:, : len(tail)] = tail.T

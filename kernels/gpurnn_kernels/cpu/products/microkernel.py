@@ -37,20 +37,18 @@ Sums = dict[Cell, Vector]
 
 
 @inlined
-def multiply(  # type: ignore[no-untyped-def]
-    job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
-):
+def multiply(job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel):
     """The product, of panels of 1 to 4 vectors. Addresses and strides in bytes; `a`'s columns lie side by side."""
     words = (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
     call_with(load_word(job.tiles + 8 * vectors), job.zero, words)
 
 
 @inlined
-def multiply_in_turn(  # type: ignore[no-untyped-def]
-    job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel, back
+def multiply_in_turn(
+    job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel, descending
 ):
-    """The same, the first panel first or, going `back`, last."""
-    if back:
+    """The same, the first panel first or, going `descending`, last."""
+    if descending:
         w += (panels - 1) * w_panel
         init += (panels - 1) * init_panel
         out += (panels - 1) * out_panel
@@ -59,7 +57,7 @@ def multiply_in_turn(  # type: ignore[no-untyped-def]
 
 
 @inlined
-def multiply_transposed(  # type: ignore[no-untyped-def]
+def multiply_transposed(
     job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
 ):
     """The same with a's rows side by side and its columns (k) a_row bytes apart."""
@@ -67,37 +65,37 @@ def multiply_transposed(  # type: ignore[no-untyped-def]
     call_with(load_word(job.tiles_transposed + 8 * vectors), job.zero, words)
 
 
-def _kernel(width: int, transposed: bool, far: bool) -> Any:
-    """The kernel behind `multiply` for panels of `width` vectors. `far`: while the first rows take a panel, the next one is
-    fetched from memory."""
+def _kernel(width: int, transposed: bool, prefetch: bool) -> Any:
+    """The kernel behind `multiply` for panels of `width` vectors. With `prefetch` it fetches the next panel from memory while
+    the first rows take one."""
 
     @intrinsic
     def emitted(context: Any, zero: Any, words: Any) -> Any:
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
             pointer = builder.inttoptr(values[1], INT64.as_pointer())
             given = {name: builder.load(builder.gep(pointer, [INT64(k)])) for k, name in enumerate(_ARGUMENTS)}
-            _emit_panels_loop(builder, signature.args[0], _Form(width, transposed, far), given)
+            _emit_panels_loop(builder, signature.args[0], _Form(width, transposed, prefetch), given)
             return context.get_dummy_value()
 
         return types.void(zero, words), code
 
-    def tile(zero, words):  # type: ignore[no-untyped-def]
+    def tile(zero, words):
         emitted(zero, words)
 
-    return named(f"tile{'_transposed' if transposed else ''}{'_far' if far else ''}_{width}", tile)
+    return named(f"tile{'_transposed' if transposed else ''}{'_prefetch' if prefetch else ''}_{width}", tile)
 
 
 WIDTHS = (1, 2, 3, 4)
-TILES, TILES_FAR, TILES_TRANSPOSED = (
-    {width: _kernel(width, transposed, far) for width in WIDTHS}
-    for transposed, far in ((False, False), (False, True), (True, False))
+TILES, TILES_PREFETCH, TILES_TRANSPOSED = (
+    {width: _kernel(width, transposed, prefetch) for width in WIDTHS}
+    for transposed, prefetch in ((False, False), (False, True), (True, False))
 )
 
 
 @cache
-def table(element: str, *, transposed: bool = False, far: bool = False) -> Array:
+def table(element: str, *, transposed: bool = False, prefetch: bool = False) -> Array:
     """Addresses of the kernels by their panels' width, for a job's `tiles` and `tiles_transposed`."""
-    kernels = TILES_TRANSPOSED if transposed else TILES_FAR if far else TILES
+    kernels = TILES_TRANSPOSED if transposed else TILES_PREFETCH if prefetch else TILES
     found = np.zeros(1 + max(kernels), np.int64)
     for width, kernel in kernels.items():
         found[width] = kernel_address(kernel, element)
@@ -110,14 +108,14 @@ class _Form:
 
     width: int
     transposed: bool
-    far: bool
+    prefetch: bool
 
 
 def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value]) -> None:
     """Panel after panel; or, of a few rows, group after group of panels, and what is left over."""
-    together = INT64(1)
+    row_major = INT64(1)
     for rows, panels in target().tile_groups(form.width).items():
-        together = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), together)
+        row_major = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), row_major)
     entry = builder.block
     head, body, done = (builder.append_basic_block(name) for name in ("panels", "some", "none"))
     builder.branch(head)
@@ -129,7 +127,7 @@ def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, 
     builder.cbranch(builder.icmp_signed(">", moving["panels"], INT64(0)), body, done)
 
     builder.position_at_end(body)
-    count = builder.select(builder.icmp_signed("<", moving["panels"], together), moving["panels"], together)
+    count = builder.select(builder.icmp_signed("<", moving["panels"], row_major), moving["panels"], row_major)
     _emit_rows_loop(builder, element, form, given | moving, count)
     moving["panels"].add_incoming(builder.sub(moving["panels"], count), builder.block)
     steps = {name: builder.mul(count, given[f"{name}_panel"]) for name in ("w", "init", "out")}
@@ -153,20 +151,20 @@ def _emit_rows_loop(
     moving = {name: builder.phi(INT64) for name in ("rows", "a", "init", "out")}
     for name, phi in moving.items():
         phi.add_incoming(given[name], before)
-    left = moving["rows"]
-    builder.cbranch(builder.icmp_signed(">", left, INT64(0)), pick, done)
+    remaining = moving["rows"]
+    builder.cbranch(builder.icmp_signed(">", remaining, INT64(0)), pick, done)
 
     builder.position_at_end(pick)
-    tiles = builder.udiv(builder.add(left, INT64(limit - 1)), INT64(limit))
-    height = builder.udiv(builder.sub(builder.add(left, tiles), INT64(1)), tiles)
+    tiles = builder.udiv(builder.add(remaining, INT64(limit - 1)), INT64(limit))
+    height = builder.udiv(builder.sub(builder.add(remaining, tiles), INT64(1)), tiles)
     most = max(groups.values(), default=1)
     shapes = [(rows, panels) for rows in range(1, limit + 1) for panels in range(1, groups.get(rows, 1) + 1)]
     cases = {(panels - 1) * limit + rows: _Tile(rows, panels, form) for rows, panels in shapes}
     tile = builder.add(builder.mul(builder.sub(count, INT64(1)), INT64(limit)), height)
-    if form.far:
+    if form.prefetch:
         fetching = most * limit
         cases |= {key + fetching: replace(case, fetches=True) for key, case in cases.items()}
-        tile = builder.select(builder.icmp_signed("==", left, given["rows"]), builder.add(tile, INT64(fetching)), tile)
+        tile = builder.select(builder.icmp_signed("==", remaining, given["rows"]), builder.add(tile, INT64(fetching)), tile)
     blocks = {key: builder.append_basic_block("tile") for key in cases}
     switch = builder.switch(tile, blocks[limit])
     for key, block in blocks.items():
@@ -177,7 +175,7 @@ def _emit_rows_loop(
         builder.position_at_end(blocks[key])
         v = Vectors(builder, element)
         case.emit(v, given | moving)
-        moving["rows"].add_incoming(builder.sub(left, INT64(case.rows)), builder.block)
+        moving["rows"].add_incoming(builder.sub(remaining, INT64(case.rows)), builder.block)
         steps = {name: builder.mul(given[f"{name}_row"], INT64(case.rows)) for name in ("a", "init", "out")}
         if form.transposed:
             steps["a"] = INT64(case.rows * v.itemsize)
@@ -262,20 +260,20 @@ class _Tile:
         loop, body, after = (builder.append_basic_block(name) for name in ("loop", "body", "after"))
         builder.branch(loop)
         builder.position_at_end(loop)
-        left, a_k, w_k = (builder.phi(INT64) for _ in range(3))
-        for phi, start in ((left, count), (a_k, a), (w_k, w)):
+        remaining, a_k, w_k = (builder.phi(INT64) for _ in range(3))
+        for phi, start in ((remaining, count), (a_k, a), (w_k, w)):
             phi.add_incoming(start, before)
         carried = {cell: Vector(v, builder.phi(v.type)) for cell in sums}
         for cell, phi in carried.items():
             phi.value.add_incoming(sums[cell].value, before)
-        builder.cbranch(builder.icmp_signed(">", left, INT64(0)), body, after)
+        builder.cbranch(builder.icmp_signed(">", remaining, INT64(0)), body, after)
 
         builder.position_at_end(body)
         a_next, w_next, following = a_k, w_k, carried
         for _ in range(turn):
             following = step(a_next, w_next, following)
             a_next, w_next = builder.add(a_next, a_step), builder.add(w_next, INT64(self.form.width * v.size))
-        left.add_incoming(builder.sub(left, INT64(turn)), builder.block)
+        remaining.add_incoming(builder.sub(remaining, INT64(turn)), builder.block)
         a_k.add_incoming(a_next, builder.block)
         w_k.add_incoming(w_next, builder.block)
         for cell, phi in carried.items():

@@ -21,13 +21,13 @@ def transpose_square(v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Valu
         v.store(b.add(to, b.mul(to_row, INT64(column))), value)
 
 
-def pack_forward(packing, work):  # type: ignore[no-untyped-def]
-    """Vectors [panel_0, panel_1) of the first `units` units: to[panel][k][vector][lane] = source[gate * H + unit, k], vectors
-    by block of units, then by gate."""
-    packing, work = record(packing), record(work)
+def pack_forward(packing, share):
+    """Vectors [panel_begin, panel_end) of the first `units` units: to[panel][k][vector][lane] = source[gate * H + unit, k],
+    vectors by block of units, then by gate."""
+    packing, share = record(packing), record(share)
     zero, item, lanes, depth, width = packing.zero, packing.item, packing.lanes, packing.columns, packing.width
     vectors = -(-packing.units // lanes) * packing.gates_n
-    for vector in range(work.panel_0, work.panel_1):
+    for vector in range(share.panel_begin, share.panel_end):
         block, index = vector // packing.gates_n, vector % packing.gates_n
         gate = load_word(packing.gates + 8 * index)
         first = vector // width * width
@@ -43,15 +43,15 @@ def pack_forward(packing, work):  # type: ignore[no-untyped-def]
                 copy_element(zero, (to + (k * row + lane) * item, source + (lane * depth + k) * item))
 
 
-def pack_backward(packing, work):  # type: ignore[no-untyped-def]
-    """Gates [panel_0, panel_1) of all blocks' gates: to[panel][block of units, gate, lane][vector][lane] = source[gate * H +
-    unit], vectors and lanes of it over its columns, `width` vectors to a panel. Nothing is written for units past H and
-    columns past the last one."""
-    packing, work = record(packing), record(work)
+def pack_backward(packing, share):
+    """Gates [panel_begin, panel_end) of all blocks' gates: to[panel][block of units, gate, lane][vector][lane] =
+    source[gate * H + unit], vectors and lanes of it over its columns, `width` vectors to a panel. Nothing is written for units
+    past H and columns past the last one."""
+    packing, share = record(packing), record(share)
     zero, item, lanes, columns = packing.zero, packing.item, packing.lanes, packing.columns
     vectors = -(-columns // lanes)
     depth = -(-packing.units // lanes) * packing.gates_n * lanes
-    for turn in range(work.panel_0, work.panel_1):
+    for turn in range(share.panel_begin, share.panel_end):
         block, index = turn // packing.gates_n, turn % packing.gates_n
         gate = load_word(packing.gates + 8 * index)
         # panel by panel: rows of many panels at once would fall on the same lines of the cache
@@ -70,7 +70,7 @@ def pack_backward(packing, work):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def unit_row(packing, turn, lane):  # type: ignore[no-untyped-def]
+def unit_row(packing, turn, lane):
     """The address of the row of a unit and gate, counted in the order of k; 0 past the last one."""
     block, index = turn // packing.gates_n, turn % packing.gates_n
     unit = block * LANES + lane
@@ -79,16 +79,16 @@ def unit_row(packing, turn, lane):  # type: ignore[no-untyped-def]
     return packing.source + (load_word(packing.gates + 8 * index) * packing.H + unit) * packing.columns * packing.item
 
 
-def pack_strips(packing, work):  # type: ignore[no-untyped-def]
-    """Blocks [panel_0, panel_1) of all strips of the matrix's columns, for AMX (`amx/strips.py`). k runs over blocks of units,
-    gates, lanes, zeros for units past H."""
-    packing, work = record(packing), record(work)
+def pack_strips(packing, share):
+    """Packs blocks [panel_begin, panel_end) of all strips of the matrix's columns, for AMX (`amx/strips.py`). k runs over
+    blocks of units, gates, lanes, with zeros for units past H."""
+    packing, share = record(packing), record(share)
     strips, gates = strips_of(packing.columns), packing.gates_n
     blocks = blocks_of(-(-packing.units // LANES) * gates)
-    for block in range(work.panel_0, work.panel_1):
+    for block in range(share.panel_begin, share.panel_end):
         for pair in range(PAIRS):
             one, other = unit_row(packing, 2 * block, pair), unit_row(packing, 2 * block + 1, pair)
             for strip in range(strips):
-                at, left = strip * V1, packing.columns - strip * LANES
+                at, remaining = strip * V1, packing.columns - strip * LANES
                 to = packing.to + (strip * blocks + block) * BLOCK + pair * ROW
-                split_pair(packing.zero, (to, one + at, left if one else 0, other + at, left if other else 0))
+                split_pair(packing.zero, (to, one + at, remaining if one else 0, other + at, remaining if other else 0))

@@ -24,6 +24,6 @@ class Products(NamedTuple):
 def choose(spec: Spec, steps: int, batch: int) -> Products:
     if not target().amx or spec.dtype != np.float32:
         return Products(False, False)
-    work = steps * batch * spec.gates * spec.hidden_size * (2 * spec.input_size + spec.output_size)
-    large, many = work >= LEAST_WORK, batch >= LEAST_ROWS and spec.hidden_size >= LEAST_UNITS
+    share = steps * batch * spec.gates * spec.hidden_size * (2 * spec.input_size + spec.output_size)
+    large, many = share >= LEAST_WORK, batch >= LEAST_ROWS and spec.hidden_size >= LEAST_UNITS
     return Products(large, large and many and spec.variant != "lstm_options")

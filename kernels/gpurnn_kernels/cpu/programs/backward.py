@@ -9,10 +9,10 @@ from ...spec import Array, Spec
 from ..codegen.bundle import BUNDLE
 from ..codegen.descriptors import VECTOR_BYTES
 from ..passes.amx_gradients import amx_input_gradients, amx_recurrent_product, gradients_room
-from ..passes.backward import BACK, backward
+from ..passes.backward import NR_BACK, backward
 from ..passes.weight_gradients import input_gradients, scratch
 from ..products.amx.strips import rows_room
-from ..threads.partition import Schedule, Share, cut
+from ..threads.partition import Part, Schedule, cut
 from .amx_choice import Products
 from .buffers import ARRAYS, aligned, side_by_side
 from .command import PHASE_KERNELS, Records, address, rows_at_once
@@ -29,7 +29,7 @@ class DirectionGradients:
     """The arrays of one direction that the products fill: gradients of x and of parameters, matrices with padded columns."""
 
     def __init__(self, spec: Spec, steps: int, batch: int) -> None:
-        self.x = ARRAYS.lent((steps, batch, spec.input_size), spec.dtype)
+        self.x = ARRAYS.lend((steps, batch, spec.input_size), spec.dtype)
         lanes = VECTOR_BYTES // spec.dtype.itemsize
         rows = spec.gates * spec.hidden_size
         matrices = {"W_x": (rows, spec.input_size), "W_h": (rows, spec.output_size)}
@@ -42,7 +42,7 @@ class DirectionGradients:
             matrices["W_p"] = (spec.proj_size, spec.hidden_size)
         self._columns = {name: columns for name, (_, columns) in matrices.items()}
         self._arrays = {
-            name: ARRAYS.lent((rows, -(-columns // lanes) * lanes), spec.dtype) for name, (rows, columns) in matrices.items()
+            name: ARRAYS.lend((rows, -(-columns // lanes) * lanes), spec.dtype) for name, (rows, columns) in matrices.items()
         } | {name: np.empty(size, spec.dtype) for name, size in vectors.items()}
 
     def fields(self) -> dict[str, int]:
@@ -70,26 +70,28 @@ class BackwardProgram:
         self._products = products
         self._weights: Sequence[Weights] = ()
         self._directions = len(weights)
-        self.records = records = Records(spec, len(weights), schedule.shares, schedule.threads)
+        self.records = records = Records(spec, len(weights), schedule.parts, schedule.threads)
         step_row = records.blocks * spec.gates * records.lanes + VECTOR_BYTES // records.item
         for d, direction in enumerate(weights):
             records.sizes(d, direction.spec, steps, batch)
             records.set(d, d_row=step_row * records.item)
-            records.set(d, dh=records.room(batch * records.row))
-            records.set(d, step=records.room(2 * batch * step_row), step_row=step_row * records.item)
+            records.set(d, dh=records.allocate(batch * records.row))
+            records.set(d, step=records.allocate(2 * batch * step_row), step_row=step_row * records.item)
             records.set(d, step_plane=batch * step_row * records.item, step_n=2 * records.blocks * VECTOR_BYTES)
             if spec.cell == "lstm":
-                records.set(d, dc=records.room(batch * records.row), c=records.room(batch * records.row))
+                records.set(d, dc=records.allocate(batch * records.row), c=records.allocate(batch * records.row))
             if spec.cell == "gru_before":
-                records.set(d, drh=records.room(batch * records.row))
+                records.set(d, drh=records.allocate(batch * records.row))
             if spec.proj_size:
-                records.set(d, dm=records.room(batch * records.row), dh_step=records.room(batch * records.row))
-        for work, share in zip(records.works, schedule.shares, strict=True):
-            work["kernel"] = records.address_of(backward)
-            work["row_cap"] = rows_at_once(share.row_1 - share.row_0, step_row * records.item)
-            self._lay_out_phases(work, share)
+                records.set(d, dm=records.allocate(batch * records.row), dh_step=records.allocate(batch * records.row))
+        for share, part in zip(records.shares, schedule.parts, strict=True):
+            share["kernel"] = records.address_of(backward)
+            share["row_cap"] = rows_at_once(part.row_end - part.row_begin, step_row * records.item)
+            self._lay_out_phases(share, part)
             if products.recurrent:
-                work["slots"] = records.room(rows_room(int(work["row_cap"]), records.blocks * spec.gates) // records.item)
+                share["slots"] = records.allocate(
+                    rows_room(int(share["row_cap"]), records.blocks * spec.gates) // records.item
+                )
         kernels = dict(zip(PHASE_KERNELS, variant_of(spec).step_back[: spec.phases], strict=False))
         if products.recurrent:
             kernels["recurrent_kernel"] = amx_recurrent_product
@@ -100,19 +102,19 @@ class BackwardProgram:
         self._lay_out_scratch(steps * batch, step_row)
         self.use(weights)
 
-    def _lay_out_phases(self, work: Any, share: Share) -> None:
+    def _lay_out_phases(self, share: Any, part: Part) -> None:
         """A step's panels in groups, each a piece of its phases: several a thread, so that one can help another, but with a
         bundle of vectors where there are so many. AMX splits the gates' gradients once for each: it has one group a thread."""
         records, spec = self.records, self.records.spec
-        panels = records.panels(work, BACK)
-        each = -(-panels // share.members)
-        if share.members > 1 and not self._products.recurrent:
-            each = min(each, max(BUNDLE // BACK, -(-each // _GROUPS)))
-        work["at_once"], groups = max(1, each), -(-panels // max(1, each))
+        panels = records.panels(share, NR_BACK)
+        each = -(-panels // part.team_size)
+        if part.team_size > 1 and not self._products.recurrent:
+            each = min(each, max(BUNDLE // NR_BACK, -(-each // _GROUPS)))
+        share["at_once"], groups = max(1, each), -(-panels // max(1, each))
         if spec.proj_size:
-            records.phases(work, share, -(-records.out_blocks // BACK), groups)
+            records.phases(share, part, -(-records.out_blocks // NR_BACK), groups)
         else:
-            records.phases(work, share, groups, groups if spec.phases == 2 else 0)
+            records.phases(share, part, groups, groups if spec.phases == 2 else 0)
 
     def _lay_out_scratch(self, rows: int, step_row: int) -> None:
         """Of a direction, from the steps to the products, `rows` rows (t, b): gradients of the gates, of what W_hn had alone,
@@ -146,14 +148,14 @@ class BackwardProgram:
         """ragged: rows past a sequence's end count as zeros."""
         records, memory = self.records, self._scratch
         if memory is None:
-            memory = ARRAYS.borrowed(self._directions * self._bytes // records.item, records.spec.dtype)
+            memory = ARRAYS.leased(self._directions * self._bytes // records.item, records.spec.dtype)
             self._bind_scratch(memory)
         if ragged:
             memory[:] = 0
         records.run()
         self._large.run()
         if memory is not self._scratch:
-            ARRAYS.returned(memory)
+            ARRAYS.give_back(memory)
 
     def _bind_scratch(self, memory: Array) -> None:
         """Has the steps write there what the products read."""
@@ -169,19 +171,19 @@ def _large_products(like: Records, directions: int, rows: int, threads: int, amx
     weight_kernel = variant.amx_weight_gradients if amx else variant.weight_gradients
     input_kernel = amx_input_gradients if amx else input_gradients
     units, stretches, outputs = cut(like.blocks, threads), cut(rows, threads), cut(like.out_blocks, threads)
-    weight = [Share(d, p, 0, 0, units[p], units[p + 1]) for p in range(threads) for d in range(directions)]
-    inputs = [Share(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in range(directions)]
-    tasks = [*((share, weight_kernel) for share in weight), *((share, input_kernel) for share in inputs)]
+    weight = [Part(d, p, 0, 0, units[p], units[p + 1]) for p in range(threads) for d in range(directions)]
+    inputs = [Part(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in range(directions)]
+    tasks = [*((part, weight_kernel) for part in weight), *((part, input_kernel) for part in inputs)]
     tasks.sort(key=lambda task: task[0].thread)
-    records = Records(spec, directions, [share for share, _ in tasks], threads, like.jobs)
-    for work, (share, kernel) in zip(records.works, tasks, strict=True):
-        work["kernel"] = records.address_of(kernel)
+    records = Records(spec, directions, [part for part, _ in tasks], threads, like.jobs)
+    for share, (part, kernel) in zip(records.shares, tasks, strict=True):
+        share["kernel"] = records.address_of(kernel)
         if kernel is weight_kernel:
-            mine = share.panel_1 - share.panel_0
+            mine = part.panel_end - part.panel_begin
             room = max(scratch(mine) * VECTOR_BYTES, gradients_room(mine) if amx else 0)
         else:
-            room = rows_room(share.row_1 - share.row_0, gates) if amx else BACK * _PRODUCT_ROWS * VECTOR_BYTES
-        work["slots"] = records.room(room // like.item)
-        work["row_cap"] = _PRODUCT_ROWS
-        work["out_0"], work["out_1"] = outputs[share.thread], outputs[share.thread + 1]
+            room = rows_room(part.row_end - part.row_begin, gates) if amx else NR_BACK * _PRODUCT_ROWS * VECTOR_BYTES
+        share["slots"] = records.allocate(room // like.item)
+        share["row_cap"] = _PRODUCT_ROWS
+        share["out_begin"], share["out_end"] = outputs[part.thread], outputs[part.thread + 1]
     return records

@@ -63,7 +63,7 @@ class Bound:
 _numbers = itertools.count()  # of shelves
 
 
-class Shelf(Generic[T]):
+class BufferPool(Generic[T]):
     """Things by key, under a bound that other shelves may share. They go when the shelf does."""
 
     def __init__(self, bound: Bound, size: Callable[[T], int]) -> None:
@@ -94,32 +94,32 @@ class Shelf(Generic[T]):
             bound.thin_out()
 
 
-class Arrays(Shelf[Array]):
+class Arrays(BufferPool[Array]):
     """Arrays by their bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(Bound(limit), lambda array: array.nbytes)
 
-    def borrowed(self, count: int, dtype: np.dtype[Any]) -> Array:
-        """As `aligned`, from the shelf where it has one; `returned` gives it back."""
+    def leased(self, count: int, dtype: np.dtype[Any]) -> Array:
+        """As `aligned`, from the shelf where it has one; `give_back` gives it back."""
         if count * dtype.itemsize < _LEAST:
             return aligned(count, dtype)
         found = self.take(count * dtype.itemsize)
         return aligned(count, dtype) if found is None else found.view(dtype)
 
-    def returned(self, *arrays: Array | None) -> None:
+    def give_back(self, *arrays: Array | None) -> None:
         """Nobody may use the arrays, of any shape but contiguous, any more."""
         for array in arrays:
             if array is not None and array.nbytes >= _LEAST:
                 self.give(array.nbytes, array.reshape(-1))
 
-    def lent(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    def lend(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         """As np.empty, for whoever calls the library: a large array's memory comes from the shelf, and goes back once nobody
         has the array or a view of it any more."""
         count = math.prod(shape)
         if count * dtype.itemsize < _LEAST_LENT:
             return np.empty(shape, dtype)
-        return np.asarray(_Loan(self, self.borrowed(count, dtype).reshape(shape)))
+        return np.asarray(_Loan(self, self.leased(count, dtype).reshape(shape)))
 
 
 class _Loan:
@@ -132,7 +132,7 @@ class _Loan:
     def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
         memory = getattr(self, "_memory", None)  # a constructor that failed left none
         if memory is not None and not ends():
-            self._arrays.returned(memory)
+            self._arrays.give_back(memory)
 
 
 # of training calls: what the forward pass keeps, the gates' gradients and the results, as large as x, y and more

@@ -31,7 +31,7 @@ _BIND = 24  # bytes of a row of the table: address of the field, which array, by
 
 
 @called
-def run_chain(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
+def run_stack(description, x, y, between, h, c):
     """Binds the addresses of a call's arrays and runs layer after layer, with the team if the description names one; -> what
     the team met, as `judge`."""
     table = load_word(description)
@@ -63,29 +63,29 @@ _STEP = "int64(int64, {0}[:, ::1], {0}[:, ::1])"
 
 
 @entry(_CALL.format("float32"))
-def _call_float32(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
-    return run_chain(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
+def _call_float32(description, x, y, between, h, c):
+    return run_stack(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
 
 
 @entry(_CALL.format("float64"))
-def _call_float64(description, x, y, between, h, c):  # type: ignore[no-untyped-def]
-    return run_chain(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
+def _call_float64(description, x, y, between, h, c):
+    return run_stack(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
 
 
 @called
-def run_step(description, x, x_bytes, y, y_bytes):  # type: ignore[no-untyped-def]
+def run_step(description, x, x_bytes, y, y_bytes):
     if x < y + y_bytes and y < x + x_bytes:
         return OVERLAP
-    return run_chain(description, x, y, load_word(description + 24), 0, 0)
+    return run_stack(description, x, y, load_word(description + 24), 0, 0)
 
 
 @entry(_STEP.format("float32"))
-def _step_float32(description, x, y):  # type: ignore[no-untyped-def]
+def _step_float32(description, x, y):
     return run_step(description, x.ctypes.data, x.nbytes, y.ctypes.data, y.nbytes)
 
 
 @entry(_STEP.format("float64"))
-def _step_float64(description, x, y):  # type: ignore[no-untyped-def]
+def _step_float64(description, x, y):
     return run_step(description, x.ctypes.data, x.nbytes, y.ctypes.data, y.nbytes)
 
 
@@ -95,7 +95,7 @@ _ENTRIES = {
 }
 
 
-class Chain:
+class StackCall:
     """The records of a stack of layers, and the table that binds a call's arrays to them. For one caller at a time."""
 
     def __init__(self, layers: Sequence[Layer], steps: int, batch: int, strides: Sequence[int], threads: int) -> None:
@@ -142,9 +142,9 @@ class Chain:
         self._table = np.array(self._binds, np.int64)
         words = [self._table.ctypes.data, len(self._table), len(self.records), between, 0, self.threads, INTERRUPTS.address]
         for records in self.records:
-            words += [records.works.ctypes.data, records.starts.ctypes.data, len(records.works)]
+            words += [records.shares.ctypes.data, records.starts.ctypes.data, len(records.shares)]
         self._words = np.array(words, np.int64)
-        self.description = self._words.ctypes.data  # the address that `run_chain` takes
+        self.description = self._words.ctypes.data  # the address that `run_stack` takes
 
     @property
     def bytes(self) -> int:
@@ -157,74 +157,74 @@ class Chain:
             self._team, self._words[_TEAM] = team, team.address
 
 
-class _Chains:
+class StackCalls:
     """Chains for one shape, made as callers need them: for the calling thread alone, or by the threads that share a call."""
 
-    def __init__(self, make: Callable[[int], Chain]) -> None:
+    def __init__(self, make: Callable[[int], StackCall]) -> None:
         self._make = make
-        self._alone: list[Chain] = []
-        self._together: dict[int, list[Chain]] = {}
+        self._alone: list[StackCall] = []
+        self._together: dict[int, list[StackCall]] = {}
         self._shared: dict[int, bool] = {}  # whether a call with so many threads is shared out
 
-    def shared(self, wanted: int) -> Chain | None:
+    def shared(self, wanted: int) -> StackCall | None:
         """A chain for a caller and its team, if the caller may use so many threads and it is worth it."""
         if wanted > 1 and self._shared.get(wanted, True):
             team = current_team.team
             if team.offers(wanted) > 1:
                 spare = self._together.get(wanted)
-                chain = spare.pop() if spare else self._make(wanted)
-                self._shared[wanted] = chain.on_team
-                chain.use(team)
-                return chain
+                stack = spare.pop() if spare else self._make(wanted)
+                self._shared[wanted] = stack.on_team
+                stack.use(team)
+                return stack
         return None
 
-    def alone(self) -> Chain:
+    def alone(self) -> StackCall:
         """A chain for the calling thread alone."""
         return self._alone.pop() if self._alone else self._make(1)
 
     @property
     def bytes(self) -> int:
         """Bytes that the chains hold which nobody runs."""
-        return sum(chain.bytes for spare in (self._alone, *self._together.values()) for chain in spare)
+        return sum(stack.bytes for spare in (self._alone, *self._together.values()) for stack in spare)
 
-    def give(self, chain: Chain) -> None:
+    def give(self, stack: StackCall) -> None:
         """Keeps a chain for the next caller."""
-        if chain.on_team:
-            if chain.threads not in self._together:
-                self._together = {chain.threads: []}  # other numbers of threads are those of before
-            spare = self._together[chain.threads]
+        if stack.on_team:
+            if stack.threads not in self._together:
+                self._together = {stack.threads: []}  # other numbers of threads are those of before
+            spare = self._together[stack.threads]
         else:
             spare = self._alone
         if len(spare) < _SPARE:
-            spare.append(chain)
+            spare.append(stack)
 
 
 class PlainCall:
     """Calls without initial state and lengths, over contiguous arrays of one shape."""
 
     def __init__(self, layers: Sequence[Layer], steps: int, batch: int, strides: Sequence[int]) -> None:
-        def make(threads: int) -> Chain:
-            chain = Chain(layers, steps, batch, strides, threads)
-            chain.bind_final_state()
-            chain.describe()
-            return chain
+        def make(threads: int) -> StackCall:
+            stack = StackCall(layers, steps, batch, strides, threads)
+            stack.bind_final_state()
+            stack.describe()
+            return stack
 
-        self._chains = _Chains(make)
+        self._calls = StackCalls(make)
         self._call = _ENTRIES[layers[0].spec.dtype][0]
 
     @property
     def bytes(self) -> int:
         """Bytes that the chains hold."""
-        return self._chains.bytes
+        return self._calls.bytes
 
     def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
         """x, y and what stacked layers hand on: 3-D, contiguous, in the layout of the strides; h (L * D, B, P) and
         c (L * D, B, H)."""
-        chain = self._chains.shared(get_num_threads()) or self._chains.alone()
-        found = self._call(chain.description, x, y, between, h, c)
+        stack = self._calls.shared(get_num_threads()) or self._calls.alone()
+        found = self._call(stack.description, x, y, between, h, c)
         if found:
             current_team.team.conclude(found)
-        self._chains.give(chain)
+        self._calls.give(stack)
 
 
 class Stepper:
@@ -241,27 +241,27 @@ class Stepper:
         between = np.empty((batch, spec.output_size), spec.dtype)
         self.state = state
 
-        def make(threads: int) -> Chain:
-            chain = Chain(layers, 1, batch, strides, threads)
-            for index, records in enumerate(chain.records):
+        def make(threads: int) -> StackCall:
+            stack = StackCall(layers, 1, batch, strides, threads)
+            for index, records in enumerate(stack.records):
                 for name, array in zip(("h", "c"), state, strict=False):
                     records.set(0, **{f"{name}_0": address(array[index]), f"{name}_n": address(array[index])})
-            chain.describe(address(between))  # which `make` holds, not self: a cycle would outlive the stepper
-            return chain
+            stack.describe(address(between))  # which `make` holds, not self: a cycle would outlive the stepper
+            return stack
 
-        self._chains = _Chains(make)
+        self._calls = StackCalls(make)
         self._run = _ENTRIES[spec.dtype][1]
-        self._mine = self._chains.alone()
+        self._mine = self._calls.alone()
         self._small = not any(worth_sharing(one.spec, batch, 1, target()) for one in layers)
 
     def step(self, x: Array, out: Array) -> None:
         """x (B, I) -> out (B, P), both contiguous. Nothing is allocated, but a copy of x where out lies over it."""
-        chain = None if self._small else self._chains.shared(self._threads or get_num_threads())
-        description = (chain or self._mine).description
+        stack = None if self._small else self._calls.shared(self._threads or get_num_threads())
+        description = (stack or self._mine).description
         found = self._run(description, x, out)
         if found == OVERLAP:
             found = self._run(description, x.copy(), out)
         if found:
             current_team.team.conclude(found)
-        if chain:
-            self._chains.give(chain)
+        if stack:
+            self._calls.give(stack)

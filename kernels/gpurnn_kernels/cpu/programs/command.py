@@ -1,4 +1,4 @@
-"""The memory of one command to the team: jobs, works, and everything that they point to."""
+"""The memory of one command to the team: jobs, shares, and everything that they point to."""
 
 from collections.abc import Mapping, Sequence
 from ctypes import addressof, c_char
@@ -8,10 +8,10 @@ import numpy as np
 
 from ...spec import Array, Spec
 from ..codegen.compile import kernel_address
-from ..codegen.descriptors import JOB_WORD, VECTOR_BYTES, WORK, job_dtype
+from ..codegen.descriptors import JOB_WORD, SHARE, VECTOR_BYTES, job_dtype
 from ..codegen.target import LINE
 from ..products.microkernel import table
-from ..threads.partition import Share, cut
+from ..threads.partition import Part, cut
 from ..threads.phases import MOMENT
 from ..threads.team import current_team
 from .buffers import aligned, aligned_zeros
@@ -41,14 +41,14 @@ def rows_at_once(rows: int, row_bytes: int) -> int:
 
 
 class Records:
-    """`jobs[d]` of direction d; `works` in the order of threads, those of thread p from starts[p] to starts[p + 1]."""
+    """`jobs[d]` of direction d; `shares` in the order of threads, those of thread p from starts[p] to starts[p + 1]."""
 
-    def __init__(self, spec: Spec, directions: int, shares: Sequence[Share], threads: int, jobs: Array | None = None) -> None:
+    def __init__(self, spec: Spec, directions: int, parts: Sequence[Part], threads: int, jobs: Array | None = None) -> None:
         """jobs: those of other records of as many directions, which these run over."""
         self.spec = spec
         self.element = spec.dtype.name
         self.threads = threads
-        self.alone = not any(share.thread for share in shares)  # the calling thread does it all
+        self.alone = not any(part.thread for part in parts)  # the calling thread does it all
         self.item = spec.dtype.itemsize
         self.lanes = VECTOR_BYTES // self.item
         self.blocks = -(-spec.hidden_size // self.lanes)
@@ -58,32 +58,32 @@ class Records:
         self.jobs = np.zeros(directions, job_dtype(self.element)) if jobs is None else jobs
         # the same memory as words: writing a field by name through NumPy takes four times as long
         self._words: list[Any] = [job.data for job in self.jobs.view(np.int64).reshape(directions, -1)]
-        self.works = aligned_zeros(len(shares) * WORK.itemsize, np.dtype(np.uint8)).view(WORK)
-        self.starts = np.searchsorted([share.thread for share in shares], np.arange(threads + 1)).astype(np.int64)
+        self.shares = aligned_zeros(len(parts) * SHARE.itemsize, np.dtype(np.uint8)).view(SHARE)
+        self.starts = np.searchsorted([part.thread for part in parts], np.arange(threads + 1)).astype(np.int64)
         self._memory: list[Any] = []
         self.bytes = 0  # that are held
-        for work, share in zip(self.works, shares, strict=True):
-            self._place(work, share)
+        for share, part in zip(self.shares, parts, strict=True):
+            self._place(share, part)
 
-    def _place(self, work: Any, share: Share) -> None:
-        work["job"] = self.jobs.ctypes.data + share.direction * self.jobs.itemsize
-        work["row_0"], work["row_1"] = share.row_0, share.row_1
-        work["panel_0"], work["panel_1"] = share.panel_0, share.panel_1
-        work["members"], work["member"] = share.members, share.member
-        work["words"] = self.hold(aligned_zeros(_WORDS, np.dtype(np.int64)))
-        work["leads"] = share.members if share.members > 1 else 0
-        work["patience"] = MOMENT
+    def _place(self, share: Any, part: Part) -> None:
+        share["job"] = self.jobs.ctypes.data + part.direction * self.jobs.itemsize
+        share["row_begin"], share["row_end"] = part.row_begin, part.row_end
+        share["panel_begin"], share["panel_end"] = part.panel_begin, part.panel_end
+        share["team_size"], share["rank"] = part.team_size, part.rank
+        share["words"] = self.hold(aligned_zeros(_WORDS, np.dtype(np.int64)))
+        share["leads"] = part.team_size if part.team_size > 1 else 0
+        share["patience"] = MOMENT
 
-    def phases(self, work: Any, share: Share, *groups: int) -> None:
-        """The phases of a work: how many groups of panels each has, and which of them are meant for which thread."""
+    def phases(self, share: Any, part: Part, *groups: int) -> None:
+        """The phases of a share: how many groups of panels each has, and which of them are meant for which thread."""
         for phase, count in enumerate(groups, 1):
-            work[f"groups_{phase}"] = count
-            work[f"cuts_{phase}"] = self.hold(np.array(cut(count, share.members), np.int64))
+            share[f"groups_{phase}"] = count
+            share[f"cuts_{phase}"] = self.hold(np.array(cut(count, part.team_size), np.int64))
 
-    def panels(self, work: Any, vectors: int) -> int:
-        """All panels of units are the work's, `vectors` vectors each, and all vectors of h; -> how many panels."""
+    def panels(self, share: Any, vectors: int) -> int:
+        """All panels of units are the share's, `vectors` vectors each, and all vectors of h; -> how many panels."""
         panels = -(-self.blocks // vectors)
-        work["panel"], work["panel_1"], work["out_1"] = vectors, panels, self.out_blocks
+        share["panel"], share["panel_end"], share["out_end"] = vectors, panels, self.out_blocks
         return panels
 
     def address_of(self, kernel: Any) -> int:
@@ -95,9 +95,9 @@ class Records:
         for d in range(len(self.jobs)):
             self.set(d, **addresses)
 
-    def tiles(self, *, transposed: bool = False, far: bool = False) -> None:
-        """Lets the jobs' kernels multiply: `far`, by weights that no cache holds."""
-        addresses = table(self.element, transposed=transposed, far=far)
+    def tiles(self, *, transposed: bool = False, prefetch: bool = False) -> None:
+        """Lets the jobs' kernels multiply: `prefetch`, by weights that no cache holds."""
+        addresses = table(self.element, transposed=transposed, prefetch=prefetch)
         for d in range(len(self.jobs)):
             self.set(d, **{"tiles_transposed" if transposed else "tiles": address(addresses)})
 
@@ -107,7 +107,7 @@ class Records:
         self.bytes += array.nbytes
         return address(array)
 
-    def room(self, count: int) -> int:
+    def allocate(self, count: int) -> int:
         """The address of `count` elements, not initialised."""
         return self.hold(aligned(count, self.spec.dtype))
 
@@ -136,8 +136,8 @@ class Records:
         self.set(direction, T=steps, B=batch, I=spec.input_size, H=spec.hidden_size, P=spec.output_size, lanes=self.lanes)
         self.set(direction, h_b=spec.output_size * self.item, c_b=spec.hidden_size * self.item)
         self.set(direction, reverse=spec.reverse, gates=spec.gates)
-        self.set(direction, row=row, h_plane=batch * row, kept_row=row)
+        self.set(direction, row=row, h_plane=batch * row, unit_row=row)
 
     def run(self) -> None:
-        """On the calling thread and, where works are meant for more than one, on those of the team."""
-        current_team.team.run(1 if self.alone else self.threads, self.works, self.starts)
+        """On the calling thread and, where shares are meant for more than one, on those of the team."""
+        current_team.team.run(1 if self.alone else self.threads, self.shares, self.starts)

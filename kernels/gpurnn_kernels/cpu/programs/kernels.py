@@ -36,7 +36,7 @@ from ..passes.amx_gradients import amx_input_gradients, amx_lstm_options_gradien
 from ..passes.backward import backward
 from ..passes.forward import copy_steps, forward, forward_own
 from ..passes.weight_gradients import all_weight_gradients, input_gradients
-from ..products.microkernel import TILES, TILES_FAR, TILES_TRANSPOSED
+from ..products.microkernel import TILES, TILES_PREFETCH, TILES_TRANSPOSED
 from ..products.pack import pack_backward, pack_forward, pack_strips
 from ..threads.commands import serve
 
@@ -96,7 +96,7 @@ KERNELS = tuple(
         [
             pack_forward,
             *TILES.values(),
-            *TILES_FAR.values(),
+            *TILES_PREFETCH.values(),
             forward,
             forward_own,
             copy_steps,

@@ -14,7 +14,7 @@ from ...spec import Array
 from ..codegen.descriptors import JOB_WORD
 from ..passes.forward import forward_own
 from ..products.layout import Packed
-from ..threads.partition import Share
+from ..threads.partition import Part
 from .buffers import aligned
 from .command import Records
 
@@ -24,25 +24,25 @@ _WEIGHTS = ("w_h", "w_h_n")
 
 
 class OwnJob:
-    """Of one work: [plane][row] for each field of rows, then the copy of the job."""
+    """Of one share: [plane][row] for each field of rows, then the copy of the job."""
 
-    def __init__(self, records: Records, work: Any, share: Share, planes: Mapping[str, int], packed: Packed | None) -> None:
+    def __init__(self, records: Records, share: Any, part: Part, planes: Mapping[str, int], packed: Packed | None) -> None:
         """planes: of rows, by their field. packed: the weights, if W_h shall be copied where that helps."""
-        rows, row, job = share.row_1 - share.row_0, records.row * records.item, records.jobs.itemsize
-        at = records.room((sum(planes.values()) * rows * row + job + _PAGE) // records.item)
+        rows, row, job = part.row_end - part.row_begin, records.row * records.item, records.jobs.itemsize
+        at = records.allocate((sum(planes.values()) * rows * row + job + _PAGE) // records.item)
         fields = {"h_plane": rows * row}
         for name, count in planes.items():
             # rows keep their numbers
-            fields[name] = at - share.row_0 * row
+            fields[name] = at - part.row_begin * row
             at += count * rows * row
         # the first thread has the packed ones
-        shared = {name: packed.arrays[name] for name in _WEIGHTS if name in packed.arrays} if packed and share.row_0 else {}
+        shared = {name: packed.arrays[name] for name in _WEIGHTS if name in packed.arrays} if packed and part.row_begin else {}
         copied = sum(array.nbytes for array in shared.values()) in _COPIED
         self._copies: dict[str, Array] = {name: aligned(a.size, a.dtype) for name, a in shared.items() if copied}
         fields |= {name: records.hold(copy) for name, copy in self._copies.items()}
         pairs = [(8 * JOB_WORD[name], value) for name, value in fields.items()]
-        work["own"], work["own_fields"] = at, records.hold(np.array([(job, len(pairs)), *pairs], np.int64))
-        work["own_kernel"], work["kernel"] = work["kernel"], records.address_of(forward_own)
+        share["own"], share["own_fields"] = at, records.hold(np.array([(job, len(pairs)), *pairs], np.int64))
+        share["own_kernel"], share["kernel"] = share["kernel"], records.address_of(forward_own)
 
     def use(self, packed: Packed) -> None:
         """Runs on these weights from now on."""

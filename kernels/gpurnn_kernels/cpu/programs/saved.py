@@ -10,10 +10,10 @@ from .buffers import ARRAYS
 from .command import Records, address
 
 _SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
-PAST_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
+STREAMING_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
 
 
-class KeptDirection:
+class SavedDirection:
     """Of one direction: arrays of its gates and cells at [t, b]. `fields`: what the jobs of both passes are told of them."""
 
     def __init__(self, fields: dict[str, int], arrays: list[Array]) -> None:
@@ -21,19 +21,19 @@ class KeptDirection:
 
     def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
         if not ends():
-            ARRAYS.returned(*getattr(self, "_arrays", ()))  # a constructor that failed left none
+            ARRAYS.give_back(*getattr(self, "_arrays", ()))  # a constructor that failed left none
 
 
 @dataclass(frozen=True)
-class Kept:
+class Saved:
     """Of one layer: arrays that nobody else changes."""
 
     x: Array  # (T, B, I)
     y: Array  # (T, B, D * P)
-    directions: Sequence[KeptDirection]
+    directions: Sequence[SavedDirection]
 
 
-class Keeper:
+class SavedBuffers:
     """Gives a forward pass of `rows` rows (t, b) memory for what one direction of it keeps."""
 
     def __init__(self, records: Records, rows: int) -> None:
@@ -47,12 +47,12 @@ class Keeper:
             self._sizes["saved_c"] = rows * records.row
         if spec.proj_size:
             self._sizes["saved_m"] = rows * records.row
-        self._fields = {"saved_row": saved_row, "past": rows * saved_row > PAST_BYTES}
+        self._fields = {"saved_row": saved_row, "streaming": rows * saved_row > STREAMING_BYTES}
 
-    def keep(self) -> KeptDirection:
+    def keep(self) -> SavedDirection:
         fields, arrays = self._fields.copy(), []
         for name, size in self._sizes.items():
-            array = ARRAYS.borrowed(size, self._dtype)
+            array = ARRAYS.leased(size, self._dtype)
             fields[name] = address(array)
             arrays.append(array)
-        return KeptDirection(fields, arrays)
+        return SavedDirection(fields, arrays)

@@ -7,31 +7,31 @@ import numpy as np
 
 from ...spec import Array, Parameters, Spec
 from ..codegen.target import target
-from ..passes.backward import BACK
-from ..products.layout import Layout, Order, Packed, Packer, Sources, narrow_vectors
+from ..passes.backward import NR_BACK
+from ..products.layout import Layout, Order, Packed, Packer, Sources, tail_vectors
 from ..products.microkernel import WIDTHS
 from .amx_choice import Products
-from .buffers import Bound, Shelf, aligned_zeros
+from .buffers import Bound, BufferPool, aligned_zeros
 
 PACKED = Bound(256 << 20)  # weights of all layers that nothing runs on any more, for those that take their place
 PACKERS = Bound(256)  # of all layers, counted one by one
 
 
-class Room:
+class Workspace:
     """What the weights of one layer pass on to the next ones: packed arrays by pass, and packers by pass and threads."""
 
     def __init__(self) -> None:
-        self.packed: Shelf[Packed] = Shelf(PACKED, lambda packed: packed.bytes)
-        self.packers: Shelf[Packer] = Shelf(PACKERS, lambda packer: 1)
+        self.packed: BufferPool[Packed] = BufferPool(PACKED, lambda packed: packed.bytes)
+        self.packers: BufferPool[Packer] = BufferPool(PACKERS, lambda packer: 1)
 
 
 class Weights:
     """Packed weights. `forward` and `backward` name them as a job's fields do, and are made at first use."""
 
-    def __init__(self, spec: Spec, parameters: Parameters, room: Room) -> None:
+    def __init__(self, spec: Spec, parameters: Parameters, workspace: Workspace) -> None:
         self.spec = spec
         self.parameters = parameters
-        self._room = room
+        self._workspace = workspace
         self._sources = Sources.of(parameters)
         self._passes: dict[Products | None, Packed] = {}
 
@@ -39,7 +39,7 @@ class Weights:
         if not ends():
             passes = getattr(self, "_passes", {})  # a constructor that failed left none
             for backward, packed in passes.items():
-                self._room.packed.give(backward, packed)
+                self._workspace.packed.give(backward, packed)
 
     def forward(self, threads: int = 1) -> Packed:
         """threads: that a call counts on."""
@@ -54,16 +54,16 @@ class Weights:
         return self._passes.setdefault(backward, self._pack(backward, threads)) if found is None else found
 
     def _pack(self, backward: Products | None, threads: int) -> Packed:
-        spec, room, key = self.spec, self._room, (backward, threads)
-        packer = room.packers.take(key)
+        spec, workspace, key = self.spec, self._workspace, (backward, threads)
+        packer = workspace.packers.take(key)
         if packer is None:
             layouts = _forward_layouts(spec) if backward is None else _backward_layouts(spec, backward)
             packer = Packer(layouts, self.parameters, spec.dtype, threads)
-        packed = room.packed.take(backward)
+        packed = workspace.packed.take(backward)
         if packed is None:
-            packed = Packed.of(packer.room() | _constants(spec, backward is not None))
+            packed = Packed.of(packer.allocate() | _constants(spec, backward is not None))
         packer.pack(self._sources, packed)
-        room.packers.give(key, packer)
+        workspace.packers.give(key, packer)
         return packed
 
 
@@ -77,7 +77,7 @@ def _constants(spec: Spec, backward: bool) -> dict[str, Array]:
         limit = aligned_zeros(lanes, spec.dtype)
         with np.errstate(all="ignore"):  # a clip may be too small or too large for the dtype
             limit[:] = np.inf if spec.clip is None else spec.clip
-        found |= {"limit": limit, "zeros": aligned_zeros(BACK * lanes, spec.dtype)}
+        found |= {"limit": limit, "zeros": aligned_zeros(NR_BACK * lanes, spec.dtype)}
     return found
 
 
@@ -86,17 +86,17 @@ def wide_vectors(spec: Spec) -> int:
     return target().wide(spec.output_size)
 
 
-def narrow_of(spec: Spec) -> int:
+def tail_vectors_of(spec: Spec) -> int:
     """Vectors that the gates of the left-over units share; 0 for none, and for kernels that do not know of it."""
     known = spec.variant == spec.cell != "gru_before"
-    return narrow_vectors(spec.gates, spec.hidden_size, target().lanes(spec.dtype.itemsize)) if known else 0
+    return tail_vectors(spec.gates, spec.hidden_size, target().lanes(spec.dtype.itemsize)) if known else 0
 
 
 def _forward_layouts(spec: Spec) -> dict[str, Layout]:
-    lanes, wide, narrow = target().lanes(spec.dtype.itemsize), wide_vectors(spec), narrow_of(spec)
+    lanes, wide, tail = target().lanes(spec.dtype.itemsize), wide_vectors(spec), tail_vectors_of(spec)
 
     def of(parameter: str, gates: tuple[int, ...], columns: int, width: int) -> Layout:
-        return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, narrow)
+        return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, tail)
 
     every = tuple(range(spec.gates))
     inputs, outputs = spec.input_size, spec.output_size
@@ -122,7 +122,7 @@ def _forward_layouts(spec: Spec) -> dict[str, Layout]:
     if spec.peepholes:
         found["peephole"] = of("peephole", (0, 1, 2), 1, 1)
     if spec.proj_size:
-        found["w_p"] = Layout("W_p", (0,), spec.proj_size, spec.hidden_size, lanes, BACK)
+        found["w_p"] = Layout("W_p", (0,), spec.proj_size, spec.hidden_size, lanes, NR_BACK)
     return found
 
 
@@ -131,7 +131,7 @@ def _backward_layouts(spec: Spec, products: Products) -> dict[str, Layout]:
 
     def of(parameter: str, gates: tuple[int, ...], columns: int, strips: bool) -> Layout:
         order: Order = "strips" if strips else "backward"
-        return Layout(parameter, gates, spec.hidden_size, columns, lanes, BACK, order=order)
+        return Layout(parameter, gates, spec.hidden_size, columns, lanes, NR_BACK, order=order)
 
     every = tuple(range(spec.gates))
     found = {"w_x": of("W_x", every, spec.input_size, products.large)}
@@ -140,5 +140,5 @@ def _backward_layouts(spec: Spec, products: Products) -> dict[str, Layout]:
     if spec.peepholes:
         found["peephole"] = _forward_layouts(spec)["peephole"]
     if spec.proj_size:
-        found["w_p"] = Layout("W_p", (0,), spec.proj_size, spec.hidden_size, lanes, BACK, order="backward")
+        found["w_p"] = Layout("W_p", (0,), spec.proj_size, spec.hidden_size, lanes, NR_BACK, order="backward")
     return found

@@ -12,7 +12,7 @@ CLOCK_WORDS = 40  # bytes
 
 
 @called
-def clock(at):  # type: ignore[no-untyped-def]
+def clock(at):
     """Nanoseconds of a clock that never goes back, by the words at an address. For one thread at a time."""
     call2(load_word(at), load_word(at + 8), at + 24)
     return load_word(at + 24) * load_word(at + 16) + load_word(at + 32)

@@ -1,6 +1,6 @@
 """Commands in machine code: the caller's side, and a worker's life. `phases.py` has how they share pieces."""
 
-from ..codegen.descriptors import WORK
+from ..codegen.descriptors import SHARE
 from ..codegen.inline import called, inlined
 from ..codegen.intrinsics import (
     call0,
@@ -27,51 +27,51 @@ LONELY_COMMANDS, LONELY_FOR = 8, 200_000  # commands in a row, and ns, in which 
 HELD_UP, ALONE, INTERRUPTED = 1, 2, 4
 REGION_LOOKS = 256  # looks of a thread of OpenMP before it gives its CPU away
 REGION_ENDS = -1  # a claim word without pieces
-WORK_BYTES = WORK.itemsize
-_AT = {name: WORK.fields[name][1] for name in WORK.names}  # type: ignore[index, union-attr]
+SHARE_BYTES = SHARE.itemsize
+_AT = {name: SHARE.fields[name][1] for name in SHARE.names}  # type: ignore[index, union-attr]
 _JOB, _KERNEL, _CLAIMS, _GIVEN, _PIECES = (_AT[name] for name in ("job", "kernel", "claims", "given", "pieces"))
 _X, _X_ROW, _TURN, _GROUPS, _LEADS = (_AT[name] for name in ("x", "x_row", "turn", "groups", "leads"))
 _STOP, _ASKS = _AT["stop"], _AT["asks"]
 
 
 @inlined
-def run_work(work, asks):  # type: ignore[no-untyped-def]
+def run_share(share, asks):
     """asks: the calling thread is the command's caller, which looks for signals."""
-    store_word(work + _ASKS, asks)
-    call_words(load_word(work + _KERNEL), (load_word(work + _JOB), work))
+    store_word(share + _ASKS, asks)
+    call_words(load_word(share + _KERNEL), (load_word(share + _JOB), share))
 
 
 @called
-def run_alone(works, count, stop):  # type: ignore[no-untyped-def]
-    """Runs a table of works on the calling thread, with denormals flushed to zero."""
+def run_alone(shares, count, stop):
+    """Runs a table of shares on the calling thread, with denormals flushed to zero."""
     before = flush_denormals()
-    step = max(1, load_word(works + _LEADS))
+    step = max(1, load_word(shares + _LEADS))
     for index in range(0, count, step):
-        work = works + index * WORK_BYTES
-        store_word(work + _CLAIMS, 0)
-        store_word(work + _STOP, stop)
-        run_work(work, 1)
+        share = shares + index * SHARE_BYTES
+        store_word(share + _CLAIMS, 0)
+        store_word(share + _STOP, stop)
+        run_share(share, 1)
     restore_denormals(before)
 
 
 @called
-def lead(team, works, count, stop):  # type: ignore[no-untyped-def]
-    """Runs works that take others along, a phase at a time; alone from the first long wait on."""
+def lead(team, shares, count, stop):
+    """Runs shares that take others along, a phase at a time; alone from the first long wait on."""
     held_up = 0
-    for index in range(0, count, load_word(works + _LEADS)):
-        work = works + index * WORK_BYTES
-        store_word(work + _CLAIMS, 0 if held_up else team)
-        store_word(work + _STOP, stop)
-        run_work(work, 1)
-        held_up = load_word(work + _CLAIMS) == 0
+    for index in range(0, count, load_word(shares + _LEADS)):
+        share = shares + index * SHARE_BYTES
+        store_word(share + _CLAIMS, 0 if held_up else team)
+        store_word(share + _STOP, stop)
+        run_share(share, 1)
+        held_up = load_word(share + _CLAIMS) == 0
 
 
 @called
-def share_out(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
-    """Runs independent works as the pieces of one phase."""
+def share_out(team, shares, starts, count, stop):
+    """Runs independent shares as the pieces of one phase."""
     for index in range(count):
-        store_word(works + index * WORK_BYTES + _STOP, stop)
-    publish(team, 0, works, 0, 0, 0, 0, 0, 0, 0, count, starts)
+        store_word(shares + index * SHARE_BYTES + _STOP, stop)
+    publish(team, 0, shares, 0, 0, 0, 0, 0, 0, 0, count, starts)
     own = 0
     for rank in range(load_word(team + layout.SIZE)):
         at = pieces_of(team, rank)
@@ -79,7 +79,7 @@ def share_out(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
         while some_left(word):
             if exchange(at, word, word + 1):
                 hook(team, 3)
-                run_work(works + (load_word(at + layout.FIRST) + (word & layout.MASK)) * WORK_BYTES, 1)
+                run_share(shares + (load_word(at + layout.FIRST) + (word & layout.MASK)) * SHARE_BYTES, 1)
                 own += 1
             word = load_acquire(at)
     if own < count:
@@ -87,7 +87,7 @@ def share_out(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
 
 
 @called
-def judge(team, began, by_others):  # type: ignore[no-untyped-def]
+def judge(team, began, by_others):
     """-> what a command that began then, when workers had done so many pieces, has met: HELD_UP, ALONE or both."""
     found, waited = 0, load_word(team + layout.WAITED)
     if waited > STALL and 4 * waited > clock(team + layout.CLOCK) - began:
@@ -105,34 +105,34 @@ def judge(team, began, by_others):  # type: ignore[no-untyped-def]
 
 
 @called
-def run_with_team(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
-    """Runs a table of works as rank 0. -> as `judge`."""
+def run_with_team(team, shares, starts, count, stop):
+    """Runs a table of shares as rank 0. -> as `judge`."""
     began, by_others = clock(team + layout.CLOCK), done_by_others(team)
     store_word(team + layout.EXPECTED, by_others)
     store_word(team + layout.WAITED, 0)
     before = flush_denormals()
-    if load_word(works + _LEADS):
-        lead(team, works, count, stop)
+    if load_word(shares + _LEADS):
+        lead(team, shares, count, stop)
     else:
-        share_out(team, works, starts, count, stop)
+        share_out(team, shares, starts, count, stop)
     restore_denormals(before)
     return judge(team, began, by_others)
 
 
 @called
-def run_command(team, size, interrupts, works, starts, count):  # type: ignore[no-untyped-def]
-    """Runs a table of works with the workers of ranks below `size`; those from starts[rank] to starts[rank + 1] are meant for
+def run_command(team, size, interrupts, shares, starts, count):
+    """Runs a table of shares with the workers of ranks below `size`; those from starts[rank] to starts[rank + 1] are meant for
     a rank. The calling thread runs them alone while another caller has the team, or without a team (0). -> as `judge`, with
     INTERRUPTED."""
     stop, found = begin(interrupts), 0
     if team == 0 or exchange(team + layout.OWNER, 0, 1) == 0:
-        run_alone(works, count, stop)
+        run_alone(shares, count, stop)
     else:
         store_word(team + layout.SIZE, size)
         if load_word(team + layout.PARALLEL):
-            found = run_region(team, works, starts, count, stop)
+            found = run_region(team, shares, starts, count, stop)
         else:
-            found = run_with_team(team, works, starts, count, stop)
+            found = run_with_team(team, shares, starts, count, stop)
         store_release(team + layout.OWNER, 0)
     if stop and load_acquire(stop + STOP):
         found |= INTERRUPTED
@@ -140,9 +140,9 @@ def run_command(team, size, interrupts, works, starts, count):  # type: ignore[n
 
 
 @called
-def run_region(team, works, starts, count, stop):  # type: ignore[no-untyped-def]
-    """Runs a table of works in a parallel region of OpenMP: `serve_region` on each of its threads. -> as `judge`."""
-    store_word(team + layout.REGION_WORKS, works)
+def run_region(team, shares, starts, count, stop):
+    """Runs a table of shares in a parallel region of OpenMP: `serve_region` on each of its threads. -> as `judge`."""
+    store_word(team + layout.REGION_WORKS, shares)
     store_word(team + layout.REGION_STARTS, starts)
     store_word(team + layout.REGION_COUNT, count)
     store_word(team + layout.REGION_STOP, stop)
@@ -154,29 +154,29 @@ def run_region(team, works, starts, count, stop):  # type: ignore[no-untyped-def
 
 
 @called
-def help_with(team, rank, at, other, index):  # type: ignore[no-untyped-def]
+def help_with(team, rank, at, other, index):
     """Runs the claimed index-th piece of the pieces at an address, which are another rank's or its own, and what else of their
     phase is left; -> how many it has run."""
-    kernel, works = load_word(at + layout.KERNEL), load_word(at + layout.WORKS)
+    kernel, shares = load_word(at + layout.KERNEL), load_word(at + layout.SHARES)
     if kernel == 0:
-        run_work(works + (load_word(at + layout.FIRST) + index) * WORK_BYTES, 0)
+        run_share(shares + (load_word(at + layout.FIRST) + index) * SHARE_BYTES, 0)
         return 1
-    work = works + rank * WORK_BYTES
-    store_word(work + _CLAIMS, team)
-    store_word(work + _GIVEN, (other << 14 | index) + 1)
-    store_word(work + _PIECES, 0)
-    store_word(work + _X, load_word(at + layout.X))
-    store_word(work + _X_ROW, load_word(at + layout.X_ROW))
-    store_word(work + _TURN, load_word(at + layout.TURN))
-    store_word(work + _GROUPS, load_word(at + layout.GROUPS))
+    share = shares + rank * SHARE_BYTES
+    store_word(share + _CLAIMS, team)
+    store_word(share + _GIVEN, (other << 14 | index) + 1)
+    store_word(share + _PIECES, 0)
+    store_word(share + _X, load_word(at + layout.X))
+    store_word(share + _X_ROW, load_word(at + layout.X_ROW))
+    store_word(share + _TURN, load_word(at + layout.TURN))
+    store_word(share + _GROUPS, load_word(at + layout.GROUPS))
     a, b = load_word(at + layout.ARGUMENTS), load_word(at + layout.ARGUMENTS + 8)
     c, d = load_word(at + layout.ARGUMENTS + 16), load_word(at + layout.ARGUMENTS + 24)
-    call_words(kernel, (load_word(work + _JOB), work, a, b, c, d))
-    return load_word(work + _PIECES)
+    call_words(kernel, (load_word(share + _JOB), share, a, b, c, d))
+    return load_word(share + _PIECES)
 
 
 @called
-def help_once(team, rank, done):  # type: ignore[no-untyped-def]
+def help_once(team, rank, done):
     """Claims and runs pieces until none is left, this rank's first; -> the claim word of this rank then, and all pieces that
     it has ever done."""
     size, seen = load_word(team + layout.SIZE), load_acquire(pieces_of(team, rank))
@@ -199,7 +199,7 @@ def help_once(team, rank, done):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def join(team):  # type: ignore[no-untyped-def]
+def join(team):
     """-> the rank of a worker that starts; it blocks all signals, which are for the program's own threads."""
     rank = 0
     while rank == 0:
@@ -220,7 +220,7 @@ def join(team):  # type: ignore[no-untyped-def]
     return rank
 
 
-def serve(team):  # type: ignore[no-untyped-def]
+def serve(team):
     """A worker's life: it looks for pieces, and parks when none have come for some time."""
     rank = join(team)
     flush_denormals()
@@ -240,13 +240,13 @@ def serve(team):  # type: ignore[no-untyped-def]
             seen, done = help_once(team, rank, done)
 
 
-def serve_region(team):  # type: ignore[no-untyped-def]
+def serve_region(team):
     """A thread of OpenMP's team in a parallel region, which ends with the command that rank 0 runs."""
     size, rank = load_word(team + layout.SIZE), call0(load_word(team + layout.RANK))
     if rank == 0:
-        works, starts = load_word(team + layout.REGION_WORKS), load_word(team + layout.REGION_STARTS)
+        shares, starts = load_word(team + layout.REGION_WORKS), load_word(team + layout.REGION_STARTS)
         count, stop = load_word(team + layout.REGION_COUNT), load_word(team + layout.REGION_STOP)
-        store_word(team + layout.REGION_FOUND, run_with_team(team, works, starts, count, stop))
+        store_word(team + layout.REGION_FOUND, run_with_team(team, shares, starts, count, stop))
         for other in range(1, size):
             store_release(pieces_of(team, other), REGION_ENDS)
     elif rank < size:

@@ -3,7 +3,7 @@
 Python runs handlers in its main thread, which is inside machine code then: it looks for signals between chunks of steps. Where
 a handler raises, all threads leave off, and the exception comes out of the call.
 
-Memory, in words; the names are offsets: STOP says that a command's works leave off, NEXT when the main thread looks again.
+Memory, in words; the names are offsets: STOP says that a command's shares leave off, NEXT when the main thread looks again.
 """
 
 import ctypes
@@ -26,8 +26,8 @@ _restore.restype = None
 
 
 @called
-def begin(interrupts):  # type: ignore[no-untyped-def]
-    """At the start of a command: -> the address that its works look at, 0 where the calling thread is not the main one."""
+def begin(interrupts):
+    """At the start of a command: -> the address that its shares look at, 0 where the calling thread is not the main one."""
     if call2(load_word(interrupts + SELF), 0, 0) != load_word(interrupts + MAIN):
         return 0
     store_word(interrupts + STOP, 0)
@@ -36,8 +36,8 @@ def begin(interrupts):  # type: ignore[no-untyped-def]
 
 
 @called
-def stopped(interrupts, asks):  # type: ignore[no-untyped-def]
-    """Whether a command's works leave off. asks: the calling thread is the main one, and may look for signals."""
+def stopped(interrupts, asks):
+    """Whether a command's shares leave off. asks: the calling thread is the main one, and may look for signals."""
     if asks and load_acquire(interrupts + STOP) == 0:
         now, following = clock(interrupts + CLOCK), load_word(interrupts + NEXT)
         if now >= following:

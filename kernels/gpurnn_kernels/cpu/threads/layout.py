@@ -25,7 +25,7 @@ REPORTS = PIECES + MOST_THREADS * BLOCK
 BYTES = REPORTS + MOST_THREADS * BLOCK
 
 # in a rank's pieces, after the claim word
-KERNEL, WORKS, ARGUMENTS, X, X_ROW, TURN, GROUPS, FIRST, RANKS = (8 * i for i in (1, 2, 3, 7, 8, 9, 10, 11, 12))
+KERNEL, SHARES, ARGUMENTS, X, X_ROW, TURN, GROUPS, FIRST, RANKS = (8 * i for i in (1, 2, 3, 7, 8, 9, 10, 11, 12))
 # in a rank's report, after the number of pieces done
 PARKED, LOCK, ID = 8, 16, 24
 
@@ -36,12 +36,12 @@ PHASES = (1 << 35) - 1
 
 
 @inlined
-def pieces_of(team, rank):  # type: ignore[no-untyped-def]
+def pieces_of(team, rank):
     """The address of a rank's pieces."""
     return team + PIECES + BLOCK * rank
 
 
 @inlined
-def report_of(team, rank):  # type: ignore[no-untyped-def]
+def report_of(team, rank):
     """The address of a rank's report."""
     return team + REPORTS + BLOCK * rank

@@ -34,23 +34,24 @@ _HELPED = 0.95
 
 
 @dataclass(frozen=True)
-class Share:
-    """One thread's part of one direction: rows [row_0, row_1) x panels [panel_0, panel_1), which several may share."""
+class Part:
+    """One thread's part of one direction: rows [row_begin, row_end) x panels [panel_begin, panel_end). Several threads may
+    have the same part."""
 
     direction: int
     thread: int
-    row_0: int
-    row_1: int
-    panel_0: int
-    panel_1: int
-    members: int = 1  # threads that make panels of the same rows
-    member: int = 0
+    row_begin: int
+    row_end: int
+    panel_begin: int
+    panel_end: int
+    team_size: int = 1  # threads that make panels of the same rows
+    rank: int = 0
 
 
 @dataclass(frozen=True)
 class Schedule:
     splits: tuple[Split, ...]  # one a direction
-    shares: tuple[Share, ...]  # by thread
+    parts: tuple[Part, ...]  # by thread
     threads: int  # that were offered
     reason: str
 
@@ -68,20 +69,21 @@ def cut(count: int, parts: int) -> list[int]:
     return [count * part // parts for part in range(parts + 1)]
 
 
-def _tile_cost(rows: int, wide: int, far: bool, machine: Target) -> float:
-    """Of one vector of weights for all rows, in tiles of wide panels. `far`: the second cache does not hold the weights."""
+def _tile_cost(rows: int, wide: int, beyond_l2: bool, machine: Target) -> float:
+    """The cost of one vector of weights for all rows, in tiles of wide panels. `beyond_l2`: the second cache does not hold the
+    weights."""
     tiles = -(-rows // machine.tile_rows(wide))
     heights = [rows // tiles + (tile < rows % tiles) for tile in range(tiles)]
     # with eight sums, no multiply-add may be late
     near = sum(max(_READ, height * (1.1 if height * wide <= 8 else 1.0)) for height in heights)
-    return max(near + _WAIT_FAR[machine.registers], _READ_FAR[machine.registers]) if far else near
+    return max(near + _WAIT_FAR[machine.registers], _READ_FAR[machine.registers]) if beyond_l2 else near
 
 
 def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
     """Rough cost of one step: `rows` rows x `vectors` vectors of units. The input is projected many steps at a time."""
     depth = spec.gates * spec.output_size + spec.proj_size
-    far = depth * vectors * machine.vector_bytes >= _NEAR_BYTES[machine.registers]
-    tiles = _tile_cost(rows, machine.wide(spec.output_size), far, machine) if rows else 0.0
+    beyond_l2 = depth * vectors * machine.vector_bytes >= _NEAR_BYTES[machine.registers]
+    tiles = _tile_cost(rows, machine.wide(spec.output_size), beyond_l2, machine) if rows else 0.0
     return vectors * (depth * tiles + (spec.gates * spec.input_size + _UNIT[machine.registers]) * rows)
 
 
@@ -112,7 +114,7 @@ def schedule(
     they differ: then rows are shared out by their steps. `steps`: of a call, where they are known."""
     panels = -(-spec.hidden_size // (machine.lanes(spec.dtype.itemsize) * vectors))
     splits: list[Split] = []
-    shares: list[Share] = []
+    parts: list[Part] = []
     apart = threads <= directions
     reasons = []
     for direction in range(directions):
@@ -121,14 +123,14 @@ def schedule(
         splits.append(split)
         reasons.append(reason)
         rows = cut(batch, min(len(crew), max(1, batch))) if lengths is None else cut_by_steps(lengths, len(crew))
-        shares += _share_out(direction, crew, split, rows, panels)
+        parts += _share_out(direction, crew, split, rows, panels)
     # those of threads that make panels of the same rows stand side by side
-    shares.sort(key=lambda share: (share.members > 1 and share.direction, share.thread))
+    parts.sort(key=lambda part: (part.team_size > 1 and part.direction, part.thread))
     text = reasons[0] if len(set(reasons)) == 1 else "; ".join(reasons)
     if directions > 1:
         at_once = threads > 1 and (apart or splits[0] == "one")
         text = f"{'both directions at once' if at_once else 'one direction after the other'}, each: {text}"
-    return Schedule(tuple(splits), tuple(shares), threads, text)
+    return Schedule(tuple(splits), tuple(parts), threads, text)
 
 
 def cut_by_steps(lengths: Array, parts: int) -> list[int]:
@@ -166,10 +168,10 @@ def _choose(
     return best, f"{words[best]} (estimated cost of a step, thousands of multiply-adds: {figures})"
 
 
-def _share_out(direction: int, crew: Sequence[int], split: Split, rows: list[int], panels: int) -> list[Share]:
+def _share_out(direction: int, crew: Sequence[int], split: Split, rows: list[int], panels: int) -> list[Part]:
     if split == "one":
-        return [Share(direction, crew[direction % len(crew)], 0, rows[-1], 0, panels)]
+        return [Part(direction, crew[direction % len(crew)], 0, rows[-1], 0, panels)]
     if split == "rows":
-        return [Share(direction, t, a, b, 0, panels) for t, a, b in zip(crew, rows, rows[1:], strict=False)]
-    members = len(crew)
-    return [Share(direction, crew[m], 0, rows[-1], 0, panels, members, m) for m in range(members)]
+        return [Part(direction, t, a, b, 0, panels) for t, a, b in zip(crew, rows, rows[1:], strict=False)]
+    team_size = len(crew)
+    return [Part(direction, crew[m], 0, rows[-1], 0, panels, team_size, m) for m in range(team_size)]

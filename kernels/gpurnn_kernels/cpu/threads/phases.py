@@ -52,13 +52,13 @@ NAP = 50  # microseconds between looks of a caller that has waited for a STALL
 
 
 @inlined
-def some_left(word):  # type: ignore[no-untyped-def]
+def some_left(word):
     """Whether a claim word has unclaimed pieces."""
     return (word >> layout.PIECES_SHIFT & layout.MASK) > (word & layout.MASK)
 
 
 @inlined
-def hook(team, place):  # type: ignore[no-untyped-def]
+def hook(team, place):
     """Calls what a test has set, with the number of the place."""
     function = load_word(team + layout.HOOK)
     if function:
@@ -66,11 +66,11 @@ def hook(team, place):  # type: ignore[no-untyped-def]
 
 
 @called
-def publish(team, kernel, works, a, b, c, d, x, x_row, turn, groups, starts):  # type: ignore[no-untyped-def]
+def publish(team, kernel, shares, a, b, c, d, x, x_row, turn, groups, starts):
     """Starts a phase of `groups` pieces; those from starts[rank] to starts[rank + 1] are meant for a rank.
 
-    kernel: what runs over the team's works, one a rank, at `works`, with the words a to d; 0 where each piece is a work
-    itself, by its index in the table `works`. x, x_row, turn: fields that every work gets from the caller's.
+    kernel: what runs over the team's shares, one a rank, at `shares`, with the words a to d; 0 where each piece is a share
+    itself, by its index in the table `shares`. x, x_row, turn: fields that every share gets from the caller's.
     """
     number = (load_word(team + layout.PHASE) + 1) & layout.PHASES
     store_word(team + layout.PHASE, number)
@@ -81,7 +81,7 @@ def publish(team, kernel, works, a, b, c, d, x, x_row, turn, groups, starts):  #
         at = pieces_of(team, rank)
         first = load_word(starts + 8 * rank)
         store_word(at + layout.KERNEL, kernel)
-        store_word(at + layout.WORKS, works)
+        store_word(at + layout.SHARES, shares)
         store_word(at + layout.ARGUMENTS, a)
         store_word(at + layout.ARGUMENTS + 8, b)
         store_word(at + layout.ARGUMENTS + 16, c)
@@ -104,7 +104,7 @@ def publish(team, kernel, works, a, b, c, d, x, x_row, turn, groups, starts):  #
 
 
 @inlined
-def wake(team, rank):  # type: ignore[no-untyped-def]
+def wake(team, rank):
     """Wakes a worker that has parked."""
     report = report_of(team, rank)
     if load_ordered(report + layout.PARKED) == 1 and exchange(report + layout.PARKED, 1, 2):
@@ -112,7 +112,7 @@ def wake(team, rank):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def park(team, rank, seen):  # type: ignore[no-untyped-def]
+def park(team, rank, seen):
     """Sleeps until the caller publishes pieces for this rank, unless it has since its claim word was `seen`."""
     report = report_of(team, rank)
     store_ordered(report + layout.PARKED, 1)
@@ -123,7 +123,7 @@ def park(team, rank, seen):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def done_by_others(team):  # type: ignore[no-untyped-def]
+def done_by_others(team):
     """Pieces that the workers of this command have done since they started."""
     done = 0
     for rank in range(1, load_word(team + layout.SIZE)):
@@ -132,9 +132,9 @@ def done_by_others(team):  # type: ignore[no-untyped-def]
 
 
 @called
-def finish(team, others, stop):  # type: ignore[no-untyped-def]
+def finish(team, others, stop):
     """Waits for `others` pieces of this phase, which workers have claimed; -> whether that took a time slice. stop: where the
-    command's works look whether they leave off, or 0.
+    command's shares look whether they leave off, or 0.
 
     The caller spins, then gives its CPU away at every look, and in the end sleeps a little between them: a worker of lower
     priority may need this CPU. How long it spins adapts: it is halved each time that spinning was in vain, and doubled when
@@ -168,47 +168,47 @@ def finish(team, others, stop):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def once_begun(work, at, word):  # type: ignore[no-untyped-def]
+def once_begun(share, at, word):
     """-> the claim word of pieces that are another rank's, which gets a moment to begin them: it has their weights in its
     cache. The moment is halved each time that it was in vain, and whole again once the other one is there."""
     looks = 0
-    while word & layout.MASK == 0 and looks < work.patience:
+    while word & layout.MASK == 0 and looks < share.patience:
         pause()
         looks += 1
         word = load_acquire(at)
-    work.patience = work.patience >> 1 if word & layout.MASK == 0 else MOMENT
+    share.patience = share.patience >> 1 if word & layout.MASK == 0 else MOMENT
     return word
 
 
 @called
-def claim(work, back):  # type: ignore[no-untyped-def]
-    """-> the next piece of the phase for a work whose `claims` are the team's: one meant for its rank, then those of the
+def claim(share, descending):
+    """-> the next piece of the phase for a share whose `claims` are the team's: one meant for its rank, then those of the
     others; -1 after the last one. back: the last piece of a rank comes first."""
-    team = work.claims
-    if work.given:
-        given = work.given - 1
-        work.given = 0
-        work.pieces += 1
-        return piece_at(pieces_of(team, given >> 14), given & layout.MASK, back)
-    for other in range(work.members):
-        rank = work.member + other
-        if rank >= work.members:
-            rank -= work.members
+    team = share.claims
+    if share.given:
+        given = share.given - 1
+        share.given = 0
+        share.pieces += 1
+        return piece_at(pieces_of(team, given >> 14), given & layout.MASK, descending)
+    for other in range(share.team_size):
+        rank = share.rank + other
+        if rank >= share.team_size:
+            rank -= share.team_size
         at = pieces_of(team, rank)
         word = load_acquire(at)
         if other and some_left(word):
-            word = once_begun(work, at, word)
+            word = once_begun(share, at, word)
         while some_left(word):
             if exchange(at, word, word + 1):
                 hook(team, 2)
-                work.pieces += 1
-                return piece_at(at, word & layout.MASK, back)
+                share.pieces += 1
+                return piece_at(at, word & layout.MASK, descending)
             word = load_acquire(at)
     return -1
 
 
 @inlined
-def piece_at(at, index, back):  # type: ignore[no-untyped-def]
+def piece_at(at, index, descending):
     """The index-th piece of a rank's pieces at an address."""
     count = load_word(at) >> layout.PIECES_SHIFT & layout.MASK
-    return load_word(at + layout.FIRST) + (count - 1 - index if back else index)
+    return load_word(at + layout.FIRST) + (count - 1 - index if descending else index)

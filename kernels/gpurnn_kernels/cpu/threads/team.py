@@ -31,8 +31,8 @@ _MOST_WAITED = 0.1  # of the time
 
 
 @entry("int64(int64, int64, int64, int64, int64, int64)")
-def _run(team, size, interrupts, works, starts, count):  # type: ignore[no-untyped-def]
-    return run_command(team, size, interrupts, works, starts, count)
+def _run(team, size, interrupts, shares, starts, count):
+    return run_command(team, size, interrupts, shares, starts, count)
 
 
 class Team:
@@ -99,10 +99,10 @@ class Team:
             else:
                 self._started += 1
 
-    def run(self, size: int, works: Array, starts: Array) -> None:
-        """Runs a table of works with `size` threads at most; those from starts[p] to starts[p + 1] are meant for thread p."""
+    def run(self, size: int, shares: Array, starts: Array) -> None:
+        """Runs a table of shares with `size` threads at most; those from starts[p] to starts[p + 1] are meant for thread p."""
         team = self.address if size > 1 else 0
-        found = _run(team, size, INTERRUPTS.address, works.ctypes.data, starts.ctypes.data, len(works))
+        found = _run(team, size, INTERRUPTS.address, shares.ctypes.data, starts.ctypes.data, len(shares))
         if found:
             self.conclude(found)
 

@@ -85,7 +85,7 @@ def split_columns(
 @pointwise
 def add_stored(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """Adds one vector into a user's array."""
-    v.store_user(to, v.load_user(to, count) + v.load(source), count)
+    v.store_tail(to, v.load_tail(to, count) + v.load(source), count)
 
 
 def blocks_in(vectors: int) -> int:
@@ -101,7 +101,7 @@ blocks_of, strips_of = inlined(blocks_in), inlined(strips_in)
 
 
 @called
-def split_rows(zero, to, rows, a, a_row, vectors):  # type: ignore[no-untyped-def]
+def split_rows(zero, to, rows, a, a_row, vectors):
     """Strips of A from `vectors` vectors each of `rows` rows a_row bytes apart. (What other rows the last strip has does not
     matter: each row of a product is its own.)"""
     blocks = blocks_of(vectors)
@@ -114,7 +114,7 @@ def split_rows(zero, to, rows, a, a_row, vectors):  # type: ignore[no-untyped-de
 
 
 @inlined
-def _take_sums(zero, c, rows, strips, columns, out, out_row, adds):  # type: ignore[no-untyped-def]
+def _take_sums(zero, c, rows, strips, columns, out, out_row, adds):
     for m in range(rows):
         for strip in range(strips):
             words = out + m * out_row + strip * V1, c + (m * strips + strip) * V1, columns - strip * LANES
@@ -125,14 +125,12 @@ def _take_sums(zero, c, rows, strips, columns, out, out_row, adds):  # type: ign
 
 
 @called
-def multiply_strips(  # type: ignore[no-untyped-def]
-    zero, c, rows, a, a_strip, columns, b, b_strip, blocks, out, out_row, adds, back
-):
-    """out (rows, columns) = or, if it `adds`, += A B, of strips a_strip and b_strip bytes apart; `back`: the last columns
-    first. c: room for SUMS_BYTES."""
+def multiply_strips(zero, c, rows, a, a_strip, columns, b, b_strip, blocks, out, out_row, adds, descending):
+    """Makes out (rows, columns) = A B, or += if it `adds`, of strips a_strip and b_strip bytes apart; `descending`: the last
+    columns first. c: SUMS_BYTES of scratch memory."""
     pairs = -(-columns // (2 * LANES))
     for index in range(pairs):
-        n = 2 * LANES * (pairs - 1 - index if back else index)
+        n = 2 * LANES * (pairs - 1 - index if descending else index)
         b_n, wide = b + n // LANES * b_strip, columns - n > LANES
         for m in range(0, rows, 2 * LANES):
             high = rows - m > LANES
@@ -150,7 +148,7 @@ def multiply_strips(  # type: ignore[no-untyped-def]
 
 
 @called
-def multiply_rows(zero, room, rows, a, a_row, vectors, columns, w, out, out_row, adds, back):  # type: ignore[no-untyped-def]
+def multiply_rows(zero, room, rows, a, a_row, vectors, columns, w, out, out_row, adds, descending):
     """The same with A's rows, of `vectors` vectors each, not split yet, and strips of B at `w`. room: `rows_room` bytes."""
     w_strip = blocks_of(vectors) * BLOCK
     for first in range(0, rows, ROWS):
@@ -163,7 +161,19 @@ def multiply_rows(zero, room, rows, a, a_row, vectors, columns, w, out, out_row,
             adds_now = 1 if k > 0 else adds
             to = out + first * out_row
             multiply_strips(
-                zero, room, count, strips, blocks * BLOCK, columns, w + k * BLOCK, w_strip, blocks, to, out_row, adds_now, back
+                zero,
+                room,
+                count,
+                strips,
+                blocks * BLOCK,
+                columns,
+                w + k * BLOCK,
+                w_strip,
+                blocks,
+                to,
+                out_row,
+                adds_now,
+                descending,
             )
 
 

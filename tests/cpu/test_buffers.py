@@ -7,76 +7,76 @@ import pytest
 from helpers import Floats, leaves, new_layer, started
 from reference_cells import CELLS
 
-from gpurnn_kernels.cpu.programs.buffers import Arrays, Bound, Shelf, _Loan
-from gpurnn_kernels.cpu.programs.saved import KeptDirection
+from gpurnn_kernels.cpu.programs.buffers import Arrays, Bound, BufferPool, _Loan
+from gpurnn_kernels.cpu.programs.saved import SavedDirection
 from gpurnn_kernels.cpu.programs.weights import Weights
 
 F32 = np.dtype(np.float32)
 LARGE = (3, 1 << 17)  # enough to be lent
 
 
-def test_a_shelf_counts_what_it_holds() -> None:
+def test_a_pool_counts_what_it_holds() -> None:
     bound = Bound(100)
-    shelf: Shelf[Floats] = Shelf(bound, lambda array: array.nbytes)
+    pool: BufferPool[Floats] = BufferPool(bound, lambda array: array.nbytes)
     for turn in range(50):
-        shelf.give(turn % 3, np.zeros(5))
+        pool.give(turn % 3, np.zeros(5))
         if turn % 4 == 0:
-            shelf.take(turn % 2)
+            pool.take(turn % 2)
         assert sum(one.nbytes for things in bound.free.values() for one, _ in things) == bound.bytes <= 100
 
 
 @pytest.mark.parametrize("kept", [2, 3])
-def test_a_shelf_keeps_what_was_given_last(kept: int) -> None:
-    shelf: Shelf[Floats] = Shelf(Bound(kept * 8), lambda array: array.nbytes)
+def test_a_pool_keeps_what_was_given_last(kept: int) -> None:
+    pool: BufferPool[Floats] = BufferPool(Bound(kept * 8), lambda array: array.nbytes)
     things = [np.zeros(1) for _ in range(4)]
     for key, thing in enumerate(things):
-        shelf.give(key, thing)
+        pool.give(key, thing)
     for key, thing in enumerate(things):
-        found = shelf.take(key)
+        found = pool.take(key)
         assert found is (thing if key >= 4 - kept else None)
-        assert shelf.take(key) is None
+        assert pool.take(key) is None
 
 
-def test_shelves_share_a_bound() -> None:
+def test_pools_share_a_bound() -> None:
     bound = Bound(3 * 8)
-    one, other = (Shelf[Floats](bound, lambda array: array.nbytes) for _ in range(2))
+    one, other = (BufferPool[Floats](bound, lambda array: array.nbytes) for _ in range(2))
     first, second, third = (np.zeros(1) for _ in range(3))
     one.give("key", first)
     other.give("key", second)
     other.give("another", third)
     assert one.take("key") is first
-    one.give("key", first)  # used again: what lies on the other shelf is older now
+    one.give("key", first)  # used again: what lies on the other pool is older now
     one.give("another", np.zeros(1))
     assert other.take("key") is None
     assert other.take("another") is third
     assert one.take("key") is first
 
 
-def test_things_go_with_their_shelf() -> None:
+def test_things_go_with_their_pool() -> None:
     bound = Bound(1 << 20)
-    shelf, other = (Shelf[Floats](bound, lambda array: array.nbytes) for _ in range(2))
-    shelf.give("key", np.zeros(3))
+    pool, other = (BufferPool[Floats](bound, lambda array: array.nbytes) for _ in range(2))
+    pool.give("key", np.zeros(3))
     other.give("key", np.zeros(5))
-    del shelf
+    del pool
     assert (bound.bytes, len(bound.free)) == (5 * 8, 1)
 
 
 def test_lent_memory_comes_back_when_nobody_looks_at_it() -> None:
     arrays = Arrays(1 << 30)
-    array = arrays.lent(LARGE, F32)
+    array = arrays.lend(LARGE, F32)
     assert array.shape == LARGE
     assert array.dtype == F32
     assert array.flags.carray
     at, view = array.ctypes.data, array[1:, ::2]
     del array
-    other = arrays.lent(LARGE, F32)
+    other = arrays.lend(LARGE, F32)
     assert other.ctypes.data != at
     del view
-    assert arrays.lent(LARGE, F32).ctypes.data == at
+    assert arrays.lend(LARGE, F32).ctypes.data == at
 
 
 def test_what_is_small_is_not_lent() -> None:
-    assert Arrays(1 << 30).lent((3, 4), F32).flags.owndata
+    assert Arrays(1 << 30).lend((3, 4), F32).flags.owndata
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -100,7 +100,7 @@ def test_results_stay_while_somebody_looks_at_them(cell: str) -> None:
         np.testing.assert_array_equal(array[::-1], expected)
 
 
-@pytest.mark.parametrize("kind", [_Loan, KeptDirection, Weights])
+@pytest.mark.parametrize("kind", [_Loan, SavedDirection, Weights])
 def test_a_constructor_that_fails_says_so_alone(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """What gives its memory back when it goes has none yet: no "Exception ignored in ..." on standard error."""
     ignored: list[object] = []
@@ -111,7 +111,7 @@ def test_a_constructor_that_fails_says_so_alone(kind: type, monkeypatch: pytest.
 
 
 def test_nothing_is_said_at_exit() -> None:
-    """What still lies on shelves, is lent or holds memory goes quietly with the interpreter, in whatever order."""
+    """What still lies on pools, is lent or holds memory goes quietly with the interpreter, in whatever order."""
     code = """
 import ctypes, sys
 import numpy as np, gpurnn
