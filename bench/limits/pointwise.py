@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit
 
 from bench.harness.cases import CELLS
-from gpurnn_kernels.cpu.cells.pointwise import gru_after_unit, gru_before_unit, gru_reset_unit, lstm_unit
+from gpurnn_kernels.cpu.cells import gru_after, gru_before, lstm
 from gpurnn_kernels.cpu.codegen.bundle import BUNDLE, put
+from gpurnn_kernels.cpu.codegen.descriptors import ROW_ENTRY, V1, V2, V4
 from gpurnn_kernels.cpu.codegen.intrinsics import flush_denormals, restore_denormals
-from gpurnn_kernels.cpu.passes.forward import ROW_ENTRY, V1, V2, V4
 from gpurnn_kernels.cpu.programs.buffers import aligned, aligned_zeros
 
 VECTORS = 8 * BUNDLE  # of units, one a row
@@ -26,29 +26,35 @@ FLOATS = V1 // 4
 
 _compiled: Any = njit(nogil=True, boundscheck=False, error_model="numpy")
 
+# words: slot, (slot_n,) state.., then y's entry in the row table, bytes along it, units from there on
+lstm_cell = lstm.lstm.form("h_next", "y").run
+reset = gru_before.reset.form().run
+update = gru_before.update.form().run
+gru_after_cell = gru_after.gru_after.form().run
+
 
 @_compiled
 def _lstm(zero, words, slots, _, state, rows, y_left):  # type: ignore[no-untyped-def]
     put(words, (slots, state, state + VECTORS * V1, rows, 0, y_left), (V4, V1, V1, ROW_ENTRY, 0, 0))
     for _ in range(VECTORS // BUNDLE):
-        lstm_unit(zero, words)
+        lstm_cell(zero, words)
 
 
 @_compiled
 def _gru(zero, words, slots, slots_n, state, rows, y_left):  # type: ignore[no-untyped-def]
     put(words, (slots, state, state + VECTORS * V1), (V2, V1, V1))
     for _ in range(VECTORS // BUNDLE):
-        gru_reset_unit(zero, words)
+        reset(zero, words)
     put(words, (slots, slots_n, state, state + VECTORS * V1, rows, 0, y_left), (V2, V1, V1, V1, ROW_ENTRY, 0, 0))
     for _ in range(VECTORS // BUNDLE):
-        gru_before_unit(zero, words)
+        update(zero, words)
 
 
 @_compiled
 def _gru_after(zero, words, slots, _, state, rows, y_left):  # type: ignore[no-untyped-def]
     put(words, (slots, state, state + VECTORS * V1, rows, 0, y_left), (V4, V1, V1, ROW_ENTRY, 0, 0))
     for _ in range(VECTORS // BUNDLE):
-        gru_after_unit(zero, words)
+        gru_after_cell(zero, words)
 
 
 _STEPS = {"lstm": _lstm, "gru": _gru, "gru-after": _gru_after}

@@ -11,14 +11,15 @@ gradient of the loss with respect to it.
 as down would add up, so that there it may have no more than a rounding's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 Number = Any
-Equation = Callable[..., Any]
 
 
 class Activations(NamedTuple):
+    """The functions of a backend's numbers."""
+
     sigmoid: Callable[[Number], Number]
     tanh: Callable[[Number], Number]
     sigmoid_tanh: Callable[[Number, Number], Number]
@@ -33,8 +34,150 @@ class Clip(NamedTuple):
     inside: Callable[[Number, Number, Number], Number]  # gradient, a, limit
 
 
+class Equations:
+    """The equations over a backend's activations.
+
+    With a `limit`, which may be infinite, every pre-activation is clamped, and what the backward pass reads are the
+    pre-activations as they were before the clamp. Without one it reads activated gates.
+    """
+
+    def __init__(self, activations: Activations, clip: Clip | None = None) -> None:
+        self.activations, self.clip = activations, clip
+
+    def _clamped(self, limit: Number | None, *pre: Number) -> Sequence[Number]:
+        """Pre-activations within the limit."""
+        return pre if limit is None or self.clip is None else [self.clip.clamp(a, limit) for a in pre]
+
+    def _inside(self, gradient: Number, a: Number, limit: Number | None) -> Number:
+        """The part of a gradient that the clamp of `a` lets through."""
+        return gradient if limit is None or self.clip is None else self.clip.inside(gradient, a, limit)
+
+    def sigmoid_gate(self, a_: Number, limit: Number | None = None) -> Number:
+        """A sigma gate as the backward pass reads it."""
+        return a_ if limit is not None else self.activations.sigmoid(a_)
+
+    def tanh_gate(self, a_: Number, limit: Number | None = None) -> Number:
+        """A tanh gate as the backward pass reads it."""
+        return a_ if limit is not None else self.activations.tanh(a_)
+
+    def lstm_cell(
+        self, f_: Number, i_: Number, o_: Number, g_: Number, c_prev: Number, limit: Any = None, peephole: Any = None
+    ) -> tuple[Number, Number]:
+        """-> h, c. peephole: p_f, p_i, p_o, or None."""
+        _, _, sigmoid_tanh, forget, _ = self.activations
+        if peephole is not None:
+            f_, i_ = f_ + peephole[0] * c_prev, i_ + peephole[1] * c_prev
+        in_f, in_i, in_g = self._clamped(limit, f_, i_, g_)
+        c = forget(in_f) * c_prev + sigmoid_tanh(in_i, in_g)
+        if peephole is not None:
+            o_ = o_ + peephole[2] * c
+        (in_o,) = self._clamped(limit, o_)
+        return sigmoid_tanh(in_o, c), c
+
+    def lstm_gates(
+        self,
+        f_: Number,
+        i_: Number,
+        o_: Number,
+        g_: Number,
+        c_prev: Number = None,
+        c: Number = None,
+        limit: Any = None,
+        peephole: Any = None,
+    ) -> tuple[Number, Number, Number, Number]:
+        """-> f, i, o, g or, with a limit, f_, i_, o_, g_ with what the peepholes add: what the backward pass reads."""
+        sigmoid, tanh, _, forget, _ = self.activations
+        if limit is None:
+            return forget(f_), sigmoid(i_), sigmoid(o_), tanh(g_)
+        if peephole is not None:
+            f_, i_, o_ = f_ + peephole[0] * c_prev, i_ + peephole[1] * c_prev, o_ + peephole[2] * c
+        return f_, i_, o_, g_
+
+    def lstm_cell_grad(
+        self,
+        f: Number,
+        i: Number,
+        o: Number,
+        g: Number,
+        c_prev: Number,
+        c: Number,
+        dh: Number,
+        dc: Number,
+        limit: Any = None,
+        peephole: Any = None,
+    ) -> tuple[Number, Number, Number, Number, Number]:
+        """-> df_, di_, do_, dg_, dc_prev. f, i, o, g as `lstm_gates` gives them; dh: the gradient of o * tanh(c)."""
+        sigmoid, tanh, _, forget, complement = self.activations
+        f_, i_, o_, g_ = f, i, o, g
+        if limit is not None:
+            in_f, in_i, in_o, in_g = self._clamped(limit, f_, i_, o_, g_)
+            f, i, o, g = forget(in_f), sigmoid(in_i), sigmoid(in_o), tanh(in_g)
+        tanh_c = tanh(c)
+        dh_o = dh * o
+        do_ = self._inside(dh_o * tanh_c * complement(o), o_, limit)
+        dc = dc + dh_o * complement(tanh_c * tanh_c)
+        if peephole is not None:
+            dc = dc + peephole[2] * do_
+        dc_prev = dc * f
+        df_ = self._inside(dc_prev * c_prev * complement(f), f_, limit)
+        dc_i = dc * i
+        di_ = self._inside(dc_i * g * complement(i), i_, limit)
+        dg_ = self._inside(dc_i * complement(g * g), g_, limit)
+        if peephole is not None:
+            dc_prev = dc_prev + peephole[0] * df_ + peephole[1] * di_
+        return df_, di_, do_, dg_, dc_prev
+
+    def gru_reset(self, r_: Number, h_prev: Number, limit: Number | None = None) -> Number:
+        """Reset before: -> r * h_prev, what W_hn multiplies."""
+        (r_,) = self._clamped(limit, r_)
+        return self.activations.sigmoid(r_) * h_prev
+
+    def gru_candidate(self, r_: Number, q: Number, n_x: Number, limit: Number | None = None) -> Number:
+        """Reset after, q = W_hn h_prev + b_hn: -> n_."""
+        (r_,) = self._clamped(limit, r_)
+        return self.activations.sigmoid(r_) * q + n_x
+
+    def gru_update(self, z_: Number, n_: Number, h_prev: Number, limit: Number | None = None) -> Number:
+        """-> h."""
+        z_, n_ = self._clamped(limit, z_, n_)
+        z = self.activations.sigmoid(z_)
+        return self.activations.complement(z) * h_prev + z * self.activations.tanh(n_)
+
+    def gru_update_grad(
+        self, z: Number, n: Number, h_prev: Number, dh: Number, limit: Number | None = None
+    ) -> tuple[Number, Number, Number]:
+        """-> dz_, dn_, and dh_prev's part that does not pass a gate."""
+        complement, z_, n_ = self.activations.complement, z, n
+        if limit is not None:
+            in_z, in_n = self._clamped(limit, z_, n_)
+            z, n = self.activations.sigmoid(in_z), self.activations.tanh(in_n)
+        rest, dh_z = complement(z), dh * z
+        dz_, dn_ = dh_z * (n - h_prev) * rest, dh_z * complement(n * n)
+        return self._inside(dz_, z_, limit), self._inside(dn_, n_, limit), dh * rest
+
+    def gru_reset_grad(
+        self, r: Number, h_prev: Number, drh: Number, limit: Number | None = None
+    ) -> tuple[Number, Number, Number]:
+        """Reset before, drh = dL/d(r * h_prev): -> dr_, dh_prev's part, r * h_prev."""
+        r_ = r
+        if limit is not None:
+            (in_r,) = self._clamped(limit, r_)
+            r = self.activations.sigmoid(in_r)
+        dh_prev = drh * r
+        return self._inside(dh_prev * h_prev * self.activations.complement(r), r_, limit), dh_prev, r * h_prev
+
+    def gru_candidate_grad(self, r: Number, q: Number, dn_: Number, limit: Number | None = None) -> tuple[Number, Number]:
+        """Reset after: -> dr_, dq."""
+        r_ = r
+        if limit is not None:
+            (in_r,) = self._clamped(limit, r_)
+            r = self.activations.sigmoid(in_r)
+        dq = dn_ * r
+        return self._inside(dq * q * self.activations.complement(r), r_, limit), dq
+
+
 class Cells(NamedTuple):
-    """What `make_cells` gives: see the functions of the same names there."""
+    """The equations of `Equations` without a limit."""
 
     lstm_cell: Callable[..., Any]
     lstm_gates: Callable[..., Any]
@@ -47,164 +190,9 @@ class Cells(NamedTuple):
     gru_candidate_grad: Callable[..., Any]
 
 
-def make_cells(activations: Activations, compiled: Callable[[Equation], Equation] = lambda function: function) -> Cells:
-    """The equations over the given activations, each passed through `compiled` (a backend's jit decorator)."""
-    sigmoid, tanh, sigmoid_tanh, forget, complement = activations
-
-    def lstm_cell(f_, i_, o_, g_, c_prev):  # type: ignore[no-untyped-def]
-        """-> h, c"""
-        c = forget(f_) * c_prev + sigmoid_tanh(i_, g_)
-        return sigmoid_tanh(o_, c), c
-
-    def lstm_gates(f_, i_, o_, g_):  # type: ignore[no-untyped-def]
-        """-> f, i, o, g, saved for the backward pass"""
-        return forget(f_), sigmoid(i_), sigmoid(o_), tanh(g_)
-
-    def lstm_cell_grad(f, i, o, g, c_prev, c, dh, dc):  # type: ignore[no-untyped-def]
-        """-> df_, di_, do_, dg_, dc_prev"""
-        tanh_c = tanh(c)
-        dh_o = dh * o
-        do_ = dh_o * tanh_c * complement(o)
-        dc = dc + dh_o * complement(tanh_c * tanh_c)
-        dc_prev = dc * f
-        df_ = dc_prev * c_prev * complement(f)
-        dc_i = dc * i
-        di_ = dc_i * g * complement(i)
-        dg_ = dc_i * complement(g * g)
-        return df_, di_, do_, dg_, dc_prev
-
-    def gru_reset(r_, h_prev):  # type: ignore[no-untyped-def]
-        """Reset before: -> r * h_prev, what W_hn multiplies"""
-        return sigmoid(r_) * h_prev
-
-    def gru_candidate(r_, q, n_x):  # type: ignore[no-untyped-def]
-        """Reset after, q = W_hn h_prev + b_hn: -> n_"""
-        return sigmoid(r_) * q + n_x
-
-    def gru_update(z_, n_, h_prev):  # type: ignore[no-untyped-def]
-        """-> h"""
-        z = sigmoid(z_)
-        return complement(z) * h_prev + z * tanh(n_)
-
-    def gru_update_grad(z, n, h_prev, dh):  # type: ignore[no-untyped-def]
-        """-> dz_, dn_, and dh_prev's part that does not pass a gate"""
-        kept, dh_z = complement(z), dh * z
-        return dh_z * (n - h_prev) * kept, dh_z * complement(n * n), dh * kept
-
-    def gru_reset_grad(r, h_prev, drh):  # type: ignore[no-untyped-def]
-        """Reset before, drh = dL/d(r * h_prev): -> dr_, dh_prev's part"""
-        dh_prev = drh * r
-        return dh_prev * h_prev * complement(r), dh_prev
-
-    def gru_candidate_grad(r, q, dn_):  # type: ignore[no-untyped-def]
-        """Reset after: -> dr_, dq"""
-        dq = dn_ * r
-        return dq * q * complement(r), dq
-
-    equations: tuple[Equation, ...] = (
-        lstm_cell,
-        lstm_gates,
-        lstm_cell_grad,
-        gru_reset,
-        gru_candidate,
-        gru_update,
-        gru_update_grad,
-        gru_reset_grad,
-        gru_candidate_grad,
-    )
-    return Cells(*map(compiled, equations))
-
-
-class OptionCells(NamedTuple):
-    """What `make_option_cells` gives: see the functions of the same names there."""
-
-    lstm_options: Callable[..., Any]
-    lstm_options_grad: Callable[..., Any]
-    gru_clip_reset: Callable[..., Any]
-    gru_clip_candidate: Callable[..., Any]
-    gru_clip_update: Callable[..., Any]
-    gru_clip_update_grad: Callable[..., Any]
-    gru_clip_reset_grad: Callable[..., Any]
-    gru_clip_candidate_grad: Callable[..., Any]
-
-
-def make_option_cells(
-    cells: Cells, activations: Activations, clip: Clip, compiled: Callable[[Equation], Equation] = lambda function: function
-) -> OptionCells:
-    """The equations of the cells that clamp every pre-activation and, in the LSTM, let the gates see c.
-
-    `limit` may be infinite. Their gradients start from the pre-activations as they were before the clamp.
-    """
-    sigmoid, tanh, sigmoid_tanh, forget, complement = activations
-    clamp, inside = clip
-
-    def lstm_options(f_, i_, o_, g_, c_prev, limit, peephole):  # type: ignore[no-untyped-def]
-        """peephole: p_f, p_i, p_o or None -> o * tanh(c), c, and f_, i_, o_ with what c adds to them"""
-        if peephole is not None:
-            p_f, p_i, p_o = peephole
-            f_ = f_ + p_f * c_prev
-            i_ = i_ + p_i * c_prev
-        c = forget(clamp(f_, limit)) * c_prev + sigmoid_tanh(clamp(i_, limit), clamp(g_, limit))
-        if peephole is not None:
-            o_ = o_ + p_o * c
-        return sigmoid_tanh(clamp(o_, limit), c), c, f_, i_, o_
-
-    def lstm_options_grad(f_, i_, o_, g_, c_prev, c, dh, dc, limit, peephole):  # type: ignore[no-untyped-def]
-        """f_, i_, o_ as `lstm_options` gives them, dh of o * tanh(c) -> df_, di_, do_, dg_, dc_prev"""
-        f, i, o = forget(clamp(f_, limit)), sigmoid(clamp(i_, limit)), sigmoid(clamp(o_, limit))
-        g, tanh_c = tanh(clamp(g_, limit)), tanh(c)
-        dh_o = dh * o
-        do_ = inside(dh_o * tanh_c * complement(o), o_, limit)
-        dc = dc + dh_o * complement(tanh_c * tanh_c)
-        if peephole is not None:
-            p_f, p_i, p_o = peephole
-            dc = dc + p_o * do_
-        dc_prev = dc * f
-        df_ = inside(dc_prev * c_prev * complement(f), f_, limit)
-        dc_i = dc * i
-        di_ = inside(dc_i * g * complement(i), i_, limit)
-        dg_ = inside(dc_i * complement(g * g), g_, limit)
-        if peephole is not None:
-            dc_prev = dc_prev + p_f * df_ + p_i * di_
-        return df_, di_, do_, dg_, dc_prev
-
-    def gru_clip_reset(r_, h_prev, limit):  # type: ignore[no-untyped-def]
-        """Reset before: -> r * h_prev"""
-        return cells.gru_reset(clamp(r_, limit), h_prev)
-
-    def gru_clip_candidate(r_, q, n_x, limit):  # type: ignore[no-untyped-def]
-        """Reset after: -> n_"""
-        return cells.gru_candidate(clamp(r_, limit), q, n_x)
-
-    def gru_clip_update(z_, n_, h_prev, limit):  # type: ignore[no-untyped-def]
-        """-> h"""
-        return cells.gru_update(clamp(z_, limit), clamp(n_, limit), h_prev)
-
-    def gru_clip_update_grad(z_, n_, h_prev, dh, limit):  # type: ignore[no-untyped-def]
-        """-> dz_, dn_, and dh_prev's part that does not pass a gate"""
-        z, n = sigmoid(clamp(z_, limit)), tanh(clamp(n_, limit))
-        dz_, dn_, dh_prev = cells.gru_update_grad(z, n, h_prev, dh)
-        return inside(dz_, z_, limit), inside(dn_, n_, limit), dh_prev
-
-    def gru_clip_reset_grad(r_, h_prev, drh, limit):  # type: ignore[no-untyped-def]
-        """Reset before: -> dr_, dh_prev's part, r * h_prev"""
-        r = sigmoid(clamp(r_, limit))
-        dr_, dh_prev = cells.gru_reset_grad(r, h_prev, drh)
-        return inside(dr_, r_, limit), dh_prev, r * h_prev
-
-    def gru_clip_candidate_grad(r_, q, dn_, limit):  # type: ignore[no-untyped-def]
-        """Reset after: -> dr_, dq"""
-        dr_, dq = cells.gru_candidate_grad(sigmoid(clamp(r_, limit)), q, dn_)
-        return inside(dr_, r_, limit), dq
-
-    equations: tuple[Equation, ...] = (
-        lstm_options,
-        lstm_options_grad,
-        gru_clip_reset,
-        gru_clip_candidate,
-        gru_clip_update,
-        gru_clip_update_grad,
-        gru_clip_reset_grad,
-        gru_clip_candidate_grad,
-    )
-    return OptionCells(*map(compiled, equations))
+def make_cells(activations: Activations) -> Cells:
+    """The equations, for kernels that name them one by one."""
+    found = Equations(activations)
+    names: dict[str, Any] = {name: getattr(found, name) for name in Cells._fields}
+    names["gru_reset_grad"] = lambda r, h_prev, drh: found.gru_reset_grad(r, h_prev, drh)[:2]
+    return Cells(**names)

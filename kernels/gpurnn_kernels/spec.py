@@ -2,12 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
-CellName = Literal["lstm", "gru_before", "gru_after"]
+CellName = str  # a name in CELL_SHAPES
+
+
+class CellShape(NamedTuple):
+    """A cell's row in the table of cells: what sizes and parameters' names follow from."""
+
+    gates: int  # G
+    states: tuple[str, ...] = ("h",)
+    biases: tuple[str, ...] = ()  # (H,) each, of one gate, beside b
+    products: int = 1  # of a step with recurrent weights: each waits for all units of the one before
+
+
+CELL_SHAPES = {
+    "lstm": CellShape(4, states=("h", "c")),
+    "gru_before": CellShape(3, products=2),
+    "gru_after": CellShape(3, biases=("b_hn",)),
+}
 
 
 @dataclass(frozen=True)
@@ -28,9 +44,14 @@ class Spec:
     fast_math: bool = False  # on a GPU: the hardware's approximate activations
 
     @property
+    def shape(self) -> CellShape:
+        """The cell's row in the table of cells."""
+        return CELL_SHAPES[self.cell]
+
+    @property
     def gates(self) -> int:
         """G: 4 for the LSTM, 3 for the GRUs."""
-        return 4 if self.cell == "lstm" else 3
+        return self.shape.gates
 
     @property
     def output_size(self) -> int:
@@ -40,7 +61,12 @@ class Spec:
     @property
     def phases(self) -> int:
         """Phases of a step: its units need all others' r * h, or m = o * tanh(c), before its second one."""
-        return 2 if self.cell == "gru_before" or self.proj_size else 1
+        return self.shape.products + (self.proj_size > 0)
+
+    @property
+    def has_options(self) -> bool:
+        """Whether the layer has a projection, peepholes or a clip."""
+        return bool(self.proj_size) or self.peepholes or self.clip is not None
 
     @property
     def variant(self) -> str:

@@ -207,7 +207,7 @@ def kept(cache: Path) -> list[Path]:
     return sorted(cache.rglob("*.bin"))
 
 
-CHANGE = "z * tanh(n_)", "z * tanh(z_)"
+CHANGE = "z * self.activations.tanh(n_)", "z * self.activations.tanh(z_)"
 
 
 @pytest.mark.parametrize("how", ["files", "archive", "frozen"])

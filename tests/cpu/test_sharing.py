@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import cfunc, types
 
-from gpurnn_kernels.cpu.cells.common import next_panel
+from gpurnn_kernels.cpu.cells.step import next_panel
 from gpurnn_kernels.cpu.codegen.descriptors import SHARE, SHARE_POINTER
 from gpurnn_kernels.cpu.codegen.intrinsics import record, store_word
 from gpurnn_kernels.cpu.programs.buffers import aligned_zeros

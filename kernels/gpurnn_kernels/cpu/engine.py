@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
+from .cells import cell_of
 from .codegen.target import target
-from .passes.backward import NR_BACK
+from .products.gemm import NR_BACK
 from .programs.amx_choice import choose
 from .programs.backward import BackwardProgram, DirectionGradients
 from .programs.buffers import ARRAYS, Bound, BufferPool
@@ -16,7 +17,7 @@ from .programs.forward import ForwardProgram
 from .programs.saved import Saved
 from .programs.weights import Weights, Workspace
 from .threads.count import get_num_threads
-from .threads.partition import Schedule, schedule, vectors_per_panel
+from .threads.partition import Schedule, schedule
 from .threads.team import current_team
 
 PROGRAMS = Bound(32 << 20)  # of all layers, that stay
@@ -66,7 +67,7 @@ def _bytes_of_one(spec: Spec) -> int:
 
 def plan(layer: Layer, steps: int, batch: int, threads: int, lengths: Array | None = None) -> Schedule:
     """How a call with `batch` rows is shared out; lengths: of the rows, longest first."""
-    spec, vectors = layer.spec, vectors_per_panel(layer.spec)
+    spec, vectors = layer.spec, cell_of(layer.spec).products[0].panel
     return schedule(spec, len(layer.directions), batch, threads, target(), vectors, lengths, steps=steps)
 
 

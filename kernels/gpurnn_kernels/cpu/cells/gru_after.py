@@ -1,84 +1,115 @@
-"""The forward pass of the GRU with the reset after: a chunk of steps projected, and one step. slot: n_x z r q.
+"""The GRU with the reset after. slot: n_x z r q. saved: z r n q, activated or, with a limit, not.
 
-W_x makes the first three of a slot, W_h the last three; q starts as b_hn.
+W_x makes the first three of a slot, W_h the last three; q = W_hn h + b_hn starts as b_hn.
 """
 
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from ...spec import Spec
+from ..codegen.bundle import pointwise
+from ..codegen.descriptors import V1, V3, V4
+from ..codegen.elementwise import copy_vector
 from ..codegen.inline import inlined
-from ..passes.forward import V1, V3, V4
-from .common import gemm_add, gemm_bias, make_project, make_step, row_at, slot_at, whole_panels
-from .pointwise import copy_vector, gru_after_part, gru_after_spread, gru_after_unit, gru_after_unit_keep
-from .pointwise_options import gru_after_clip_save, gru_after_clip_unit
+from ..codegen.vector import Vectors
+from ..products.product import Product, slot_at
+from .cell import EQUATIONS, H_PREV, Cell, Steps, hand_on, loaded
+from .operands import Kernels
+from .step import make_project, make_step, make_step_back, plane_at
+
+kernel = Kernels(saved_gates=4, num_gates=3)
+
+
+@kernel
+def gru_after(slot, h, h_next, y, saved=None, limit=None, streaming=False):
+    """streaming: what is saved goes past the caches."""
+    most = loaded(limit)
+    n_x, z_, r_, q = slot.loads(4)
+    n_ = EQUATIONS.gru_candidate(r_, q, n_x, most)
+    h_new = EQUATIONS.gru_update(z_, n_, h.load(), most)
+    if saved is not None:
+        z, r, n = EQUATIONS.sigmoid_gate(z_, most), EQUATIONS.sigmoid_gate(r_, most), EQUATIONS.tanh_gate(n_, most)
+        saved.store(z, r, n, q, streaming=streaming)
+    hand_on(h_new, h_next, y)
+
+
+@kernel
+def gru_after_grad(gates, h_prev, dh, d_step, d_gates, dq, limit=None):
+    """d_gates: dz_ dr_ dn_, what W_x saw; d_step: dz_ dr_ dq, what W_h saw; dq: dq alone."""
+    most = loaded(limit)
+    z, r, n, q = gates.loads(4)
+    dz_, dn_, dh_prev = EQUATIONS.gru_update_grad(z, n, h_prev.load(), dh.load(), most)
+    dr_, d_q = EQUATIONS.gru_candidate_grad(r, q, dn_, most)
+    d_gates.store(dz_, dr_, dn_)
+    d_step.store(dz_, dr_, d_q)
+    dq.store(d_q)
+    dh.store(dh_prev)
+
+
+@pointwise
+def make_way(v: Vectors, slot: Any, b_n: Any, count: Any) -> None:
+    """Moves n_x aside, of z r n_x that share vectors; b_hn takes its place, to become q."""
+    n_x = v.shared(slot, 2, count)
+    v.store(slot, v.load_first(n_x, count), 3)
+    v.store_first(n_x, v.load(b_n), count)
+
+
+@pointwise
+def spread_row(v: Vectors, slot: Any, count: Any) -> None:
+    """Gives z r q that share vectors, and n_x where `make_way` left it, a vector each: n_x z r q."""
+    gates = [v.load(slot, 3), *(v.load_first(v.shared(slot, gate, count), count) for gate in range(3))]
+    for place, value in enumerate(gates):
+        v.store(slot, value, place)
 
 
 @inlined
-def gru_after_begin(job, share, x, x_row, slots, panel, count, descending):
-    """W_x x + b and b_hn, into slots from the first one on."""
-    whole = whole_panels(job, panel, count)
-    w, b, out = job.w_x + panel * job.I * V3, job.b + panel * V3, slot_at(share, panel, 0)
-    gemm_bias(job, 3, slots, x, x_row, whole, w, job.I, b, out, share.slot_row, V4, descending)
+def put_b_hn(job, share, slots, panel, whole, count):
+    """Starts q as b_hn."""
     for slot in range(slots):
+        at = slot_at(share, panel, slot)
         for p in range(whole):
-            copy_vector(job.zero, (out + slot * share.slot_row + p * V4 + V3, job.b_n + (panel + p) * V1))
-    if whole < count:
-        w += whole * job.I * V3
-        out += whole * V4
-        gemm_bias(job, job.tail, slots, x, x_row, 1, w, job.I, b + whole * V3, out, share.slot_row, 0, 0)
-        for slot in range(slots):
-            at = out + slot * share.slot_row
-            gru_after_part(job.zero, (at, job.b_n + (panel + whole) * V1, job.H % job.lanes))
+            copy_vector(job.zero, (at + p * V4 + V3, job.b_n + (panel + p) * V1))
+        if whole < count:
+            make_way(job.zero, (at + whole * V4, job.b_n + (panel + whole) * V1, job.H % job.lanes))
 
 
 @inlined
-def gru_after_gates(job, share, rows, h, descending, slot, panel, count):
-    """Adds W_h h to the slots of one step."""
-    whole = whole_panels(job, panel, count)
-    w, at = job.w_h + panel * job.H * V3, slot_at(share, panel, slot)
-    gemm_add(job, 3, rows, h, job.row, whole, w, job.H, at + V1, share.slot_row, V4, descending)
-    if whole < count:
-        w += whole * job.H * V3
-        at += whole * V4
-        gemm_add(job, job.tail, rows, h, job.row, 1, w, job.H, at, share.slot_row, 0, 0)
-        for m in range(rows):
-            gru_after_spread(job.zero, (at + m * share.slot_row, job.H % job.lanes))
+def spread(job, share, rows, at):
+    for m in range(rows):
+        spread_row(job.zero, (at + m * share.slot_row, job.H % job.lanes))
 
 
-@inlined
-def gru_after_place(job, share, first, s, slot, block, m):
-    """What `gru_after_unit` takes for row m of a vector of units."""
-    unit = block * V1
-    at = (first + m) * job.row + unit
-    h, h_out = job.h + (s & 1) * job.h_plane + at, job.h + (~s & 1) * job.h_plane + at
-    return slot_at(share, block, slot + m), h, h_out, row_at(share, m), unit, job.H - block * job.lanes
+PRODUCT = Product((2, 0, 1), (0, 1, 2), h_at=1, put=put_b_hn, spread=spread)
+begin, add_to = PRODUCT.code()
+gru_after_project = make_project("gru_after_project", begin)
 
 
-@inlined
-def gru_after_place_kept(job, share, first, s, slot, block, m):
-    """What `gru_after_unit_keep` takes."""
-    return *gru_after_place(job, share, first, s, slot, block, m), block * V4, job.streaming
+@cache
+def _steps(*options: str) -> Steps:
+    name = "_".join(("gru_after", *options))
+    saved = (make_step(f"{name}_step_saved", begin, add_to, gru_after.form("saved", *options)),)
+    streaming = (make_step("gru_after_step_streaming", begin, add_to, gru_after.form("saved", streaming=True)),)
+    return Steps(
+        gru_after_project,
+        (make_step(f"{name}_step", begin, add_to, gru_after.form(*options)),),
+        saved,
+        saved if options else streaming,
+        (make_step_back(f"{name}_step_back", gru_after_grad.form(*options), 3, plane_at),),
+    )
 
 
-@inlined
-def gru_after_place_clipped(job, share, first, s, slot, block, m):
-    """What `gru_after_clip_unit` takes."""
-    return *gru_after_place(job, share, first, s, slot, block, m), job.limit
+class GRUAfter(Cell):
+    products = (PRODUCT,)
+    saved_gates = 4
+    biases = (("b_n", "b_hn"),)
+    shares_vectors = True
+    left_by_step = "dq"
+    recurrent = (0, H_PREV), (1, H_PREV), (3, H_PREV)
 
+    def steps(self, spec: Spec) -> Steps:
+        return _steps("limit") if spec.has_options else _steps()
 
-@inlined
-def gru_after_place_saved(job, share, first, s, slot, block, m):
-    """What `gru_after_clip_save` takes."""
-    return slot_at(share, block, slot + m), row_at(share, m), block * V4
-
-
-gru_after_project = make_project("gru_after_project", gru_after_begin)
-gru_after_step = make_step("gru_after_step", gru_after_begin, gru_after_gates, gru_after_unit, gru_after_place)
-gru_after_step_keep = make_step(
-    "gru_after_step_keep", gru_after_begin, gru_after_gates, gru_after_unit_keep, gru_after_place_kept
-)
-gru_after_clip_step = make_step(
-    "gru_after_clip_step",
-    gru_after_begin,
-    gru_after_gates,
-    gru_after_clip_unit,
-    gru_after_place_clipped,
-    save=(gru_after_clip_save, gru_after_place_saved),
-)
+    def all_steps(self) -> Iterator[Steps]:
+        yield _steps()
+        yield _steps("limit")

@@ -1,187 +1,109 @@
-"""The forward pass of the GRU with the reset before: a chunk of steps projected, and one step.
+"""The GRU with the reset before. slot: z r z r; n n. saved: z r n, activated or, with a limit, not."""
 
-Panels are pairs of vectors of units. slot: z r z r; n n in a slot of its own, half as large. A step has two products: r must
-be known of all units before W_hn multiplies r * h.
-"""
+from collections.abc import Iterator
+from functools import cache
 
-from typing import Any
+from ...spec import Spec
+from ..codegen.descriptors import V1, V2
+from ..codegen.inline import inlined
+from .cell import EQUATIONS, FED, H_PREV, Cell, Steps, hand_on, loaded
+from .operands import Kernels
+from .step import make_project
+from .two_products import Products, make_step, make_step_back
 
-from ..codegen.inline import inlined, named
-from ..codegen.intrinsics import record
-from ..passes.forward import V1, V2, V3, V4, address_rows
-from .common import cells, gemm_add, gemm_bias, is_descending, make_project, next_panel, panels_here, row_at, slot_at
-from .pointwise import gru_before_unit, gru_before_unit_keep, gru_reset_unit, gru_reset_unit_keep
-from .pointwise_options import gru_before_clip_save, gru_before_clip_unit, gru_clip_reset_unit
-
-
-@inlined
-def slot_n_at(share, panel, slot):
-    """Of n n: as `slot_at`, half as far apart."""
-    return share.slots_n + ((panel - share.slot_0) * share.slot_panel + slot * share.slot_row) // 2
+PRODUCTS = Products((0, 1), 2)
+slot_z_at, slot_n_at = PRODUCTS.slot, PRODUCTS.slot_n
 
 
 @inlined
-def blocks_in(job, panel, count):
-    """Vectors of units in `count` panels from `panel` on."""
-    return min(2 * count, -(-job.H // job.lanes) - 2 * panel)
+def slot_r_at(share, block, slot):
+    return slot_z_at(share, block, slot) + V1
 
 
-@inlined
-def gru_before_begin(job, share, x, x_row, slots, panel, count, descending):
-    """W_x x + b, into slots from the first one on."""
-    blocks = blocks_in(job, panel, count)
-    pairs = blocks // 2
-    w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(share, panel, 0)
-    gemm_bias(
-        job, job.wide, slots, x, x_row, 4 * pairs // job.wide, w, job.I, b, out, share.slot_row, job.wide * V1, descending
+kernel = Kernels(
+    {
+        "slot_z": slot_z_at,
+        "slot_r": slot_r_at,
+        "slot_n": slot_n_at,
+        # the gates' gradients of a step: dz_ dr_, and dn_ apart
+        "d_step": lambda plane, block: plane + block * V2,
+        "d_step_n": lambda job, plane, block: plane + job.step_n + block * V1,
+    },
+    saved_gates=3,
+    num_gates=3,
+)
+
+
+@kernel
+def reset(slot_r, h, rh, saved=None, limit=None):
+    """Between the two products of a step."""
+    most, r_ = loaded(limit), slot_r.load()
+    rh.store(EQUATIONS.gru_reset(r_, h.load(), most))
+    if saved is not None:
+        saved.store(EQUATIONS.sigmoid_gate(r_, most), start=1)
+
+
+@kernel
+def update(slot_z, slot_n, h, h_next, y, saved=None, limit=None):
+    most, z_, n_ = loaded(limit), slot_z.load(), slot_n.load()
+    h_new = EQUATIONS.gru_update(z_, n_, h.load(), most)
+    if saved is not None:
+        gates = saved.found()
+        gates.store(EQUATIONS.sigmoid_gate(z_, most))
+        gates.store(EQUATIONS.tanh_gate(n_, most), start=2)
+    hand_on(h_new, h_next, y)
+
+
+@kernel
+def update_grad(gates, h_prev, dh, d_step, d_step_n, d_gates, drh, limit=None):
+    """dz_ and dn_; drh starts at zero for the product W_hn^T dn_."""
+    z, n = gates.load(0), gates.load(2)
+    dz_, dn_, dh_prev = EQUATIONS.gru_update_grad(z, n, h_prev.load(), dh.load(), loaded(limit))
+    d_step.store(dz_)
+    d_step_n.store(dn_)
+    d_gates.store(dz_)
+    d_gates.store(dn_, start=2)
+    dh.store(dh_prev)
+    drh.clear()
+
+
+@kernel
+def reset_grad(gates, h_prev, dh, d_step, d_gates, drh, fed, limit=None):
+    """dr_, and r * h_prev for the gradient of W_hn."""
+    dr_, dh_prev, rh = EQUATIONS.gru_reset_grad(gates.load(1), h_prev.load(), drh.load(), loaded(limit))
+    d_step.store(dr_, start=1)
+    d_gates.store(dr_, start=1)
+    dh.store(dh.load() + dh_prev)
+    fed.store(rh)
+
+
+gru_before_project = make_project("gru_before_project", PRODUCTS.begin)
+
+
+@cache
+def _steps(*options: str) -> Steps:
+    name = "_".join(("gru_before", *options))
+    saved = make_step(f"{name}_step_saved", PRODUCTS, reset.form("saved", *options), update.form("saved", *options))
+    return Steps(
+        gru_before_project,
+        make_step(f"{name}_step", PRODUCTS, reset.form(*options), update.form(*options)),
+        saved,
+        saved,
+        make_step_back(f"{name}_step_back", 2, update_grad.form(*options), reset_grad.form(*options)),
     )
-    if blocks & 1:
-        w += pairs * job.I * V4
-        gemm_bias(job, 2, slots, x, x_row, 1, w, job.I, b + pairs * V4, out + pairs * V4, share.slot_row, 0, 0)
-    begin_candidate(job, share, x, x_row, slots, panel, blocks, descending)
 
 
-@inlined
-def begin_candidate(job, share, x, x_row, slots, panel, blocks, descending):
-    """W_xn x + b_n, alike."""
-    pairs, row = blocks // 2, share.slot_row // 2
-    w, b, out = job.w_x_n + panel * job.I * V2, job.b_n + panel * V2, slot_n_at(share, panel, 0)
-    gemm_bias(job, 2, slots, x, x_row, pairs, w, job.I, b, out, row, V2, descending)
-    if blocks & 1:
-        w += pairs * job.I * V2
-        gemm_bias(job, 1, slots, x, x_row, 1, w, job.I, b + pairs * V2, out + pairs * V2, row, 0, 0)
+class GRUBefore(Cell):
+    products = PRODUCTS.first, PRODUCTS.second
+    planes = ("rh",)
+    planes_back = ("drh",)
+    saved_gates = 3
+    left_by_step = "fed"
+    recurrent = (0, H_PREV), (1, H_PREV), (2, FED)
 
+    def steps(self, spec: Spec) -> Steps:
+        return _steps("limit") if spec.has_options else _steps()
 
-gru_before_project = make_project("gru_before_project", gru_before_begin)
-
-
-@inlined
-def gru_before_gates(job, share, rows, h, descending, slot, panel, blocks):
-    """Adds W_hz h and W_hr h to the slots of one step."""
-    pairs = blocks // 2
-    w, at = job.w_h + panel * job.H * V4, slot_at(share, panel, slot)
-    gemm_add(job, job.wide, rows, h, job.row, 4 * pairs // job.wide, w, job.H, at, share.slot_row, job.wide * V1, descending)
-    if blocks & 1:
-        w += pairs * job.H * V4
-        gemm_add(job, 2, rows, h, job.row, 1, w, job.H, at + pairs * V4, share.slot_row, 0, 0)
-
-
-@inlined
-def gru_before_candidate(job, share, rows, rh, descending, slot, panel, blocks):
-    """Adds W_hn (r * h) to the slots of one step."""
-    pairs = blocks // 2
-    w, at = job.w_h_n + panel * job.H * V2, slot_n_at(share, panel, slot)
-    gemm_add(job, 2, rows, rh, job.row, pairs, w, job.H, at, share.slot_row // 2, V2, descending)
-    if blocks & 1:
-        w += pairs * job.H * V2
-        gemm_add(job, 1, rows, rh, job.row, 1, w, job.H, at + pairs * V2, share.slot_row // 2, 0, 0)
-
-
-@inlined
-def z_at(job, share, block, slot):
-    return slot_at(share, block // 2, slot) + (block & 1) * V2
-
-
-@inlined
-def r_at(job, share, block, slot):
-    return z_at(job, share, block, slot) + V1
-
-
-@inlined
-def n_at(share, block, slot):
-    return slot_n_at(share, block // 2, slot) + (block & 1) * V1
-
-
-@inlined
-def reset_place(job, share, first, s, slot, block, m):
-    """What `gru_reset_unit` takes for row m of a vector of units."""
-    at = (first + m) * job.row + block * V1
-    return r_at(job, share, block, slot + m), job.h + (s & 1) * job.h_plane + at, job.rh + at
-
-
-@inlined
-def reset_place_kept(job, share, first, s, slot, block, m):
-    return *reset_place(job, share, first, s, slot, block, m), row_at(share, m), block * V3
-
-
-@inlined
-def reset_place_clipped(job, share, first, s, slot, block, m):
-    return *reset_place(job, share, first, s, slot, block, m), job.limit
-
-
-@inlined
-def update_place(job, share, first, s, slot, block, m):
-    """What `gru_before_unit` takes."""
-    unit = block * V1
-    at = (first + m) * job.row + unit
-    slots = z_at(job, share, block, slot + m), n_at(share, block, slot + m)
-    h, h_out = job.h + (s & 1) * job.h_plane + at, job.h + (~s & 1) * job.h_plane + at
-    return *slots, h, h_out, row_at(share, m), unit, job.H - block * job.lanes
-
-
-@inlined
-def update_place_kept(job, share, first, s, slot, block, m):
-    return *update_place(job, share, first, s, slot, block, m), block * V3
-
-
-@inlined
-def update_place_clipped(job, share, first, s, slot, block, m):
-    return *update_place(job, share, first, s, slot, block, m), job.limit
-
-
-@inlined
-def save_place(job, share, first, s, slot, block, m):
-    """What `gru_before_clip_save` takes."""
-    slots = z_at(job, share, block, slot + m), r_at(job, share, block, slot + m), n_at(share, block, slot + m)
-    return *slots, row_at(share, m), block * V3
-
-
-def make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clipped: bool = False) -> tuple[Any, Any]:
-    """The kernels of a step's two phases. reset, update: a unit and its places. `clipped`: what the backward pass reads is
-    saved by a unit of its own."""
-    (reset_unit, reset_places), (update_unit, update_places) = reset, update
-
-    def step(job, share, first, rows, s, slot):
-        job, share = record(job), record(share)
-        address_rows(job, share, first, rows, s)
-        h = job.h + (s & 1) * job.h_plane + first * job.row
-        descending = is_descending(share, s)
-        panel = next_panel(share, descending)
-        while panel >= 0:
-            count = panels_here(share, panel)
-            blocks = blocks_in(job, panel, count)
-            if share.fused:
-                gru_before_begin(job, share, share.x, share.x_row, rows, panel, count, descending)
-            gru_before_gates(job, share, rows, h, descending, slot, panel, blocks)
-            cells(reset_unit, reset_places, job, share, first, rows, s, slot, 2 * panel, blocks)
-            panel = next_panel(share, descending)
-
-    def second(job, share, first, rows, s, slot):
-        job, share = record(job), record(share)
-        address_rows(job, share, first, rows, s)
-        rh = job.rh + first * job.row
-        descending = is_descending(share, s)
-        panel = next_panel(share, descending)
-        while panel >= 0:
-            blocks = blocks_in(job, panel, panels_here(share, panel))
-            gru_before_candidate(job, share, rows, rh, descending, slot, panel, blocks)
-            cells(update_unit, update_places, job, share, first, rows, s, slot, 2 * panel, blocks)
-            if clipped and job.saved:
-                cells(gru_before_clip_save, save_place, job, share, first, rows, s, slot, 2 * panel, blocks)
-            panel = next_panel(share, descending)
-
-    return named(name, step), named(f"{name}_second", second)
-
-
-gru_before_step, gru_before_second = make_step(
-    "gru_before_step", (gru_reset_unit, reset_place), (gru_before_unit, update_place)
-)
-gru_before_step_keep, gru_before_second_keep = make_step(
-    "gru_before_step_keep", (gru_reset_unit_keep, reset_place_kept), (gru_before_unit_keep, update_place_kept)
-)
-gru_before_clip_step, gru_before_clip_second = make_step(
-    "gru_before_clip_step",
-    (gru_clip_reset_unit, reset_place_clipped),
-    (gru_before_clip_unit, update_place_clipped),
-    clipped=True,
-)
+    def all_steps(self) -> Iterator[Steps]:
+        yield _steps()
+        yield _steps("limit")

@@ -1,54 +1,122 @@
-"""The LSTM's forward pass: a chunk of steps projected, and one step. slot: f i o g."""
+"""The LSTM, with peepholes, a clip and a projection in any combination. slot: f i o g. saved: f i o g or, with a limit,
+f_ i_ o_ g_ with what the peepholes add.
+"""
 
+from collections.abc import Iterator
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+from ...spec import Spec
+from ..codegen.bundle import pointwise
 from ..codegen.inline import inlined
-from ..passes.forward import V1, V4
-from .common import gemm_add, gemm_bias, make_project, make_step, row_at, slot_at, whole_panels
-from .pointwise import lstm_spread, lstm_unit, lstm_unit_keep
+from ..codegen.vector import Vectors
+from ..products.product import Product
+from .cell import EQUATIONS, H_PREV, Cell, Steps, hand_on, loaded
+from .operands import Kernels, Padded
+from .projection import make_projected_step, make_projected_step_back
+from .step import make_project, make_step, make_step_back, plane_of_all
+
+kernel = Kernels(saved_gates=4, num_gates=4)
+
+
+@kernel
+def lstm(
+    slot, c, h_next=None, y=None, m=None, saved=None, saved_c=None, saved_m=None, limit=None, peephole=None, streaming=False
+):
+    """h_next and y or, of a projected layer, m. streaming: what is saved goes past the caches."""
+    most, weights = loaded(limit), None if peephole is None else peephole.loads(3)
+    f_, i_, o_, g_ = slot.loads(4)
+    c_prev = c.load()
+    h, c_new = EQUATIONS.lstm_cell(f_, i_, o_, g_, c_prev, most, weights)
+    if saved is not None:
+        gates = EQUATIONS.lstm_gates(f_, i_, o_, g_, c_prev, c_new, most, weights)
+        saved.store(*gates, streaming=streaming)
+        saved_c.store(c_new, streaming=streaming)
+    c.store(c_new)
+    if m is None:
+        hand_on(h, h_next, y)
+    else:
+        m.store(h)
+        if saved_m is not None:
+            saved_m.store(h)
+
+
+@kernel
+def lstm_grad(gates, c_prev, c_saved, dc, d_step, d_gates, dh=None, dm=None, limit=None, peephole=None):
+    """dh, or dm of a projected layer, holds the whole gradient of o * tanh(c), and is cleared."""
+    most, weights = loaded(limit), None if peephole is None else peephole.loads(3)
+    incoming: Padded = dh or dm
+    f, i, o, g = gates.loads(4)
+    state = c_prev.load(), c_saved.load(), incoming.load(), dc.load()
+    *d, dc_prev = EQUATIONS.lstm_cell_grad(f, i, o, g, *state, most, weights)
+    for gate, value in enumerate(d):
+        d_step.store(value, start=gate)
+        d_gates.store(value, start=gate)
+    dc.store(dc_prev)
+    incoming.clear()
+
+
+@pointwise
+def spread_row(v: Vectors, slot: Any, count: Any) -> None:
+    """Gives f i o g that share vectors a vector each, zeros past the units."""
+    gates = [v.load_first(v.shared(slot, gate, count), count) for gate in range(4)]
+    for gate, value in enumerate(gates):
+        v.store(slot, value, gate)
 
 
 @inlined
-def lstm_begin(job, share, x, x_row, slots, panel, count, descending):
-    """W_x x + b, into slots from the first one on."""
-    whole = whole_panels(job, panel, count)
-    w, b, out = job.w_x + panel * job.I * V4, job.b + panel * V4, slot_at(share, panel, 0)
-    gemm_bias(
-        job, job.wide, slots, x, x_row, 4 * whole // job.wide, w, job.I, b, out, share.slot_row, job.wide * V1, descending
+def spread(job, share, rows, at):
+    for m in range(rows):
+        spread_row(job.zero, (at + m * share.slot_row, job.H % job.lanes))
+
+
+PRODUCT = Product((0, 1, 2, 3), (0, 1, 2, 3), spread=spread)
+begin, add_to = PRODUCT.code()
+lstm_project = make_project("lstm_project", begin)
+OPTIONS = ("limit", "peephole", "projected")
+
+
+def _step(name: str, projected: bool, *present: str, **flags: bool) -> tuple[Any, ...]:
+    out = ("m",) if projected else ("h_next", "y")
+    step = make_step(name, begin, add_to, lstm.form(*out, *present, **flags))
+    return (step, make_projected_step(f"{name}_second")) if projected else (step,)
+
+
+@cache
+def _steps(options: tuple[str, ...]) -> Steps:
+    name, projected = "_".join(("lstm", *options)), "projected" in options
+    operands = tuple(option for option in options if option != "projected")
+    saved = ("saved", "saved_c", "saved_m") if projected else ("saved", "saved_c")
+    back: tuple[Any, ...] = (make_step_back(f"{name}_step_back", lstm_grad.form("dh", *operands), 4, plane_of_all),)
+    if projected:
+        back = make_projected_step_back(f"{name}_step_back", lstm_grad.form("dm", *operands))
+    step_saved = _step(f"{name}_step_saved", projected, *saved, *operands)
+    return Steps(
+        lstm_project,
+        _step(f"{name}_step", projected, *operands),
+        step_saved,
+        step_saved if options else _step("lstm_step_streaming", False, *saved, streaming=True),
+        back,
     )
-    if whole < count:
-        w += whole * job.I * V4
-        b += whole * V4
-        gemm_bias(job, job.tail, slots, x, x_row, 1, w, job.I, b, out + whole * V4, share.slot_row, 0, 0)
 
 
-@inlined
-def lstm_gates(job, share, rows, h, descending, slot, panel, count):
-    """Adds W_h h to the slots of one step."""
-    whole = whole_panels(job, panel, count)
-    w, at = job.w_h + panel * job.P * V4, slot_at(share, panel, slot)
-    gemm_add(job, job.wide, rows, h, job.row, 4 * whole // job.wide, w, job.P, at, share.slot_row, job.wide * V1, descending)
-    if whole < count:
-        w += whole * job.P * V4
-        at += whole * V4
-        gemm_add(job, job.tail, rows, h, job.row, 1, w, job.P, at, share.slot_row, 0, 0)
-        for m in range(rows):
-            lstm_spread(job.zero, (at + m * share.slot_row, job.H % job.lanes))
+class LSTM(Cell):
+    products = (PRODUCT,)
+    planes = ("c",)
+    planes_back = ("dc", "c")
+    saved_gates = 4
+    has_c = True
+    shares_vectors = True
+    options_on_amx = False
+    recurrent = tuple((gate, H_PREV) for gate in range(4))
 
+    def steps(self, spec: Spec) -> Steps:
+        given = {"limit": spec.has_options, "peephole": spec.peepholes, "projected": bool(spec.proj_size)}
+        return _steps(tuple(name for name in OPTIONS if given[name]))
 
-@inlined
-def lstm_place(job, share, first, s, slot, block, m):
-    """What `lstm_unit` takes for row m of a vector of units."""
-    unit = block * V1
-    at = (first + m) * job.row + unit
-    remaining = job.H - block * job.lanes
-    return slot_at(share, block, slot + m), job.c + at, job.h + (~s & 1) * job.h_plane + at, row_at(share, m), unit, remaining
-
-
-@inlined
-def lstm_place_kept(job, share, first, s, slot, block, m):
-    """What `lstm_unit_keep` takes."""
-    return *lstm_place(job, share, first, s, slot, block, m), block * V4, job.streaming
-
-
-lstm_project = make_project("lstm_project", lstm_begin)
-lstm_step = make_step("lstm_step", lstm_begin, lstm_gates, lstm_unit, lstm_place)
-lstm_step_keep = make_step("lstm_step_keep", lstm_begin, lstm_gates, lstm_unit_keep, lstm_place_kept)
+    def all_steps(self) -> Iterator[Steps]:
+        yield _steps(())
+        for count in range(3):
+            for some in combinations(OPTIONS[1:], count):
+                yield _steps(("limit", *some))

@@ -1,7 +1,10 @@
-"""Functions that emit vector code, as intrinsics of kernels: straight-line code for one vector, or for a bundle of them."""
+"""Functions that emit vector code, as intrinsics of kernels: straight-line code for one vector, or for a bundle of them.
+
+A function takes *words*: addresses and counts. `words_maker` gives the intrinsic that makes them.
+"""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -14,6 +17,11 @@ BUNDLE = 4  # vectors that a bundle holds
 
 
 def pointwise(emit: Callable[..., None]) -> Any:
+    """Makes `emit(v, *words)` an intrinsic: see `emitted`."""
+    return emitted(emit.__name__, len(inspect.signature(emit).parameters) - 1, emit, emit.__doc__)
+
+
+def emitted(name: str, count: int, emit: Callable[..., None], doc: str | None = None) -> Any:
     """Makes `emit(v, *words)` an intrinsic `name(zero, (word, ...))`. `name(zero, at)` is for BUNDLE vectors at once: the
     words and their steps from vector to vector stand at an address, where the words of the next bundle are left.
 
@@ -41,10 +49,40 @@ def pointwise(emit: Callable[..., None]) -> Any:
             return types.void(zero, types.int64), bundle
         return types.void(zero, types.UniTuple(types.int64, count)), one
 
-    count = len(inspect.signature(emit).parameters) - 1
-    function.__name__ = function.__qualname__ = emit.__name__
-    function.__doc__ = emit.__doc__
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
     return intrinsic(function)
+
+
+def words_maker(makers: Sequence[Any], where: Sequence[str], constants: Mapping[str, int]) -> Any:
+    """The intrinsic words(*where) -> one int64 a maker.
+
+    A maker is a function that is inlined. Its parameters name what it is made of: values of `where`, or constants.
+    """
+    wants = [tuple(inspect.signature(maker.py_func).parameters) for maker in makers]
+
+    def words(context: Any, *given: Any) -> Any:
+        kinds = dict(zip(where, given, strict=True)) | dict.fromkeys(constants, types.int64)
+        calls = []
+        for maker, names in zip(makers, wants, strict=True):
+            kind = context.resolve_value_type(maker)
+            calls.append((kind, kind.get_call_type(context, [kinds[name] for name in names], {})))
+
+        def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
+            found = dict(zip(where, values, strict=True))
+            found |= {name: context.get_constant(types.int64, value) for name, value in constants.items()}
+            made = [
+                context.get_function(kind, call)(builder, [found[name] for name in names])
+                for (kind, call), names in zip(calls, wants, strict=True)
+            ]
+            return context.make_tuple(builder, signature.return_type, made)
+
+        return types.UniTuple(types.int64, len(makers))(*given), code
+
+    # Numba binds an intrinsic's arguments by its signature
+    names = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("context", *where)]
+    words.__signature__ = inspect.Signature(names)  # type: ignore[attr-defined]
+    return intrinsic(words)
 
 
 def _places(builder: ir.IRBuilder, at: ir.Value, count: int) -> list[list[ir.Value]]:

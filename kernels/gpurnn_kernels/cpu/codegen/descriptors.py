@@ -24,6 +24,8 @@ from ..programs.buffers import ALIGNMENT
 from .target import target
 
 VECTOR_BYTES = target().vector_bytes
+V1, V2, V3, V4 = (count * VECTOR_BYTES for count in (1, 2, 3, 4))  # bytes of so many vectors
+ROW_ENTRY = 32  # bytes of an entry of the row table: where a row of a step writes y, its gates, its c and its m
 
 _JOB = (
     *("T", "B", "I", "H", "P", "lanes", "reverse"),
@@ -58,6 +60,8 @@ _JOB = (
     *("dh", "dc", "drh", "dm", "dh_step", "step", "step_plane", "step_row", "step_n"),
     # results: dW (gates * H, columns) with padded rows, db, db_hn; and the lengths by index in the batch, or 0
     *("dw_x", "dw_x_row", "dw_h", "dw_h_row", "dw_p", "dw_p_row", "db", "db_hn", "d_peephole", "gates", "batch_lengths"),
+    # by gate, two words: which gradients its rows of W_h saw, and what they were multiplied by (see `weight_gradients.py`)
+    *("recurrent",),
 )
 
 JOB_WORD = {name: index for index, name in enumerate(_JOB)}
@@ -93,8 +97,9 @@ _SHARE = (
     # groups of this phase that the share has taken; the team's memory where threads claim them, or 0; what a worker has
     # claimed before, plus 1; pieces that the share has made in this phase; shares that this one leads through a sequence, or 0
     *("taken", "claims", "given", "pieces", "leads"),
-    # the slots of the first group; bytes from one group's slots to the next one's, or 0 where all groups have the same
-    *("slots_base", "slots_n_base", "slot_group"),
+    # the slots of the first group; bytes from one group's slots to the next one's (of the second
+    # product: slot_n_group), or 0 where all groups have the same
+    *("slots_base", "slots_n_base", "slot_group", "slot_n_group"),
     # where the share looks whether it leaves off, or 0; whether the thread that runs it may look for signals
     *("stop", "asks"),
     # looks before the share takes pieces whose owner has not begun

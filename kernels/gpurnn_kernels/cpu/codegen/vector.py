@@ -73,24 +73,12 @@ class Vectors:
         pointer = self.builder.inttoptr(self.at(address, index * self.size), self.type.as_pointer())
         self.builder.store(value.value, pointer, align=self.itemsize)
 
-    def store_kept(self, address: ir.Value, values: Sequence[Vector], streaming: ir.Value) -> None:
-        """Stores vectors side by side that are read much later. With `streaming` the stores go past the caches, which need not
-        fetch their lines first: only for vectors that are whole lines, at their alignment."""
-
-        def store(one: Callable[[ir.Value, Vector, int], None]) -> None:
-            for index, value in enumerate(values):
-                one(address, value, index)
-
+    def store_streaming(self, address: ir.Value, value: Vector, index: int = 0) -> None:
+        """Stores past the caches, which need not fetch the line first, what is read much later. The vector is a whole line at
+        its alignment; smaller ones are stored plainly."""
         if self.size < LINE:
-            store(self.store)
+            self.store(address, value, index)
             return
-        with self.builder.if_else(self.builder.icmp_signed("!=", streaming, INT64(0))) as (then, otherwise):
-            with then:
-                store(self._store_past)
-            with otherwise:
-                store(self.store)
-
-    def _store_past(self, address: ir.Value, value: Vector, index: int) -> None:
         pointer = self.builder.inttoptr(self.at(address, index * self.size), self.type.as_pointer())
         instruction = self.builder.store(value.value, pointer, align=self.size)
         instruction.set_metadata("nontemporal", self.builder.module.add_metadata([INT32(1)]))
@@ -177,6 +165,10 @@ class Vectors:
         pointer = self.builder.inttoptr(address, self.type.as_pointer())
         args = [value.value, pointer, INT32(self.itemsize), self._first(count)]
         self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
+
+    def shared(self, address: ir.Value, gate: int, count: ir.Value) -> ir.Value:
+        """The address of a gate of `count` units in vectors that the gates share."""
+        return self.builder.add(address, self.builder.mul(count, INT64(gate * self.itemsize)))
 
     def load_tail(self, address: ir.Value, remaining: ir.Value) -> Vector:
         """Loads from a user's array that ends `remaining` elements on: whole vectors plainly, the last one under a mask."""
@@ -302,9 +294,9 @@ class Bundles(Vectors):
                 for one, part, units in zip(address, self._parts(value), remaining, strict=True):
                     self.part.store_tail(one, part, units)
 
-    def store_kept(self, address: ir.Value, values: Sequence[Vector], streaming: ir.Value) -> None:
-        for one, parts, way in zip(address, zip(*map(self._parts, values), strict=True), streaming, strict=True):
-            self.part.store_kept(one, parts, way)
+    def store_streaming(self, address: ir.Value, value: Vector, index: int = 0) -> None:
+        for one, part in zip(address, self._parts(value), strict=True):
+            self.part.store_streaming(one, part, index)
 
     def pointer(self, table: ir.Value, index: int, offset: ir.Value) -> ir.Value:
         return [self.part.pointer(one, index, to) for one, to in zip(table, offset, strict=True)]

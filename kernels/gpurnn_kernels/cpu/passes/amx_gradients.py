@@ -4,8 +4,8 @@ Of dW, A is the gates' gradients, turned so that k are the rows (t, b), B the so
 gates' gradients as they stand, B the weights, as `pack_strips` leaves them.
 """
 
-from ..cells.lstm_options import option_gradients
-from ..cells.pointwise import clear_vector
+from ..codegen.descriptors import V1
+from ..codegen.elementwise import clear_vector
 from ..codegen.inline import called, inlined
 from ..codegen.intrinsics import load_word, record, store_word
 from ..products.amx.instructions import BLOCK, ROW, tiles_off, tiles_on
@@ -22,8 +22,8 @@ from ..products.amx.strips import (
     strips_of,
 )
 from .backward import blocks as vectors_of
-from .forward import V1, leaves_off
-from .weight_gradients import FED, H_PREV, MOST_SUMS, X, source_row, store_sums
+from .forward import leaves_off
+from .weight_gradients import MOST_SUMS, X, gradients_of, source_of, source_row, store_sums
 
 ROWS_DEEP = 512  # rows (t, b) that are split at once
 STRIP = ROWS_DEEP // DEPTH * BLOCK
@@ -89,31 +89,28 @@ def split_units(job, share, start, depth, block, vectors, totals):
     d, d_row = job.d_gates + start * job.d_row + block * gates * V1, job.d_row
     for _ in range(2 if job.dq else 1):
         split_gates(job, strips, d, d_row, depth, totals, vectors, gates)
-        strips, totals, gates = strips + 3 * STRIP, totals + 3 * V1, 1
+        strips, totals, gates = strips + gates * STRIP, totals + gates * V1, 1
         d, d_row = job.dq + start * job.unit_row + block * V1, job.unit_row
 
 
 @called
 def add_products(job, share, source, start, depth, block):
     """dW of the units that are split, = or += `depth` rows from row `start` on times those of a source."""
-    columns, dw, dw_row, first, last = job.P, job.dw_h, job.dw_h_row, 0, job.gates
+    columns, dw, dw_row = job.P, job.dw_h, job.dw_h_row
     if source == X:
         columns, dw, dw_row = job.I, job.dw_x, job.dw_x_row
-    elif job.fed:
-        # W_hn's gradient is of what it was fed
-        first, last = (2, 3) if source == FED else (0, 2)
     rows = min(UNITS * LANES, min(job.H, share.panel_end * LANES) - block * LANES)
     b, strips = share.slots + _B, strips_of(columns)
     table = share.slots + _ROWS + source * 8 * ROWS_DEEP
     for strip in range(0, strips, _WIDTH):
         split_source(job.zero, b, table, depth, columns, strip, min(_WIDTH, strips - strip))
         count = min(_WIDTH * LANES, columns - strip * LANES)
-        for gate in range(first, last):
-            # or of what it alone saw
-            a = share.slots + _A + (3 if job.dq and source == H_PREV and gate == 2 else gate) * STRIP
-            out = dw + (gate * job.H + block * LANES) * dw_row + strip * V1
-            blocks, adds = -(-depth // DEPTH), 1 if start > 0 else 0
-            multiply_strips(job.zero, share.slots, rows, a, _UNIT, count, b, STRIP, blocks, out, dw_row, adds, 0)
+        for gate in range(job.gates):
+            if source == X or source_of(job, gate) == source:
+                a = share.slots + _A + (gate if source == X else gradients_of(job, gate)) * STRIP
+                out = dw + (gate * job.H + block * LANES) * dw_row + strip * V1
+                blocks, adds = -(-depth // DEPTH), 1 if start > 0 else 0
+                multiply_strips(job.zero, share.slots, rows, a, _UNIT, count, b, STRIP, blocks, out, dw_row, adds, 0)
 
 
 @inlined
@@ -136,12 +133,6 @@ def weight_gradients(job, share):
                 add_products(job, share, source, start, depth, block)
     tiles_off()
     store_sums(job, share, totals)
-
-
-def amx_lstm_options_gradients(job, share):
-    job, share = record(job), record(share)
-    weight_gradients(job, share)
-    option_gradients(job, share)
 
 
 def amx_weight_gradients(job, share):

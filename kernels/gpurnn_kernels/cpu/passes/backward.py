@@ -5,13 +5,12 @@ the gates' gradients of the panel's units, from what the forward pass kept. A pa
 gradients also go into an array over all (t, b), from which `weight_gradients.py` makes dW, db and dx.
 """
 
-from ..cells.pointwise import add_units
+from ..codegen.descriptors import V1
+from ..codegen.elementwise import add_units
 from ..codegen.inline import called, inlined
 from ..codegen.intrinsics import address_of, call_with, record
-from ..codegen.target import target
-from ..products.microkernel import multiply, multiply_in_turn
+from ..products.gemm import NR_BACK, gemm
 from .forward import (
-    V1,
     batch_row,
     first_block,
     last_block,
@@ -25,50 +24,12 @@ from .forward import (
 )
 
 _LOOKS = 16  # steps between looks for a signal
-NR_BACK = 4 if target().registers == 32 else 2  # vectors in a panel of the backward products, and of the projection
 
 
 @inlined
 def blocks(job):
     """Vectors that hold the units of a row."""
     return -(-job.H // job.lanes)
-
-
-@called
-def product(
-    job, panel_begin, panel_end, columns, rows, a, a_row, w, depth, init, init_row, init_step, out, out_row, descending
-):
-    """Makes panels [panel_begin, panel_end) of a product whose `columns` vectors are packed NR_BACK to a panel, the last one
-    narrower. `w`, `init`, `out`: addresses of panel 0; init_step: bytes from one panel's `init` to the next one's, 0 where all
-    start from the same; `descending`: from the last whole panel to the first one."""
-    whole = min(panel_end, columns // NR_BACK)
-    size = NR_BACK * V1
-    w_0, init_0, out_begin = w + panel_begin * depth * size, init + panel_begin * init_step, out + panel_begin * size
-    count, w_step = whole - panel_begin, depth * size
-    multiply_in_turn(
-        job,
-        NR_BACK,
-        rows,
-        a,
-        a_row,
-        count,
-        w_0,
-        w_step,
-        depth,
-        init_0,
-        init_row,
-        init_step,
-        out_begin,
-        out_row,
-        size,
-        descending,
-    )
-    if whole < panel_end:
-        w += whole * depth * size
-        init += whole * init_step
-        multiply(
-            job, columns - whole * NR_BACK, rows, a, a_row, 1, w, 0, depth, init, init_row, 0, out + whole * size, out_row, 0
-        )
 
 
 @called
@@ -81,7 +42,7 @@ def recurrent_product(job, share, rows, s, a, a_row, gates, w, out, panel, count
         words = share.slots, rows, a, a_row, vectors, w, first, (last - first) * job.lanes, out, job.row, s & 1
         call_with(job.recurrent_kernel, job.zero, words)
         return
-    product(job, panel, panel + count, blocks(job), rows, a, a_row, w, depth, out, job.row, step, out, job.row, s & 1)
+    gemm(job, panel, panel + count, blocks(job), rows, a, a_row, w, depth, out, job.row, step, out, job.row, s & 1)
 
 
 def backward(job, share):

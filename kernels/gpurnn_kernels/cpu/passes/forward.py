@@ -5,18 +5,12 @@ in cache), then each step adds W_h h to its slots and runs the cell equations ov
 that every panel of a step reads the old one. Rows that are through with their sequence drop off the end of the block.
 """
 
-from ..cells.pointwise import clear_vector, copy_element, copy_units, store_units
-from ..codegen.descriptors import VECTOR_BYTES
+from ..codegen.descriptors import ROW_ENTRY, V1
+from ..codegen.elementwise import clear_vector, copy_element, copy_units, store_units
 from ..codegen.inline import called, inlined
 from ..codegen.intrinsics import address_of, call_words, copy_memory, load_word, record, store_fence, store_word
 from ..threads.interrupts import stopped
 from ..threads.phases import claim, finish, publish
-
-V1 = VECTOR_BYTES
-V2 = 2 * VECTOR_BYTES
-V3 = 3 * VECTOR_BYTES
-V4 = 4 * VECTOR_BYTES
-ROW_ENTRY = 32  # bytes of what a row of a step writes to: its y; where its gates and its c are kept
 
 
 @inlined
@@ -162,6 +156,7 @@ def address_rows(job, share, first, rows, s):
             kept = saved_row(job, row, s)
             store_word(entry + 8, job.saved + kept * job.saved_row)
             store_word(entry + 16, job.saved_c + kept * job.unit_row)
+            store_word(entry + 24, job.saved_m + kept * job.unit_row)
 
 
 @inlined

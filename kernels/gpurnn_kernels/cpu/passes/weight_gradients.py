@@ -7,23 +7,24 @@ Threads share dW out by units and dx by rows; every sum runs over the rows in on
 threads. Rows past a sequence's end have zero gates' gradients, and count as zeros whatever x holds there.
 """
 
-from ..cells.pointwise import ROWS_AT_ONCE, clear_vector, copy_and_add, copy_and_add_rows, copy_units, store_units
+from ..codegen.descriptors import V1
+from ..codegen.elementwise import ROWS_AT_ONCE, clear_vector, copy_and_add, copy_and_add_rows, copy_units, store_units
 from ..codegen.inline import called, inlined
 from ..codegen.intrinsics import load_word, record
 from ..codegen.target import target
+from ..products.gemm import NR_BACK, gemm
 from ..products.microkernel import multiply_transposed
-from .backward import NR_BACK, blocks, product
-from .forward import V1, leaves_off, outputs_in, units_in
+from .backward import blocks
+from .forward import leaves_off, units_in
 
 DEPTH = 256  # rows of a packed source panel
 WIDTH = 4 if target().registers == 32 else 3  # vectors in a panel: as many sums as there are registers, of rows of units
 PANELS = 8  # that are packed at once, and stay in cache: the gates' gradients, strided, are read once for all of them
 SIZE = WIDTH * V1  # bytes of a row of a panel
-MOST_GATES = 4
-MOST_SUMS = 4  # biases' gradients of a unit
+MOST_SUMS = 4  # gradients of a unit that W_x or W_h saw, and that are packed: the gates', and dq
 # vectors of scratch memory: panels; then the gates' gradients of a vector of units; then sums
 COLUMNS = PANELS * WIDTH * DEPTH
-SUMS = COLUMNS + MOST_GATES * DEPTH
+SUMS = COLUMNS + MOST_SUMS * DEPTH
 
 X, H_PREV, FED, M = 0, 1, 2, 3  # sources
 
@@ -120,6 +121,18 @@ def sums_of(job, share, block):
     return share.slots + (SUMS + (block - share.panel_begin) * MOST_SUMS) * V1
 
 
+@inlined
+def gradients_of(job, gate):
+    """Which gradients a gate's rows of W_h saw: the gate's own, or `dq`, which is packed after all gates'."""
+    return load_word(job.recurrent + 16 * gate)
+
+
+@inlined
+def source_of(job, gate):
+    """What a gate's rows of W_h were multiplied by: H_PREV or FED."""
+    return load_word(job.recurrent + 16 * gate + 8)
+
+
 @called
 def add_products(job, share, start, depth, first, last):
     """`depth` rows from row `start` on, to the columns of dW in panels [first, last), x's and then h's. The first panels' turn
@@ -130,24 +143,21 @@ def add_products(job, share, start, depth, first, last):
     pack_panels(job, share, H_PREV, job.P, start, depth, first, last, h_at)
     if job.fed:
         pack_panels(job, share, FED, job.P, start, depth, first, last, fed_at)
-    column = share.slots + COLUMNS * V1
+    columns, gates = share.slots + COLUMNS * V1, job.gates
     for block in range(share.panel_begin, share.panel_end):
         units = units_in(job, block)
         sums = sums_of(job, share, block if first == 0 else share.panel_end)
-        pack_columns(job, column, sums, job.d_gates + start * job.d_row + block * job.gates * V1, job.d_row, depth, job.gates)
-        for gate in range(job.gates):
-            row, a = gate * job.H + block * job.lanes, column + gate * DEPTH * V1
-            dw_x, dw_h = job.dw_x + row * job.dw_x_row, job.dw_h + row * job.dw_h_row
-            add_product(job, share, first, last, 0, job.I, a, units, start, depth, dw_x, job.dw_x_row)
-            # W_hn's gradient is of what it alone saw, or was fed
-            if job.fed and gate == 2:
-                add_product(job, share, first, last, fed_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
-            elif not job.dq or gate < 2:
-                add_product(job, share, first, last, h_at, job.P, a, units, start, depth, dw_h, job.dw_h_row)
+        pack_columns(job, columns, sums, job.d_gates + start * job.d_row + block * gates * V1, job.d_row, depth, gates)
         if job.dq and (first == 0 or last > h_at):
-            pack_columns(job, column, sums + 3 * V1, job.dq + start * job.unit_row + block * V1, job.unit_row, depth, 1)
-            dw_h = job.dw_h + (2 * job.H + block * job.lanes) * job.dw_h_row
-            add_product(job, share, first, last, h_at, job.P, column, units, start, depth, dw_h, job.dw_h_row)
+            dq = job.dq + start * job.unit_row + block * V1
+            pack_columns(job, columns + gates * DEPTH * V1, sums + gates * V1, dq, job.unit_row, depth, 1)
+        for gate in range(gates):
+            row = gate * job.H + block * job.lanes
+            a, dw = columns + gate * DEPTH * V1, job.dw_x + row * job.dw_x_row
+            add_product(job, share, first, last, 0, job.I, a, units, start, depth, dw, job.dw_x_row)
+            a, dw = columns + gradients_of(job, gate) * DEPTH * V1, job.dw_h + row * job.dw_h_row
+            origin = fed_at if source_of(job, gate) == FED else h_at
+            add_product(job, share, first, last, origin, job.P, a, units, start, depth, dw, job.dw_h_row)
 
 
 @inlined
@@ -174,24 +184,8 @@ def store_sums(job, share, sums):
         for gate in range(job.gates):
             store_units(job.zero, (job.db + (gate * job.H + unit) * item, sums + gate * V1, units))
         if job.db_hn:
-            store_units(job.zero, (job.db_hn + unit * item, sums + 3 * V1, units))
+            store_units(job.zero, (job.db_hn + unit * item, sums + job.gates * V1, units))
         sums += MOST_SUMS * V1
-
-
-@called
-def projection_gradients(job, share):
-    """dW_p, of the outputs in vectors [out_begin, out_end)."""
-    panels, column = panels_of(job, job.H), share.slots + COLUMNS * V1
-    for start in range(0, job.T * job.B, DEPTH):
-        depth = min(DEPTH, job.T * job.B - start)
-        for first in range(0, panels, PANELS):
-            last = min(first + PANELS, panels)
-            pack_panels(job, share, M, job.H, start, depth, first, last, 0)
-            for block in range(share.out_begin, share.out_end):
-                units, dw = outputs_in(job, block), job.dw_p + block * job.lanes * job.dw_p_row
-                dh = job.saved_dh + start * job.unit_row + block * V1
-                pack_columns(job, column, sums_of(job, share, share.panel_end), dh, job.unit_row, depth, 1)
-                add_product(job, share, first, last, 0, job.H, column, units, start, depth, dw, job.dw_p_row)
 
 
 def all_weight_gradients(job, share):
@@ -211,11 +205,11 @@ def input_gradients(job, share):
         rows = min(share.row_cap, share.row_end - first)
         a = job.d_gates + first * job.d_row
         dx, dx_row = job.dx + first * job.I * item, job.I * item
-        product(job, 0, whole, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, dx, dx_row, 0)
+        gemm(job, 0, whole, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, dx, dx_row, 0)
         if whole * NR_BACK < columns:
             # a panel that ends past a row of dx goes through scratch memory
             out = share.slots - whole * NR_BACK * V1
-            product(job, whole, whole + 1, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, out, NR_BACK * V1, 0)
+            gemm(job, whole, whole + 1, columns, rows, a, job.d_row, job.w_x, depth, job.b, 0, 0, out, NR_BACK * V1, 0)
             for m in range(rows):
                 for block in range(whole * NR_BACK, columns):
                     source = share.slots + (m * NR_BACK + block - whole * NR_BACK) * V1

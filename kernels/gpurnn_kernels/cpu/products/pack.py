@@ -2,12 +2,12 @@
 
 from llvmlite import ir
 
-from ..cells.pointwise import copy_element, copy_vector
 from ..codegen.bundle import pointwise
+from ..codegen.descriptors import V1
+from ..codegen.elementwise import copy_element, copy_vector
 from ..codegen.inline import inlined
 from ..codegen.intrinsics import load_word, record
 from ..codegen.vector import INT64, Vectors
-from ..passes.forward import V1
 from .amx.instructions import BLOCK, ROW
 from .amx.strips import LANES, PAIRS, blocks_of, split_pair, strips_of
 

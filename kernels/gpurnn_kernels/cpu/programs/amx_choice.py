@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...spec import Spec
+from ..cells import cell_of
 from ..codegen.target import target
 
 # multiply-adds of the large products, from which on they are faster as part of a training step
@@ -26,4 +27,4 @@ def choose(spec: Spec, steps: int, batch: int) -> Products:
         return Products(False, False)
     share = steps * batch * spec.gates * spec.hidden_size * (2 * spec.input_size + spec.output_size)
     large, many = share >= LEAST_WORK, batch >= LEAST_ROWS and spec.hidden_size >= LEAST_UNITS
-    return Products(large, large and many and spec.variant != "lstm_options")
+    return Products(large, large and many and (cell_of(spec).options_on_amx or not spec.has_options))

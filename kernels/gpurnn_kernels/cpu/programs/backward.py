@@ -6,17 +6,19 @@ from typing import Any
 import numpy as np
 
 from ...spec import Array, Spec
+from ..cells import cell_of
 from ..codegen.bundle import BUNDLE
 from ..codegen.descriptors import VECTOR_BYTES
-from ..passes.amx_gradients import amx_input_gradients, amx_recurrent_product, gradients_room
-from ..passes.backward import NR_BACK, backward
-from ..passes.weight_gradients import input_gradients, scratch
+from ..passes.amx_gradients import amx_input_gradients, amx_recurrent_product, amx_weight_gradients, gradients_room
+from ..passes.backward import backward
+from ..passes.option_gradients import option_gradients
+from ..passes.weight_gradients import all_weight_gradients, input_gradients, scratch
 from ..products.amx.strips import rows_room
+from ..products.gemm import NR_BACK
 from ..threads.partition import Part, Schedule, cut
 from .amx_choice import Products
 from .buffers import ARRAYS, aligned, side_by_side
 from .command import PHASE_KERNELS, Records, address, rows_at_once
-from .kernels import variant_of
 from .weights import Weights
 
 _GROUPS = 4  # pieces of a phase that are meant for one thread
@@ -34,8 +36,8 @@ class DirectionGradients:
         rows = spec.gates * spec.hidden_size
         matrices = {"W_x": (rows, spec.input_size), "W_h": (rows, spec.output_size)}
         vectors = {"b": rows}
-        if spec.cell == "gru_after":
-            vectors["b_hn"] = spec.hidden_size
+        for bias in spec.shape.biases:
+            vectors[bias] = spec.hidden_size
         if spec.peepholes:
             vectors["peephole"] = 3 * spec.hidden_size
         if spec.proj_size:
@@ -67,6 +69,7 @@ class BackwardProgram:
 
     def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule, products: Products) -> None:
         spec = weights[0].spec
+        cell = cell_of(spec)
         self._products = products
         self._weights: Sequence[Weights] = ()
         self._directions = len(weights)
@@ -77,13 +80,14 @@ class BackwardProgram:
             records.set(d, d_row=step_row * records.item)
             records.set(d, dh=records.allocate(batch * records.row))
             records.set(d, step=records.allocate(2 * batch * step_row), step_row=step_row * records.item)
-            records.set(d, step_plane=batch * step_row * records.item, step_n=2 * records.blocks * VECTOR_BYTES)
-            if spec.cell == "lstm":
-                records.set(d, dc=records.allocate(batch * records.row), c=records.allocate(batch * records.row))
-            if spec.cell == "gru_before":
-                records.set(d, drh=records.allocate(batch * records.row))
-            if spec.proj_size:
-                records.set(d, dm=records.allocate(batch * records.row), dh_step=records.allocate(batch * records.row))
+            records.set(
+                d,
+                step_plane=batch * step_row * records.item,
+                step_n=len(cell.products[0].h_gates) * records.blocks * VECTOR_BYTES,
+            )
+            for name in (*cell.planes_back, *(("dm", "dh_step") if spec.proj_size else ())):
+                records.set(d, **{name: records.allocate(batch * records.row)})
+            records.set(d, recurrent=records.hold(np.array(cell.recurrent, np.int64)))
         for share, part in zip(records.shares, schedule.parts, strict=True):
             share["kernel"] = records.address_of(backward)
             share["row_cap"] = rows_at_once(part.row_end - part.row_begin, step_row * records.item)
@@ -92,7 +96,7 @@ class BackwardProgram:
                 share["slots"] = records.allocate(
                     rows_room(int(share["row_cap"]), records.blocks * spec.gates) // records.item
                 )
-        kernels = dict(zip(PHASE_KERNELS, variant_of(spec).step_back[: spec.phases], strict=False))
+        kernels = dict(zip(PHASE_KERNELS, cell.steps(spec).step_back, strict=False))
         if products.recurrent:
             kernels["recurrent_kernel"] = amx_recurrent_product
         records.kernels(kernels)
@@ -121,8 +125,8 @@ class BackwardProgram:
         of a projected h."""
         records, spec, row = self.records, self.records.spec, self.records.row * self.records.item
         sizes = {"d_gates": rows * step_row * records.item}
-        if spec.cell != "lstm":
-            sizes["dq" if spec.cell == "gru_after" else "fed"] = rows * row
+        if name := cell_of(spec).left_by_step:
+            sizes[name] = rows * row
         if spec.proj_size:
             sizes["saved_dh"] = rows * row
         self._places, self._bytes = side_by_side(sizes)
@@ -166,19 +170,21 @@ class BackwardProgram:
 
 def _large_products(like: Records, directions: int, rows: int, threads: int, amx: bool) -> Records:
     """Records of dW, db and dx, of `rows` rows (t, b), over the jobs of records `like`, which have run back through time."""
-    spec, variant = like.spec, variant_of(like.spec)
+    spec = like.spec
     gates = spec.gates * like.blocks
-    weight_kernel = variant.amx_weight_gradients if amx else variant.weight_gradients
+    weight_kernel = amx_weight_gradients if amx else all_weight_gradients
     input_kernel = amx_input_gradients if amx else input_gradients
     units, stretches, outputs = cut(like.blocks, threads), cut(rows, threads), cut(like.out_blocks, threads)
     weight = [Part(d, p, 0, 0, units[p], units[p + 1]) for p in range(threads) for d in range(directions)]
     inputs = [Part(d, p, stretches[p], stretches[p + 1], 0, 0) for p in range(threads) for d in range(directions)]
     tasks = [*((part, weight_kernel) for part in weight), *((part, input_kernel) for part in inputs)]
+    if spec.peepholes or spec.proj_size:
+        tasks += [(part, option_gradients) for part in weight]
     tasks.sort(key=lambda task: task[0].thread)
     records = Records(spec, directions, [part for part, _ in tasks], threads, like.jobs)
     for share, (part, kernel) in zip(records.shares, tasks, strict=True):
         share["kernel"] = records.address_of(kernel)
-        if kernel is weight_kernel:
+        if kernel is not input_kernel:
             mine = part.panel_end - part.panel_begin
             room = max(scratch(mine) * VECTOR_BYTES, gradients_room(mine) if amx else 0)
         else:

@@ -7,15 +7,15 @@ it, so that it can be kept and run again. Whoever takes one from the pool has it
 from collections.abc import Sequence
 from typing import Any
 
+from ..cells import cell_of
 from ..codegen.bundle import BUNDLE
-from ..codegen.descriptors import VECTOR_BYTES
+from ..codegen.descriptors import ROW_ENTRY, VECTOR_BYTES
 from ..codegen.target import L2_BYTES, LINE
-from ..passes.backward import NR_BACK
-from ..passes.forward import ROW_ENTRY, copy_steps, forward
+from ..passes.forward import copy_steps, forward
+from ..products.gemm import NR_BACK
 from ..products.layout import Packed
-from ..threads.partition import Part, Schedule, vectors_per_panel
+from ..threads.partition import Part, Schedule
 from .command import PHASE_KERNELS, Records, rows_at_once
-from .kernels import variant_of
 from .own import OwnJob
 from .saved import SavedBuffers
 from .weights import Weights, tail_vectors_of, wide_vectors
@@ -63,13 +63,15 @@ class ForwardProgram:
         packed = [direction.forward() for direction in weights]
         self._own: list[tuple[int, OwnJob]] = []  # by direction
         self._make_planes(batch, packed if copies else None)
-        variant = variant_of(spec)
-        steps_of = variant.step_keep if keep else variant.step
-        kernels = {"project_kernel": variant.project, **dict(zip(PHASE_KERNELS, steps_of[: spec.phases], strict=False))}
+        self.keeper = SavedBuffers(records, steps * batch) if keep else None
+        steps_of = cell_of(spec).steps(spec)
+        step = steps_of.step
+        if self.keeper:
+            step = steps_of.step_streaming if self.keeper.streaming else steps_of.step_saved
+        kernels = {"project_kernel": steps_of.project, **dict(zip(PHASE_KERNELS, step, strict=False))}
         if keep:
             kernels["copy_kernel"] = copy_steps
         records.kernels(kernels)
-        self.keeper = SavedBuffers(records, steps * batch) if keep else None
         prefetch = packed[0].bytes > L2_BYTES if rows >= MANY_ROWS else packed[0].arrays["w_h"].nbytes > L3_BYTES
         records.tiles(prefetch=prefetch)
         self.use(weights)
@@ -91,11 +93,7 @@ class ForwardProgram:
     def _make_planes(self, batch: int, copied: Sequence[Packed] | None) -> None:
         """Rows of units: those of a direction, or each thread's own. copied: weights of which threads may have copies."""
         records, spec = self.records, self.records.spec
-        planes = {"h": 2}
-        if spec.cell == "lstm":
-            planes["c"] = 1
-        if spec.cell == "gru_before":
-            planes["rh"] = 1
+        planes = {"h": 2, **dict.fromkeys(cell_of(spec).planes, 1)}
         if spec.proj_size:
             planes["m"] = 1
         for share, part in zip(records.shares, self.schedule.parts, strict=True):
@@ -109,39 +107,41 @@ class ForwardProgram:
         """A share's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""
         records, spec = self.records, self.records.spec
         rows = part.row_end - part.row_begin
-        panels = records.panels(share, vectors_per_panel(spec))
+        product, *second = cell_of(spec).products
+        panels = records.panels(share, product.panel)
         inputs = -(-spec.input_size // records.lanes) * VECTOR_BYTES
-        four = 4 * VECTOR_BYTES
+        size = product.slot * VECTOR_BYTES
         mine = -(-panels // part.team_size)
-        slot = max(mine * vectors_per_panel(spec) * four, inputs)
+        slot = max(mine * size, inputs)
         cap = rows_at_once(rows, slot)
         capacity = max(cap, min(rows * steps, slots_at_once(slot, spec.input_size) // cap * cap))
         share["row_major"] = row_major = rows <= FEW_ROWS
         share["fused"] = fused = self._projects_its_own(steps, cap, slot, row_major)
         if fused:
             capacity = cap
-        at_once = 1 if not row_major else BUNDLE // vectors_per_panel(spec) if fused else max(1, mine)
+        at_once = 1 if not row_major else BUNDLE // product.panel if fused else max(1, mine)
         share["at_once"], groups = at_once, -(-panels // at_once)
         outputs = -(-records.out_blocks // NR_BACK) if spec.proj_size else 0
-        records.phases(share, part, groups, groups if spec.cell == "gru_before" else outputs, min(rows, 2 * part.team_size))
+        records.phases(share, part, groups, groups if second else outputs, min(rows, 2 * part.team_size))
         # a step of two phases leaves its slots from the first one for the second
-        one = fused and not row_major and spec.cell != "gru_before"
+        one = fused and not row_major and not second
         if one:
             panels = 1
         share["row_cap"], share["capacity"] = cap, capacity
         by_group = row_major and part.team_size > 1
         of_row = at_once if by_group else panels
-        share["slot_row"] = of_row * four + 2 * LINE if row_major else four
+        share["slot_row"] = of_row * size + 2 * LINE if row_major else size
         if by_group:
-            share["slot_group"] = -(-capacity * (at_once * four + 2 * LINE) // 4096) * 4096 + 2 * LINE
-        share["slot_panel"] = four if row_major else 0 if one else capacity * four
+            share["slot_group"] = -(-capacity * (at_once * size + 2 * LINE) // 4096) * 4096 + 2 * LINE
+            share["slot_n_group"] = share["slot_group"] // len(product.h_gates)
+        share["slot_panel"] = size if row_major else 0 if one else capacity * size
         if one or not share["leads"] or part.direction not in self._slots:
-            elements = capacity * (panels * four + 2 * LINE) // records.item
+            elements = capacity * (panels * size + 2 * LINE) // records.item
             if by_group:
                 elements = groups * int(share["slot_group"]) // records.item
             self._slots[part.direction] = (
                 records.allocate(elements),
-                records.allocate(elements // 2) if spec.cell == "gru_before" else 0,
+                records.allocate(elements // len(product.h_gates)) if second else 0,
             )
         share["slots"], share["slots_n"] = share["slots_base"], share["slots_n_base"] = self._slots[part.direction]
         share["slot_0"] = 0
@@ -155,4 +155,9 @@ class ForwardProgram:
         spec = self.records.spec
         if steps == 1 and spec.gates * spec.hidden_size * spec.output_size * self.records.item <= L3_BYTES:
             return True
-        return spec.cell != "gru_before" and not row_major and SLOT_BYTES // slot < 2 * rows and 2 * rows >= spec.input_size
+        return (
+            len(cell_of(spec).products) == 1
+            and not row_major
+            and SLOT_BYTES // slot < 2 * rows
+            and 2 * rows >= spec.input_size
+        )

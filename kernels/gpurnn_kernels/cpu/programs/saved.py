@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...spec import Array
+from ..cells import cell_of
 from ..codegen.descriptors import VECTOR_BYTES
 from .buffers import ARRAYS
 from .command import Records, address
 
-_SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 STREAMING_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
 
 
@@ -37,17 +37,18 @@ class SavedBuffers:
     """Gives a forward pass of `rows` rows (t, b) memory for what one direction of it keeps."""
 
     def __init__(self, records: Records, rows: int) -> None:
-        spec = records.spec
+        spec, cell = records.spec, cell_of(records.spec)
         self._dtype = spec.dtype
         # a vector more than the gates take: rows of a power of two bytes would fall on the same lines of the cache
-        saved_row = (records.blocks * _SAVED_GATES[spec.cell] + 1) * VECTOR_BYTES
+        saved_row = (records.blocks * cell.saved_gates + 1) * VECTOR_BYTES
         # gates, activated or, for a layer with options, not yet; the LSTM's c; a projected layer's m = o * tanh(c)
         self._sizes = {"saved": rows * saved_row // records.item}
-        if spec.cell == "lstm":
+        if cell.has_c:
             self._sizes["saved_c"] = rows * records.row
         if spec.proj_size:
             self._sizes["saved_m"] = rows * records.row
-        self._fields = {"saved_row": saved_row, "streaming": rows * saved_row > STREAMING_BYTES}
+        self.streaming = rows * saved_row > STREAMING_BYTES
+        self._fields = {"saved_row": saved_row, "streaming": self.streaming}
 
     def keep(self) -> SavedDirection:
         fields, arrays = self._fields.copy(), []

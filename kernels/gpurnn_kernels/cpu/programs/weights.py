@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ...spec import Array, Parameters, Spec
+from ..cells import cell_of
 from ..codegen.target import target
-from ..passes.backward import NR_BACK
+from ..products.gemm import NR_BACK
 from ..products.layout import Layout, Order, Packed, Packer, Sources, tail_vectors
 from ..products.microkernel import WIDTHS
 from .amx_choice import Products
@@ -73,7 +74,7 @@ def _constants(spec: Spec, backward: bool) -> dict[str, Array]:
     if backward:
         # what the sums of a panel of any width start from
         found["b"] = aligned_zeros(max(WIDTHS) * lanes, spec.dtype)
-    if spec.variant != spec.cell:
+    if spec.has_options:
         limit = aligned_zeros(lanes, spec.dtype)
         with np.errstate(all="ignore"):  # a clip may be too small or too large for the dtype
             limit[:] = np.inf if spec.clip is None else spec.clip
@@ -88,7 +89,7 @@ def wide_vectors(spec: Spec) -> int:
 
 def tail_vectors_of(spec: Spec) -> int:
     """Vectors that the gates of the left-over units share; 0 for none, and for kernels that do not know of it."""
-    known = spec.variant == spec.cell != "gru_before"
+    known = cell_of(spec).shares_vectors and not spec.has_options
     return tail_vectors(spec.gates, spec.hidden_size, target().lanes(spec.dtype.itemsize)) if known else 0
 
 
@@ -98,27 +99,13 @@ def _forward_layouts(spec: Spec) -> dict[str, Layout]:
     def of(parameter: str, gates: tuple[int, ...], columns: int, width: int) -> Layout:
         return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, tail)
 
-    every = tuple(range(spec.gates))
-    inputs, outputs = spec.input_size, spec.output_size
-    if spec.cell == "lstm":
-        found = {"w_x": of("W_x", every, inputs, wide), "w_h": of("W_h", every, outputs, wide), "b": of("b", every, 1, 1)}
-    elif spec.cell == "gru_after":
-        # the slots of a step are n_x z r q: W_x makes the first three, W_h the last three
-        found = {
-            "w_x": of("W_x", (2, 0, 1), inputs, 3),
-            "w_h": of("W_h", (0, 1, 2), outputs, 3),
-            "b": of("b", (2, 0, 1), 1, 1),
-            "b_n": Layout("b_hn", (0,), spec.hidden_size, 1, lanes, 1),
-        }
-    else:
-        found = {
-            "w_x": of("W_x", (0, 1), inputs, wide),
-            "w_x_n": of("W_x", (2,), inputs, 2),
-            "w_h": of("W_h", (0, 1), outputs, wide),
-            "w_h_n": of("W_h", (2,), outputs, 2),
-            "b": of("b", (0, 1), 1, 1),
-            "b_n": of("b", (2,), 1, 1),
-        }
+    cell, found = cell_of(spec), {}
+    for one in cell.products:
+        found[f"w_x{one.suffix}"] = of("W_x", one.x_gates, spec.input_size, one.width(wide))
+        found[f"w_h{one.suffix}"] = of("W_h", one.h_gates, spec.output_size, one.width(wide))
+        found[f"b{one.suffix}"] = of("b", one.x_gates, 1, 1)
+    for name, parameter in cell.biases:
+        found[name] = Layout(parameter, (0,), spec.hidden_size, 1, lanes, 1)
     if spec.peepholes:
         found["peephole"] = of("peephole", (0, 1, 2), 1, 1)
     if spec.proj_size:
@@ -135,8 +122,8 @@ def _backward_layouts(spec: Spec, products: Products) -> dict[str, Layout]:
 
     every = tuple(range(spec.gates))
     found = {"w_x": of("W_x", every, spec.input_size, products.large)}
-    for name, gates in {"w_h": (0, 1), "w_h_n": (2,)}.items() if spec.cell == "gru_before" else [("w_h", every)]:
-        found[name] = of("W_h", gates, spec.output_size, products.recurrent)
+    for one in cell_of(spec).products:
+        found[f"w_h{one.suffix}"] = of("W_h", one.h_gates, spec.output_size, products.recurrent)
     if spec.peepholes:
         found["peephole"] = _forward_layouts(spec)["peephole"]
     if spec.proj_size:

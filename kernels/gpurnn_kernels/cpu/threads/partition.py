@@ -59,11 +59,6 @@ class Schedule:
         return self.reason
 
 
-def vectors_per_panel(spec: Spec) -> int:
-    """Vectors of units in a panel of the recurrent product."""
-    return 2 if spec.cell == "gru_before" else 1
-
-
 def cut(count: int, parts: int) -> list[int]:
     """Bounds of `parts` stretches of as equal length as can be."""
     return [count * part // parts for part in range(parts + 1)]

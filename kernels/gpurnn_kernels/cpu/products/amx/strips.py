@@ -9,11 +9,11 @@ for B, where a pair is k and k + 16 of the block. Products of strips start at ze
 
 from llvmlite import ir
 
-from ...cells.pointwise import store_units
 from ...codegen.bundle import pointwise
+from ...codegen.descriptors import V1
+from ...codegen.elementwise import store_units
 from ...codegen.inline import called, inlined
 from ...codegen.vector import INT64, Vector, Vectors
-from ...passes.forward import V1
 from .instructions import BLOCK, PART, ROW, product_1_1, product_1_2, product_2_1, product_2_2
 
 LANES = 16  # rows or columns of a strip, a vector of float32
