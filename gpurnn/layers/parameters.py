@@ -56,8 +56,7 @@ def shapes(spec: Spec, bias: bool) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {"W_x": (rows, spec.input_size), "W_h": (rows, spec.output_size)}
     if bias:
         found["b"] = (rows,)
-        if spec.cell == "gru_after":
-            found["b_hn"] = (spec.hidden_size,)
+        found |= dict.fromkeys(spec.shape.biases, (spec.hidden_size,))
     if spec.proj_size:
         found["W_p"] = (spec.proj_size, spec.hidden_size)
     if spec.peepholes:

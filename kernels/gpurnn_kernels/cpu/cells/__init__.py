@@ -1,7 +1,8 @@
 """The cells of this backend: a file each, and a line here."""
 
 from ...spec import Spec
-from .cell import Cell
+from ..codegen.compile import not_kept
+from .cell import Cell, Steps
 from .gru_after import GRUAfter
 from .gru_before import GRUBefore
 from .lstm import LSTM
@@ -12,3 +13,12 @@ CELLS: dict[str, Cell] = {"lstm": LSTM(), "gru_before": GRUBefore(), "gru_after"
 def cell_of(spec: Spec) -> Cell:
     """The cell of a layer."""
     return CELLS[spec.cell]
+
+
+def steps_of(spec: Spec) -> Steps:
+    """The kernels of a layer's steps."""
+    cell = cell_of(spec)
+    steps = cell.steps(spec)
+    if not type(cell).__module__.startswith(f"{__package__}."):
+        not_kept(steps.kernels)
+    return steps

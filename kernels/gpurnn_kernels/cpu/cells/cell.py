@@ -40,6 +40,11 @@ class Steps(NamedTuple):
     step_back: tuple[Kernel, ...]
     """step_back(job, share, first, rows, s, before)"""
 
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """All of them."""
+        return self.project, *self.step, *self.step_saved, *self.step_streaming, *self.step_back
+
 
 class Cell(Protocol):
     """A cell of the CPU backend."""

@@ -2,19 +2,21 @@
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from numba import njit
 from numba.core import types
+from numba.core.caching import NullCache
 from numba.core.ccallback import CFunc
 
 from ...aside import aside
 from .cache import KernelCache, log
 from .descriptors import SHARE_POINTER, job_pointer, packing_pointer
 
-_addresses: dict[tuple[str, str], int] = {}
+_addresses: dict[tuple[Callable[..., Any], str], int] = {}
+_FOREIGN: set[Callable[..., Any]] = set()  # kernels whose machine code is not kept on disk
 _keep: list[Any] = []  # their machine code must outlive every call
 
 
@@ -23,20 +25,20 @@ def kernel_address(function: Callable[..., Any], element: str) -> int:
 
     A parameter's name is its type: `job`, `packing` and `share` point to records, `zero` is an element, all others are int64.
     """
-    address = _addresses.get((function.__qualname__, element))
+    address = _addresses.get((function, element))
     return aside(partial(_made, function, element)) if address is None else address
 
 
 def _made(function: Callable[..., Any], element: str) -> int:
     """The address, by the one thread that compiles."""
-    key = (function.__qualname__, element)
+    key = (function, element)
     if key not in _addresses:
         start = time.perf_counter()
         compiled = kernel_object(function, element)
         _keep.append(compiled)
         _addresses[key] = int(compiled.address)
         how = "loaded" if compiled.cache_hits else "compiled"
-        log.debug("%s %s %s in %.2f s", how, *key, time.perf_counter() - start)
+        log.debug("%s %s %s in %.2f s", how, function.__qualname__, element, time.perf_counter() - start)
     return _addresses[key]
 
 
@@ -46,10 +48,19 @@ def kernel_object(function: Callable[..., Any], element: str) -> Any:
     kinds = {"job": job_pointer(element), "packing": packing_pointer(element), "share": SHARE_POINTER, "zero": zero}
     signature = tuple(kinds.get(name, types.int64) for name in inspect.signature(function).parameters), types.void
     compiled: Any = CFunc(function, signature, locals={}, options={"error_model": "numpy", "boundscheck": False})
+    if function in _FOREIGN:
+        compiled._cache = NullCache()
+        compiled.compile()
+        return compiled
     compiled._cache = KernelCache(function, compiled._sig)
     with compiled._cache.once():
         compiled.compile()
     return compiled
+
+
+def not_kept(kernels: Iterable[Callable[..., Any]]) -> None:
+    """Keeps no machine code of these kernels on disk: they are made of functions that the package's digest does not know."""
+    _FOREIGN.update(kernels)
 
 
 def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:

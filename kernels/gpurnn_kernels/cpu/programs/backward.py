@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...spec import Array, Spec
-from ..cells import cell_of
+from ..cells import cell_of, steps_of
 from ..codegen.bundle import BUNDLE
 from ..codegen.descriptors import VECTOR_BYTES
 from ..passes.amx_gradients import amx_input_gradients, amx_recurrent_product, amx_weight_gradients, gradients_room
@@ -96,7 +96,7 @@ class BackwardProgram:
                 share["slots"] = records.allocate(
                     rows_room(int(share["row_cap"]), records.blocks * spec.gates) // records.item
                 )
-        kernels = dict(zip(PHASE_KERNELS, cell.steps(spec).step_back, strict=False))
+        kernels = dict(zip(PHASE_KERNELS, steps_of(spec).step_back, strict=False))
         if products.recurrent:
             kernels["recurrent_kernel"] = amx_recurrent_product
         records.kernels(kernels)

@@ -7,7 +7,7 @@ it, so that it can be kept and run again. Whoever takes one from the pool has it
 from collections.abc import Sequence
 from typing import Any
 
-from ..cells import cell_of
+from ..cells import cell_of, steps_of
 from ..codegen.bundle import BUNDLE
 from ..codegen.descriptors import ROW_ENTRY, VECTOR_BYTES
 from ..codegen.target import L2_BYTES, LINE
@@ -64,11 +64,11 @@ class ForwardProgram:
         self._own: list[tuple[int, OwnJob]] = []  # by direction
         self._make_planes(batch, packed if copies else None)
         self.keeper = SavedBuffers(records, steps * batch) if keep else None
-        steps_of = cell_of(spec).steps(spec)
-        step = steps_of.step
+        its_steps = steps_of(spec)
+        step = its_steps.step
         if self.keeper:
-            step = steps_of.step_streaming if self.keeper.streaming else steps_of.step_saved
-        kernels = {"project_kernel": steps_of.project, **dict(zip(PHASE_KERNELS, step, strict=False))}
+            step = its_steps.step_streaming if self.keeper.streaming else its_steps.step_saved
+        kernels = {"project_kernel": its_steps.project, **dict(zip(PHASE_KERNELS, step, strict=False))}
         if keep:
             kernels["copy_kernel"] = copy_steps
         records.kernels(kernels)

@@ -10,12 +10,7 @@ from ..products.microkernel import TILES, TILES_PREFETCH, TILES_TRANSPOSED
 from ..products.pack import pack_backward, pack_forward, pack_strips
 from ..threads.commands import serve
 
-_STEPS = [
-    kernel
-    for cell in CELLS.values()
-    for steps in cell.all_steps()
-    for kernel in (steps.project, *steps.step, *steps.step_saved, *steps.step_streaming, *steps.step_back)
-]
+_STEPS = [kernel for cell in CELLS.values() for steps in cell.all_steps() for kernel in steps.kernels]
 
 # every one, each once
 KERNELS = tuple(
