@@ -1,0 +1,69 @@
+"""Ctrl-C and other signals to the command line: one line or silence, and nothing is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals")
+
+# Python runs a module of this name as it starts: Ctrl-C comes when a certain module is looked for
+CUSTOMIZE = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPT_AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+# whoever started the tests may have had it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+"""
+CONSOLE_SCRIPT = "import sys\nfrom gpurnn.cli import main\nsys.exit(main())\n"  # as installers write it
+
+
+def interrupted(at: str, folder: Path, *command: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of a Python program that is interrupted while it imports a module."""
+    (folder / "sitecustomize.py").write_text(CUSTOMIZE)
+    path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    env = {**os.environ, "PYTHONPATH": path, "INTERRUPT_AT": at}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env)
+    return done.returncode, done.stdout, done.stderr
+
+
+@posix
+@pytest.mark.parametrize("start", ["module", "script"])
+@pytest.mark.parametrize("at", ["logging", "numpy", "gpurnn.cells", "gpurnn_kernels.spec", "gpurnn.stream"])
+def test_while_the_library_is_imported(at: str, start: str, tmp_path: Path) -> None:
+    """The program dies of the signal, without a word."""
+    (tmp_path / "gpurnn").write_text(CONSOLE_SCRIPT)
+    command = ("-m", "gpurnn") if start == "module" else (str(tmp_path / "gpurnn"),)
+    assert interrupted(at, tmp_path, *command, "info") == (-signal.SIGINT, "", "")
+
+
+@posix
+def test_while_a_command_is_imported(tmp_path: Path) -> None:
+    """It has caught interrupts from its first line on."""
+    assert interrupted("gpurnn.cli.info", tmp_path, "-m", "gpurnn", "info") == (130, "", "gpurnn: error: interrupted\n")
+
+
+CATCHES = """
+import signal
+try:
+    import gpurnn
+except KeyboardInterrupt:
+    print("caught", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+@posix
+@pytest.mark.parametrize("at", ["numpy", "gpurnn.stream"])
+def test_other_programs_catch_it(at: str, tmp_path: Path) -> None:
+    assert interrupted(at, tmp_path, "-c", CATCHES) == (0, "caught True\n", "")
+
+
