@@ -34,6 +34,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return request.param
 
 
+@pytest.fixture
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(autouse=True)
 def _poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that is not initialised holds NaN, or large integers: what no kernel writes shows."""

@@ -5,8 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cli_cases import case, error_of, files
+
+pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals")
 
@@ -66,3 +70,47 @@ def test_other_programs_catch_it(at: str, tmp_path: Path) -> None:
     assert interrupted(at, tmp_path, "-c", CATCHES) == (0, "caught True\n", "")
 
 
+@pytest.mark.parametrize("early", ["argparse.ArgumentParser.__init__", "gpurnn.cli.signals.signal.getsignal"])
+def test_an_interrupt_at_any_time_is_one_line(
+    early: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(early, interrupted)
+    assert error_of(["info"], capsys, 130) == "gpurnn: error: interrupted\n"
+
+
+STALLING = """
+import signal, sys, time, gpurnn
+from gpurnn.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+
+def stall(self, *args, **kwargs):
+    print("working", flush=True)
+    time.sleep(600)
+
+gpurnn.LSTM.__call__ = stall
+sys.exit(main(["run", "m.safetensors", "x.npy", "-o", "y.npy"]))
+"""
+
+
+@posix
+@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_leaves_nothing(number: str, status: int) -> None:
+    case("lstm")
+    before = files()
+    with subprocess.Popen(
+        [sys.executable, "-c", STALLING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "working\n"
+        assert len(files()) == len(before) + 1
+        process.send_signal(getattr(signal, number))
+        _, err = process.communicate()
+    assert process.returncode == status
+    assert err == ("gpurnn: error: interrupted\n" if number == "SIGINT" else "")
+    assert files() == before
