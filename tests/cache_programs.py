@@ -27,9 +27,24 @@ logging.getLogger("gpurnn").addHandler(_Records())
 logging.getLogger("gpurnn").setLevel(logging.DEBUG)
 
 
+def _tell(**more: Any) -> None:
+    """Prints how kernels were come by."""
+    import gpurnn_kernels
+    from gpurnn_kernels.cpu.cache import cache_folder
+
+    folder = cache_folder()
+    told = {"records": RECORDS, "kernels": gpurnn_kernels.__file__, "folder": None if folder is None else str(folder)}
+    print(json.dumps(told | more))
+
+
+def cached() -> None:
+    """A small layer's result, and how its kernels were come by."""
+    _tell(y=first_call().tolist())
+
+
 def kernel(change: str = "", when: str = "") -> None:
     """Compiles or loads one kernel, and tells how; with a file that changes before the kernel is asked for, or is compiled."""
-    import gpurnn_kernels
+    import gpurnn_kernels  # noqa: F401 - takes its digest
 
     def changed() -> None:
         with open(change, "a", encoding="utf-8") as file:
@@ -44,9 +59,7 @@ def kernel(change: str = "", when: str = "") -> None:
     if when == "during":
         cache._announce = changed
     assert kernel_address(gru_after_step, "float32")
-    folder = cache.cache_folder()
-    told = {"records": RECORDS, "kernels": gpurnn_kernels.__file__, "folder": None if folder is None else str(folder)}
-    print(json.dumps(told))
+    _tell()
 
 
 def digest() -> None:
