@@ -1,6 +1,7 @@
 """Fixtures of the whole suite."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import BACKENDS, Backend
+from installs import Install, fill
 
 import gpurnn
 
@@ -32,6 +34,24 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     if why := request.param.missing():
         pytest.skip(f"{request.param.name}: {why}")
     return request.param
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Install:
+    """An installation with a cache: nobody changes it."""
+    return fill(tmp_path_factory.mktemp("install"))
+
+
+@pytest.fixture
+def install(filled: Install, tmp_path: Path) -> Install:
+    """A copy for one test."""
+    site, cache = (Path(shutil.copytree(path, tmp_path / path.name)) for path in filled[:2])
+    return filled._replace(site=site, cache=cache)
+
+
+@pytest.fixture
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)

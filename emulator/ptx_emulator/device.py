@@ -67,8 +67,8 @@ class EmulatedDevice:
         result.view(np.ndarray)[...] = array
         return result
 
-    def publish(self, array: Any) -> EmulatedArray:
-        return self.upload(array)
+    def publish(self, *arrays: Any) -> list[EmulatedArray]:
+        return [self.upload(array) for array in arrays]
 
     def address(self, array: EmulatedArray) -> int:
         return self.memory.address(array)

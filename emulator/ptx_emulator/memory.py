@@ -71,6 +71,11 @@ class EmulatedArray(np.ndarray[Any, Any]):
         result = getattr(ufunc, method)(*plain, **options)
         return device.upload(result) if isinstance(result, np.ndarray) else result
 
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        """As CuPy's: what NumPy's functions make of arrays on a device lies there too."""
+        result = super().__array_function__(function, types, arguments, options)
+        return self.home.upload(result) if type(result) is np.ndarray and self.home is not None else result
+
     def copy(self, order: Any = "C") -> Any:
         """With what is not initialised left so."""
         self.home.require_current("a copy of an array")

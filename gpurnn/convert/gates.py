@@ -11,6 +11,8 @@ import numpy as np
 
 from gpurnn_kernels.spec import Array
 
+from ..backend import HOST, Place
+
 Kind = Literal["LSTM", "GRU"]
 
 
@@ -107,8 +109,9 @@ def undo(kind: Kind, order: Order, params: dict[str, Array], gradients: bool = F
     return Source(W_x, W_h, b_x, b_h, params["W_p"].copy() if "W_p" in params else None)
 
 
-def layer(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[str, Array]]]) -> Any:
+def layer(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[str, Array]]], place: Place = HOST) -> Any:
     """A `gpurnn.LSTM` or `GRU` of these arguments, the others by default, and these parameters: per layer, per direction.
+    place: as `with_params` takes it.
 
     Raises NotImplementedError for options that are not built, ValueError and TypeError for what cannot be.
     """
@@ -128,9 +131,5 @@ def layer(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[
     two, backward = bool(full["bidirectional"]), bool(full["reverse"])
     prefixes = [prefix for _, _, prefix in parameters.prefixes(len(directions), two, backward)]
     flat = [one for found in directions for one in found]
-    arrays = {
-        prefix + name: np.ascontiguousarray(array)
-        for prefix, found in zip(prefixes, flat, strict=True)
-        for name, array in found.items()
-    }
-    return cls.with_params(full, arrays)
+    arrays = {prefix + name: array for prefix, found in zip(prefixes, flat, strict=True) for name, array in found.items()}
+    return cls.with_params(full, arrays, place)

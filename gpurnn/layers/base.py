@@ -12,7 +12,7 @@ from numpy import ndarray
 from gpurnn_kernels.spec import Array, CellName, Spec
 
 from .. import checks
-from ..backend import Place
+from ..backend import HOST, Place
 from . import coupling, parameters
 from .call import Arguments, PlainCall, for_plain_call
 from .configuration import Configured
@@ -100,9 +100,9 @@ class RecurrentLayer(Configured):
         self._set(dtype=np.dtype(given.type))
         self._set(precision=checks.precision(precision, self.dtype), fast_math=checks.flag("fast_math", fast_math))
 
-    def _start(self, arrays: Mapping[str, Array]) -> None:
+    def _start(self, arrays: Mapping[str, Array], place: Place = HOST) -> None:
         """Takes the first parameters, from `_draw` or a file."""
-        self._prepared = self._prepare(arrays)
+        self._prepared = self._prepare(arrays, place)
 
     def _draw(self, seed: Any) -> dict[str, Array]:
         return parameters.draw(self._shapes, self.hidden_size, self.dtype, seed)
@@ -155,8 +155,8 @@ class RecurrentLayer(Configured):
             for name, shape in parameters.shapes(spec, self.bias).items()
         }
 
-    def _prepare(self, given: Mapping[str, Any]) -> Prepared:
-        arrays = parameters.checked(given, self._shapes, self.dtype)
+    def _prepare(self, given: Mapping[str, Any], place: Place = HOST) -> Prepared:
+        arrays = parameters.checked(given, self._shapes, self.dtype, place)
         previous = getattr(self, "_prepared", None)
         return Prepared(*self._specs_and_names, arrays, self.input_forget, previous)
 
@@ -298,11 +298,15 @@ class RecurrentLayer(Configured):
         self.__dict__.update(made.__dict__)
 
     @classmethod
-    def with_params(cls, configuration: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
-        """A layer of a configuration, with these parameters instead of drawn ones."""
+    def with_params(cls, configuration: Mapping[str, Any], arrays: Mapping[str, Array], place: Place = HOST) -> Any:
+        """A layer of a configuration, with these parameters instead of drawn ones.
+
+        place: a device whose arrays the parameters are. They stay there, uncopied, and the layer is for calls there alone:
+        no file, pickle or call on the CPU.
+        """
         layer = cls.__new__(cls)
         layer._set_up(**configuration)
-        layer._start(arrays)
+        layer._start(arrays, place)
         return layer
 
     def _set_up(self, **arguments: Any) -> None:

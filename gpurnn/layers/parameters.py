@@ -8,6 +8,7 @@ import numpy as np
 from gpurnn_kernels.spec import Array, Spec
 
 from .. import checks
+from ..backend import HOST, Place
 
 
 class Params(Mapping[str, Array]):
@@ -72,10 +73,12 @@ def draw(expected: Mapping[str, tuple[int, ...]], hidden_size: int, dtype: np.dt
         return {name: generator.uniform(-bound, bound, shape).astype(dtype) for name, shape in expected.items()}
 
 
-def checked(given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> Params:
-    """Read-only copies of the given arrays, in the expected order.
+def checked(
+    given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any], place: Place = HOST
+) -> Params:
+    """Read-only copies of the given arrays, in the expected order; a device's arrays as they are.
 
-    Raises ValueError for missing or extra names and wrong shapes, TypeError for what is no array of `dtype`.
+    Raises ValueError for missing or extra names and wrong shapes, TypeError for what is no array of `dtype` at `place`.
     """
     if not isinstance(given, Mapping):
         raise TypeError(f"parameters: expected a mapping of names to arrays, got {type(given).__name__}")
@@ -87,9 +90,11 @@ def checked(given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], d
     found = {}
     for name, shape in expected.items():
         value = checks.array(name, given[name], dtype)
+        checks.beside(name, value, place, "the layer's other parameters")
         if value.shape != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
-        copy = np.array(value, dtype, order="C", copy=True)
-        copy.flags.writeable = False
-        found[name] = copy
+        if place.device is None:
+            value = np.array(value, dtype, order="C", copy=True)
+            value.flags.writeable = False
+        found[name] = value
     return Params(found)

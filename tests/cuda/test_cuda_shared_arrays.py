@@ -20,9 +20,10 @@ class Published:
     def __init__(self) -> None:
         self.all: list[Any] = []
 
-    def publish(self, array: Any) -> Any:
-        self.all.append(array.copy())
-        return self.all[-1]
+    def publish(self, *arrays: Any) -> list[Any]:
+        copies = [array.copy() for array in arrays]
+        self.all += copies
+        return copies
 
 
 def prepared(cell: str, **options: Any) -> Any:

@@ -107,7 +107,7 @@ def device_of_index(index: int) -> Any:
 def test_allocations_are_made_on_the_device(fake: Cuda) -> None:
     """Whichever is the current one, which stays."""
     device, array = device_of_index(1), np.zeros((2, 3), F32)
-    made = device.empty((2,), F32), device.zeros((2,), F32), device.upload(array), device.publish(array)
+    made = device.empty((2,), F32), device.zeros((2,), F32), device.upload(array), *device.publish(array)
     assert made == (1, 1, 1, 1)
     assert fake.runtime.device == 0
 
@@ -138,8 +138,8 @@ def test_a_new_thread_gets_a_context(fake: Cuda) -> None:
 
 
 def test_what_is_published_is_complete_and_of_no_pool(fake: Cuda) -> None:
-    device_of_index(1).publish(np.zeros(3, F32))
-    assert fake.events == ["allocator None", "array", "synchronize", "allocator of before"]
+    device_of_index(1).publish(np.zeros(3, F32), np.zeros(4, F32))
+    assert fake.events == ["allocator None", "array", "array", "synchronize", "allocator of before"]
 
 
 def test_a_gpu_has_one_device(fake: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:

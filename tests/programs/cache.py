@@ -32,9 +32,24 @@ def a_step(cells: Any) -> Any:
     return next(cells["gru_after"].all_steps()).step[0]
 
 
+def _tell(**more: Any) -> None:
+    """Prints how kernels were come by."""
+    import gpurnn_kernels
+    from gpurnn_kernels.cpu.codegen.cache import cache_folder
+
+    folder = cache_folder()
+    told = {"records": RECORDS, "kernels": gpurnn_kernels.__file__, "folder": None if folder is None else str(folder)}
+    print(json.dumps(told | more))
+
+
+def cached() -> None:
+    """A small layer's result, and how its kernels were come by."""
+    _tell(y=first_call().tolist())
+
+
 def kernel(change: str = "", when: str = "") -> None:
     """Compiles or loads one kernel, and tells how; with a file that changes before the kernel is asked for, or is compiled."""
-    import gpurnn_kernels
+    import gpurnn_kernels  # noqa: F401 - takes its digest
 
     def changed() -> None:
         with open(change, "a", encoding="utf-8") as file:
@@ -49,9 +64,7 @@ def kernel(change: str = "", when: str = "") -> None:
     if when == "during":
         cache._announce = changed
     assert kernel_address(a_step(CELLS), "float32")
-    folder = cache.cache_folder()
-    told = {"records": RECORDS, "kernels": gpurnn_kernels.__file__, "folder": None if folder is None else str(folder)}
-    print(json.dumps(told))
+    _tell()
 
 
 def digest() -> None:

@@ -1,7 +1,6 @@
 """What tests run in processes of their own: `python("from programs import processes; processes.pinned()")`."""
 
 import json
-import logging
 import multiprocessing
 import os
 import re
@@ -305,26 +304,3 @@ def aarch64() -> None:
         told[name] |= {"modes": re.findall(r"\b(mrs|msr)\s+(?:x\d+|FPCR)", code, re.IGNORECASE)}
         told[name] |= {"x86": len(re.findall("call .*llvm[.]x86", ir_of(library)))}
     print(json.dumps(told))
-
-
-# The cache of machine code
-
-
-def cached() -> None:
-    """A small layer's result, and how its kernel was come by."""
-    records: list[str] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            records.append(f"{record.levelname} {record.getMessage()}")
-
-    logging.getLogger("gpurnn").addHandler(Handler())
-    logging.getLogger("gpurnn").setLevel(logging.DEBUG)
-    x = np.linspace(-3, 3, 24, dtype=np.float32).reshape(4, 2, 3)
-    y, _ = gpurnn.GRU(3, 5, reset_after=True, seed=0)(x)
-    import gpurnn_kernels
-    from gpurnn_kernels.cpu.codegen.cache import cache_folder
-
-    folder = cache_folder()
-    told = {"y": y.tolist(), "records": records, "gpurnn": gpurnn.__file__, "kernels": gpurnn_kernels.__file__}
-    print(json.dumps(told | {"folder": None if folder is None else str(folder)}))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import torch.utils.dlpack
 
 from gpurnn_kernels.spec import Array
 
+from ...backend import place_of
 from ...convert import gates
 from ...convert.torch.modules import Shape
 
@@ -23,23 +24,28 @@ NO_FORWARD_MODE = "gpurnn has no derivatives in forward mode (jvp, jacfwd): use 
 
 
 class Prepared(NamedTuple):
-    """A gpurnn layer, and copies of the weights that it was made of."""
+    """A gpurnn layer, and copies of the values that it was made of."""
 
-    copies: list[Tensor]
+    values: list[Tensor]
     layer: Any
 
     @classmethod
     def of(cls, shape: Shape, weights: Sequence[Tensor]) -> Prepared:
         for one in weights:
             check_dtype(one.dtype)
-        arrays = {name: one.detach().cpu().numpy() for name, one in zip(shape.names, weights, strict=True)}
-        dtype = next(iter(arrays.values())).dtype
-        layer = gates.layer(shape.kind, shape.configuration(dtype), shape.params(arrays))
-        return cls([one.detach().clone() for one in weights], layer)
+        device = weights[0].device
+        with _running_on(device):
+            arrays = [_array(one) for one in weights]
+            params = shape.params(dict(zip(shape.names, arrays, strict=True)))
+            layer = gates.layer(shape.kind, shape.configuration(arrays[0].dtype), params, place_of(arrays[0]))
+            made = cls([one.clone() for one in _values(weights)], layer)
+            if device.type == "cuda":
+                torch.cuda.current_stream(device).synchronize()  # calls on other streams may be the next to read it
+        return made
 
     def stands_for(self, weights: Sequence[Tensor]) -> bool:
-        """Tells whether the weights are the same numbers still."""
-        return all(map(_same, weights, self.copies))
+        """Tells whether the weights are the same numbers still. Waits for a GPU, once."""
+        return all(map(_same, _values(weights), self.values))
 
 
 def check_dtype(dtype: torch.dtype) -> None:
@@ -92,15 +98,15 @@ def no_second_derivatives(*_: Any) -> None:
 
 def run(layer: Any, x: Tensor, states: Sequence[Tensor], lengths: Tensor | None, keep: bool) -> tuple[tuple[Tensor, ...], Any]:
     """Gives y and the final state's tensors; and, with `keep`, the call's `VJP`."""
-    given = _state([_array(one) for one in states]) if states else None
     counts = None if lengths is None else lengths.numpy()
     vjp = None
     with _running_on(x.device):
+        given = _state([_array(one) for one in states]) if states else None
         if keep:
             (y, final), vjp = layer.vjp(_array(x), given, counts)
         else:
             y, final = layer(_array(x), given, counts)
-    return tuple(_tensor(one) for one in (y, *(final if len(layer.states) == 2 else (final,)))), vjp
+        return tuple(_tensor(one) for one in (y, *(final if len(layer.states) == 2 else (final,)))), vjp
 
 
 def gradients(
@@ -110,8 +116,8 @@ def gradients(
     with _running_on(device):
         grads = vjp(None if dy is None else _array(dy), None if dfinal is None else _state([_array(one) for one in dfinal]))
         weights = shape.weights(grads.params, gradients=True).values()
-    states = grads.state if shape.kind == "LSTM" else (grads.state,)
-    return [_tensor(one) for one in (grads.x, *states[:count], *weights)]
+        states = grads.state if shape.kind == "LSTM" else (grads.state,)
+        return [_tensor(one) for one in (grads.x, *states[:count], *weights)]
 
 
 def _state(arrays: list[Array]) -> Any:
@@ -127,9 +133,30 @@ def _running_on(device: torch.device) -> AbstractContextManager[Any]:
 
         threads = get_num_threads()
         return openmp_of(_LIBRARIES) if threads > 1 and torch.get_num_threads() == threads else nullcontext()
+    return _running_on_gpu(device)
+
+
+@contextmanager
+def _running_on_gpu(device: torch.device) -> Iterator[None]:
+    """Inside, the GPU is PyTorch's current one and CuPy's, and CuPy's current stream is the one that PyTorch has there."""
     import cupy
 
-    return cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream)  # type: ignore[no-any-return]
+    from gpurnn_kernels.cuda.host.cupy_device import gpu
+
+    stream = _Stream(torch.cuda.current_stream(device))
+    # the device first: CuPy makes a stream the current one of the device that it finds
+    with torch.cuda.device(device), gpu(device.index).current(), cupy.cuda.Stream.from_external(stream):
+        yield
+
+
+class _Stream:
+    """A stream of PyTorch's for other libraries: its own class has the method from 2.10 on."""
+
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._stream = stream
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._stream.cuda_stream
 
 
 def _array(tensor: Tensor) -> Array:
@@ -147,6 +174,12 @@ def _tensor(array: Any) -> Tensor:
     return found
 
 
+def _values(weights: Sequence[Tensor]) -> list[Tensor]:
+    """The weights' numbers; those on a GPU one after the other, so that a comparison waits for it once."""
+    plain = [one.detach() for one in weights]
+    return [torch.cat([one.reshape(-1) for one in plain])] if plain[0].is_cuda else plain
+
+
 def _same(new: Tensor, old: Tensor) -> bool:
     """Compared by value: `.data` and NumPy views change weights without PyTorch's counters noticing."""
-    return new.device == old.device and new.dtype == old.dtype and torch.equal(new.detach(), old)
+    return new.device == old.device and new.dtype == old.dtype and torch.equal(new, old)

@@ -62,7 +62,8 @@ class Layer:
         if found is None or len(found) < batch:
             spec = self.specs[0]
             # of two threads that come at once, each has its own for this call, whichever stays
-            found = self._zeros[device] = device.publish(np.zeros((batch, spec.hidden_size), spec.dtype))
+            (found,) = device.publish(np.zeros((batch, spec.hidden_size), spec.dtype))
+            self._zeros[device] = found
         return found[:batch]
 
 

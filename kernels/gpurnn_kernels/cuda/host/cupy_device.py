@@ -96,12 +96,12 @@ class CupyDevice:
         with Current(self.index):
             return cupy.asarray(array)
 
-    def publish(self, array: Array) -> DeviceArray:
+    def publish(self, *arrays: Array | DeviceArray) -> list[DeviceArray]:
         # a pool would hand the memory on in the order of the stream that it came from; cudaFree waits for all streams
         with Current(self.index), cupy.cuda.using_allocator(None):
-            copy = cupy.array(array, order="C")
+            copies = [cupy.array(array, order="C") for array in arrays]
             cupy.cuda.get_current_stream().synchronize()
-        return copy
+        return copies
 
     def address(self, array: DeviceArray) -> int:
         return int(array.data.ptr)

@@ -80,9 +80,12 @@ class Device(Protocol):
 
     def upload(self, array: Array) -> DeviceArray: ...
 
-    def publish(self, array: Array) -> DeviceArray:
-        """A contiguous copy that nobody writes to and calls on every stream may read: it is complete when it is handed over,
-        and its memory becomes another's only when nothing on the device reads it any more. Waits for the device."""
+    def publish(self, *arrays: Array | DeviceArray) -> list[DeviceArray]:
+        """Contiguous copies that nobody writes to and calls on every stream may read: they are complete when they are handed
+        over, and their memory becomes another's only when nothing on the device reads it any more. Waits for the device, once.
+
+        Of the host's arrays, or the device's own, in the order of the current stream.
+        """
 
     def address(self, array: DeviceArray) -> int:
         """Of its first byte."""

@@ -27,10 +27,11 @@ def upload(device: Device, spec: Spec, parameters: Parameters) -> Weights:
         array = parameters.get(name)
         return np.zeros(size, wide) if array is None else array.astype(wide)
 
-    W_x, W_h = (device.publish(parameters[name]) for name in ("W_x", "W_h"))
     given = bias("b", spec.gates * spec.hidden_size)
-    b = pointwise_b = device.publish(given)
+    arrays = [parameters["W_x"], parameters["W_h"], bias("b_hn", spec.hidden_size), given]
     if spec.fast_math and spec.dtype != np.float64:
-        given[: (spec.gates - 1) * spec.hidden_size] *= 0.5  # all gates but the last
-        pointwise_b = device.publish(given)
-    return Weights(W_x, W_h, b, pointwise_b, device.publish(bias("b_hn", spec.hidden_size)))
+        halved = given.copy()
+        halved[: (spec.gates - 1) * spec.hidden_size] *= 0.5  # all gates but the last
+        arrays.append(halved)
+    W_x, W_h, b_hn, b, *rest = device.publish(*arrays)
+    return Weights(W_x, W_h, b, rest[0] if rest else b, b_hn)
