@@ -1,29 +1,11 @@
-"""Products with packed weights: the only place that walks along their panels. Addresses and strides are bytes."""
+"""A product with weights that are packed NR_BACK vectors to a panel: of the backward pass, and of the projection."""
 
 from ..codegen.descriptors import V1
-from ..codegen.inline import called, inlined
+from ..codegen.inline import called
 from ..codegen.target import target
 from .microkernel import multiply, multiply_in_turn
 
 NR_BACK = 4 if target().registers == 32 else 2  # vectors in a panel of the backward products, and of the projection
-
-
-@inlined
-def gemm_bias(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row, out_panel, descending):
-    """out = init + a w, of `count` panels that lie side by side in `init`, where all rows have the same."""
-    step = vectors * V1
-    multiply_in_turn(
-        job, vectors, rows, a, a_row, count, w, depth * step, depth, init, 0, step, out, out_row, out_panel, descending
-    )
-
-
-@inlined
-def gemm_add(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, descending):
-    """out += a w, of `count` panels."""
-    w_panel = depth * vectors * V1
-    multiply_in_turn(
-        job, vectors, rows, a, a_row, count, w, w_panel, depth, out, out_row, out_panel, out, out_row, out_panel, descending
-    )
 
 
 @called

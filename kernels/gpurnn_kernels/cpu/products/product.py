@@ -13,7 +13,7 @@ from typing import Any
 
 from ..codegen.descriptors import V1
 from ..codegen.inline import inlined
-from .gemm import gemm_add, gemm_bias
+from .microkernel import multiply_in_turn
 
 
 @inlined
@@ -26,6 +26,24 @@ def slot_at(share, panel, slot):
 def whole_panels(job, panel, count):
     """Those of `count` panels from `panel` on in which each gate has vectors of its own."""
     return min(count, job.H // job.lanes - panel) if job.tail else count
+
+
+@inlined
+def gemm_bias(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row, out_panel, descending):
+    """out = init + a w, of `count` panels that lie side by side in `init`, where all rows have the same."""
+    step = vectors * V1
+    multiply_in_turn(
+        job, vectors, rows, a, a_row, count, w, depth * step, depth, init, 0, step, out, out_row, out_panel, descending
+    )
+
+
+@inlined
+def gemm_add(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, descending):
+    """out += a w, of `count` panels."""
+    w_panel = depth * vectors * V1
+    multiply_in_turn(
+        job, vectors, rows, a, a_row, count, w, w_panel, depth, out, out_row, out_panel, out, out_row, out_panel, descending
+    )
 
 
 @inlined
