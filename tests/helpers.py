@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
@@ -43,13 +44,33 @@ class Backend(NamedTuple):
     array: Callable[[Floats], Any]
     numpy: Callable[[Any], Floats]
     missing: Callable[[], str | None] = lambda: None  # why nothing runs there
+    devices: Callable[[], tuple[Any, ...]] = tuple  # `array` puts arrays on the first
+
+    @property
+    def device(self) -> Any:
+        return self.devices()[0]
+
+
+def emulated_device() -> Any:
+    return emulated_devices()[0]
 
 
 @cache
-def emulated_device() -> Any:
+def emulated_devices() -> tuple[Any, ...]:
     from ptx_emulator.device import EmulatedDevice
 
-    return EmulatedDevice()
+    return EmulatedDevice(), EmulatedDevice("T4")
+
+
+def gpus() -> tuple[Any, ...]:
+    """The devices of this machine, the current one first."""
+    import cupy
+
+    from gpurnn_kernels.cuda.host.cupy_device import gpu as device_of_index
+
+    first = cupy.cuda.Device().id
+    count = cupy.cuda.runtime.getDeviceCount()
+    return tuple(device_of_index((first + k) % count) for k in range(count))
 
 
 def missing_compiler() -> str | None:
@@ -60,14 +81,51 @@ def missing_compiler() -> str | None:
 
 BACKENDS = {
     "cpu": Backend("cpu", lambda a: a, lambda a: a),
-    "cuda-emulated": Backend("cuda-emulated", lambda a: emulated_device().upload(a), np.array, missing_compiler),
-    "cuda": Backend("cuda", lambda a: cupy_array(a), lambda a: a.get(), gpu.missing),
+    "cuda-emulated": Backend(
+        "cuda-emulated", lambda a: emulated_device().upload(a), np.array, missing_compiler, emulated_devices
+    ),
+    "cuda": Backend("cuda", lambda a: cupy_array(a), lambda a: a.get(), gpu.missing, gpus),
 }
+
+
+class Launches(Counter[str]):
+    """Launches on a device, by kernel; products count as "multiply"."""
+
+    def __init__(self, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        launcher, multiply = device.launcher, device.multiply
+
+        def counting_launcher(kernel: Any, *arguments: Any, **options: Any) -> Callable[..., None]:
+            launch = launcher(kernel, *arguments, **options)
+
+            def counting_launch(*rest: Any) -> None:
+                self[kernel.name] += 1
+                launch(*rest)
+
+            return counting_launch
+
+        def counting_multiply(*arguments: Any, **options: Any) -> None:
+            self["multiply"] += 1
+            multiply(*arguments, **options)
+
+        monkeypatch.setattr(device, "launcher", counting_launcher)
+        monkeypatch.setattr(device, "multiply", counting_multiply)
+
+    def named(self, text: str) -> list[str]:
+        """The names of kernels that contain this text."""
+        return [name for name in self if text in name]
 
 
 def not_emulated(backend: Backend) -> None:
     if backend.name == "cuda-emulated":
         pytest.skip("too large for the interpreter")
+
+
+def device_of(array: Any) -> Any:
+    """The device that an array lies on."""
+    from gpurnn_kernels.cuda.host import devices
+
+    return devices.device_of(array)
 
 
 def cupy_array(a: Floats) -> Any:
