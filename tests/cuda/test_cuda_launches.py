@@ -26,9 +26,7 @@ def state_on(backend: Backend, state: Any) -> Any:
 @every_cell
 @pytest.mark.parametrize("lengths", [None, [3, 0]], ids=["full", "ragged"])
 @pytest.mark.parametrize("T", [1, 2, 7])
-def test_stepwise_launches(
-    cell: str, T: int, lengths: list[int] | None, device_backend: Backend, launches: Launches
-) -> None:
+def test_stepwise_launches(cell: str, T: int, lengths: list[int] | None, device_backend: Backend, launches: Launches) -> None:
     lengths = None if lengths is None else [min(n, T) for n in lengths]
     expected = LAUNCHES[cell](T)
     for options, times in (({}, 1), ({"bidirectional": True}, 2), ({"num_layers": 3}, 3)):

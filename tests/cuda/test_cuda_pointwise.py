@@ -93,9 +93,7 @@ def test_the_widest_loads_that_the_size_allows(
 
 @every_cell
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_alignment_of_what_callers_hand_in(
-    cell: str, batch_first: bool, device_backend: Backend, launches: Launches
-) -> None:
+def test_alignment_of_what_callers_hand_in(cell: str, batch_first: bool, device_backend: Backend, launches: Launches) -> None:
     """Arrays that start off a boundary of 16 bytes, or whose rows do, take the scalar form; the values stay."""
     p = Problem(cell, 4, 3, 4, 8, batch_first=batch_first, bidirectional=True)
     expected = p.run(device_backend), p.gradients(device_backend)
