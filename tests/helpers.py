@@ -36,6 +36,18 @@ LAYERS: dict[str, dict[str, Any]] = {
     "batch-first-both": {"batch_first": True, "bidirectional": True},
 }
 
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # a cell and its options
+    **{cell: (cell, {}) for cell in CELLS},
+    "peepholes": ("lstm", {"peepholes": True}),
+    "clip": ("lstm", {"clip": 0.4}),
+    "input_forget": ("lstm", {"input_forget": True}),
+    "proj_size": ("lstm", {"proj_size": 3}),
+    "no projection": ("lstm", {"peepholes": True, "clip": 0.4, "input_forget": True}),
+    "all": ("lstm", {"proj_size": 5, "peepholes": True, "clip": 0.4, "input_forget": True}),
+    "gru clip": ("gru", {"clip": 0.4}),
+    "gru_after clip": ("gru_after", {"clip": 0.4}),
+}
+
 
 class Backend(NamedTuple):
     """Where a layer's arrays live, and how they get there and back."""
@@ -142,11 +154,11 @@ def new_layer(cell: str, I: int, H: int, num_layers: int = 1, **options: Any) ->
 
 
 class Problem:
-    """A layer's options, parameters and inputs, all (T, B, ...), with NaN in x and dy past the lengths."""
+    """A layer's options, parameters and inputs, all (T, B, ...), with NaN in x and dy past the lengths; kind: of `KINDS`."""
 
     def __init__(
         self,
-        cell: str,
+        kind: str,
         T: int = 5,
         B: int = 3,
         I: int = 4,
@@ -161,21 +173,25 @@ class Problem:
         seed: int = 0,
         **options: Any,
     ) -> None:
-        self.cell, self.lengths, self.options, self.batch_first = cell, lengths, options, batch_first
+        self.cell, given = KINDS[kind]
+        options = {**given, **options}
+        self.lengths, self.options, self.batch_first = lengths, options, batch_first
         self._made = {"dtype": dtype, "bias": bias, "batch_first": batch_first, **options}
         self._made |= {"fast_math": fast_math, "precision": precision}
         rng = np.random.default_rng(seed)
         D = 2 if options.get("bidirectional") else 1
-        rows = (options.get("num_layers", 1) * D, B, H)
+        P = options.get("proj_size") or H
+        rows = options.get("num_layers", 1) * D
+        states = (P, H)[: CELLS[self.cell].states]
         self.sizes = (I, H)
 
         def draw(*shape: int) -> Floats:
             return rng.standard_normal(shape).astype(dtype)
 
-        self.params = reference.random_params(cell, I, H, bias=bias, dtype=dtype, seed=seed, **options)
-        self.x, self.dy = draw(T, B, I), draw(T, B, D * H)
-        self.state: Any = packed([draw(*rows) for _ in range(CELLS[cell].states)])
-        self.dstate: Any = packed([draw(*rows) for _ in range(CELLS[cell].states)])
+        self.params = reference.random_params(self.cell, I, H, bias=bias, dtype=dtype, seed=seed, **options)
+        self.x, self.dy = draw(T, B, I), draw(T, B, D * P)
+        self.state: Any = packed([draw(rows, B, size) for size in states])
+        self.dstate: Any = packed([draw(rows, B, size) for size in states])
         if lengths is not None:
             self.past = np.arange(T)[:, None] >= np.array(lengths)
             self.x[self.past] = np.nan

@@ -47,7 +47,7 @@ def test_imports_run_one_way() -> None:
 
 
 def test_bench_and_emulator_import_nothing_from_the_tests() -> None:
-    """Both run where there are no tests: pytest puts the folders of tests on the path, so that a wrong import would work here."""
+    """Both run without them; but pytest puts the folders of tests on the path, so that a wrong import would work here."""
     of_tests = {path.stem for path in TESTS.rglob("*.py")} - {"__init__"} | {"tests", "programs"}
     for package in (TESTS.parent / "bench", TESTS.parent / "emulator" / "ptx_emulator"):
         found = all_imports(package)
