@@ -284,12 +284,12 @@ def row_of(state: Any, rows: slice) -> Any:
 
 
 def python(code: str, *arguments: str, timeout: float = 240, **environment: str | None) -> str:
-    """What a new interpreter, started beside the tests, prints; None removes a variable."""
+    """The output of a new interpreter, started beside the tests; None removes a variable."""
     return finished(started(code, *arguments, **environment), timeout)
 
 
 def finished(process: subprocess.Popen[str], timeout: float) -> str:
-    """What a process prints, once it has ended well."""
+    """The output of a process, once it has ended well."""
     try:
         out, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

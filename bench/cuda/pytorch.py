@@ -53,9 +53,8 @@ def build(case: GpuCase, weights: Arrays, inputs: Sequence[F32], dy: F32) -> Run
 
 def _cudnn(torch: Any, case: GpuCase, weights: Arrays) -> Any:
     module = (torch.nn.LSTM if case.cell == "lstm" else torch.nn.GRU)(case.hidden, case.hidden)
-    w = theirs(case.case, weights, TORCH)
     with torch.no_grad():
-        for parameter, array in zip(module.parameters(), (w.W_x, w.W_h, w.b_x, w.b_h), strict=True):
+        for parameter, array in zip(module.parameters(), theirs(case.case, weights, TORCH), strict=True):
             parameter.copy_(torch.from_numpy(array))
     return module
 

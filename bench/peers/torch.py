@@ -8,8 +8,8 @@ import torch
 from bench.harness.cases import Case
 from bench.harness.data import F32, Arrays
 from bench.harness.errors import Unsupported
-from bench.peers import Run, Step, Train
 from bench.peers.gates import in_our_order, theirs
+from bench.peers.peer import Run, Step, Train
 from gpurnn.convert.gates import TORCH
 
 _NAMES = {"W_x": "weight_ih_l0", "W_h": "weight_hh_l0", "b": "bias_ih_l0"}
@@ -30,9 +30,8 @@ def _require_supported(case: Case) -> None:
 
 def _fill(module: torch.nn.Module, case: Case, weights: Arrays) -> None:
     """torch names its parameters weight_ih, weight_hh, bias_ih, bias_hh, with _l0 for a layer."""
-    w = theirs(case, weights, TORCH)
     with torch.no_grad():
-        for parameter, array in zip(module.parameters(), (w.W_x, w.W_h, w.b_x, w.b_h), strict=True):
+        for parameter, array in zip(module.parameters(), theirs(case, weights, TORCH), strict=True):
             parameter.copy_(torch.from_numpy(array))
 
 

@@ -130,7 +130,7 @@ def test_what_is_not_finite_stays_in_its_row(cell: str, value: float) -> None:
 
 @needs_amx
 def test_three_parts_are_the_whole() -> None:
-    """Of any float32 that is no denormal, and whose low part is none; rows that do not count are zeros."""
+    """This holds for any float32 that is no denormal, and whose low part is none; rows that do not count are zeros."""
     from gpurnn_kernels.cpu.products.amx import strips
     from gpurnn_kernels.cpu.products.amx.instructions import BLOCK, PART
 

@@ -50,7 +50,7 @@ def shared() -> tuple[Any, Any]:
 
 
 def publish(blocks: Any, phase: int) -> None:
-    """As `phases.publish`."""
+    """Stands in for `phases.publish`."""
     for member, own in enumerate(OWN):
         blocks[PIECES + member, layout.FIRST // 8] = own[0]
         blocks[PIECES + member, 0] = phase << 28 | len(own) << 14

@@ -1,4 +1,4 @@
-"""What layers compute, against the reference."""
+"""Outputs of layers, against the reference."""
 
 import numpy as np
 import pytest
@@ -111,7 +111,7 @@ def test_kinds_of_lengths(cell: str, kind: type) -> None:
 
 @every_cell
 def test_the_layouts_of_outputs(cell: str) -> None:
-    """What a caller may count on: y in x's layout without gaps, all arrays writeable and no part of the inputs."""
+    """A caller may count on this: y in x's layout without gaps, all arrays writeable and no part of the inputs."""
     for options in ("forward", "batch-first", "stacked"):
         p = Problem(cell, **LAYERS[options])
         y, state = p.layer(p.laid_out(p.x).copy(), p.state)

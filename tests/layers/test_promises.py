@@ -201,7 +201,7 @@ def test_streams_share_units(cell: str, far: bool, B: int, threads: int, monkeyp
 @every_cell
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_with_copies_of_weights(cell: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which are those of the layer after each change."""
+    """The copies are those of the layer after each change."""
     monkeypatch.setattr(schedule, "_choose", lambda *_: ("rows", "forced"))
     p = Problem(cell, 5, 9, 13, 130, num_layers=2)
     made = programs(monkeypatch)
@@ -279,7 +279,7 @@ def test_ragged_rows_are_shared_out_evenly(threads: int) -> None:
 
 
 def programs(monkeypatch: pytest.MonkeyPatch) -> list[forward_pass.ForwardProgram]:
-    """Those of forward passes, filled as they are made."""
+    """The programs of forward passes, filled as they are made."""
     made: list[forward_pass.ForwardProgram] = []
     plain: Callable[..., None] = forward_pass.ForwardProgram.__init__
 

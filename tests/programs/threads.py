@@ -1,4 +1,4 @@
-"""What tests of threads run in processes of their own: `python("from programs import threads; threads.descriptors()")`."""
+"""Programs of tests of threads, in processes of their own: `python("from programs import threads; threads.descriptors()")`."""
 
 import atexit
 import itertools
@@ -205,7 +205,7 @@ def interrupted_by_signals() -> None:
 
 
 class Limit(Exception):
-    """What a handler of a time limit raises."""
+    """An exception that a handler of a time limit raises."""
 
 
 def long_calls() -> list[Callable[[], Any]]:
