@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import BACKENDS, Backend
+from helpers import BACKENDS, Backend, Launches
 from installs import Install, fill
 
 import gpurnn
@@ -26,11 +26,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return min(cpus, MOST_WORKERS) if cpus > 1 else 0
 
 
-@pytest.fixture(
-    params=[pytest.param(one, id=name, marks=pytest.mark.gpu if name == "cuda" else ()) for name, one in BACKENDS.items()]
-)
+def _parameters(*names: str) -> list[Any]:
+    return [pytest.param(BACKENDS[name], id=name, marks=pytest.mark.gpu if name == "cuda" else ()) for name in names]
+
+
+@pytest.fixture(params=_parameters(*BACKENDS))
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """The one place where a backend joins the suite."""
+    """The one place where a backend joins the suite: `pytest -m gpu` runs what has a GPU among its backends."""
     if why := request.param.missing():
         pytest.skip(f"{request.param.name}: {why}")
     return request.param
@@ -52,6 +54,28 @@ def install(filled: Install, tmp_path: Path) -> Install:
 @pytest.fixture
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(params=_parameters("cuda-emulated", "cuda"))
+def device_backend(request: pytest.FixtureRequest) -> Backend:
+    """A backend whose arrays lie on a device: the emulated one, and a GPU."""
+    if why := request.param.missing():
+        pytest.skip(f"{request.param.name}: {why}")
+    return request.param
+
+
+@pytest.fixture
+def another_device(device_backend: Backend) -> Any:
+    """A device beside the first one of the backend."""
+    if len(device_backend.devices()) < 2:
+        pytest.skip("this machine has one GPU")
+    return device_backend.devices()[1]
+
+
+@pytest.fixture
+def launches(device_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Launches:
+    """Counts what is launched on the backend's first device, by launchers that are made from here on."""
+    return Launches(device_backend.device, monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What the tests of converters share."""
+"""Helpers that the tests of converters share."""
 
 import tracemalloc
 from collections.abc import Callable

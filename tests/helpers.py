@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
@@ -35,6 +36,18 @@ LAYERS: dict[str, dict[str, Any]] = {
     "batch-first-both": {"batch_first": True, "bidirectional": True},
 }
 
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # a cell and its options
+    **{cell: (cell, {}) for cell in CELLS},
+    "peepholes": ("lstm", {"peepholes": True}),
+    "clip": ("lstm", {"clip": 0.4}),
+    "input_forget": ("lstm", {"input_forget": True}),
+    "proj_size": ("lstm", {"proj_size": 3}),
+    "no projection": ("lstm", {"peepholes": True, "clip": 0.4, "input_forget": True}),
+    "all": ("lstm", {"proj_size": 5, "peepholes": True, "clip": 0.4, "input_forget": True}),
+    "gru clip": ("gru", {"clip": 0.4}),
+    "gru_after clip": ("gru_after", {"clip": 0.4}),
+}
+
 
 class Backend(NamedTuple):
     """Where a layer's arrays live, and how they get there and back."""
@@ -43,13 +56,33 @@ class Backend(NamedTuple):
     array: Callable[[Floats], Any]
     numpy: Callable[[Any], Floats]
     missing: Callable[[], str | None] = lambda: None  # why nothing runs there
+    devices: Callable[[], tuple[Any, ...]] = tuple  # `array` puts arrays on the first
+
+    @property
+    def device(self) -> Any:
+        return self.devices()[0]
+
+
+def emulated_device() -> Any:
+    return emulated_devices()[0]
 
 
 @cache
-def emulated_device() -> Any:
+def emulated_devices() -> tuple[Any, ...]:
     from ptx_emulator.device import EmulatedDevice
 
-    return EmulatedDevice()
+    return EmulatedDevice(), EmulatedDevice("T4")
+
+
+def gpus() -> tuple[Any, ...]:
+    """The devices of this machine, the current one first."""
+    import cupy
+
+    from gpurnn_kernels.cuda.host.cupy_device import gpu as device_of_index
+
+    first = cupy.cuda.Device().id
+    count = cupy.cuda.runtime.getDeviceCount()
+    return tuple(device_of_index((first + k) % count) for k in range(count))
 
 
 def missing_compiler() -> str | None:
@@ -60,14 +93,51 @@ def missing_compiler() -> str | None:
 
 BACKENDS = {
     "cpu": Backend("cpu", lambda a: a, lambda a: a),
-    "cuda-emulated": Backend("cuda-emulated", lambda a: emulated_device().upload(a), np.array, missing_compiler),
-    "cuda": Backend("cuda", lambda a: cupy_array(a), lambda a: a.get(), gpu.missing),
+    "cuda-emulated": Backend(
+        "cuda-emulated", lambda a: emulated_device().upload(a), np.array, missing_compiler, emulated_devices
+    ),
+    "cuda": Backend("cuda", lambda a: cupy_array(a), lambda a: a.get(), gpu.missing, gpus),
 }
+
+
+class Launches(Counter[str]):
+    """Launches on a device, by kernel; products count as "multiply"."""
+
+    def __init__(self, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        launcher, multiply = device.launcher, device.multiply
+
+        def counting_launcher(kernel: Any, *arguments: Any, **options: Any) -> Callable[..., None]:
+            launch = launcher(kernel, *arguments, **options)
+
+            def counting_launch(*rest: Any) -> None:
+                self[kernel.name] += 1
+                launch(*rest)
+
+            return counting_launch
+
+        def counting_multiply(*arguments: Any, **options: Any) -> None:
+            self["multiply"] += 1
+            multiply(*arguments, **options)
+
+        monkeypatch.setattr(device, "launcher", counting_launcher)
+        monkeypatch.setattr(device, "multiply", counting_multiply)
+
+    def named(self, text: str) -> list[str]:
+        """The names of kernels that contain this text."""
+        return [name for name in self if text in name]
 
 
 def not_emulated(backend: Backend) -> None:
     if backend.name == "cuda-emulated":
         pytest.skip("too large for the interpreter")
+
+
+def device_of(array: Any) -> Any:
+    """The device that an array lies on."""
+    from gpurnn_kernels.cuda.host import devices
+
+    return devices.device_of(array)
 
 
 def cupy_array(a: Floats) -> Any:
@@ -84,11 +154,11 @@ def new_layer(cell: str, I: int, H: int, num_layers: int = 1, **options: Any) ->
 
 
 class Problem:
-    """A layer's options, parameters and inputs, all (T, B, ...), with NaN in x and dy past the lengths."""
+    """A layer's options, parameters and inputs, all (T, B, ...), with NaN in x and dy past the lengths; kind: of `KINDS`."""
 
     def __init__(
         self,
-        cell: str,
+        kind: str,
         T: int = 5,
         B: int = 3,
         I: int = 4,
@@ -103,21 +173,25 @@ class Problem:
         seed: int = 0,
         **options: Any,
     ) -> None:
-        self.cell, self.lengths, self.options, self.batch_first = cell, lengths, options, batch_first
+        self.cell, given = KINDS[kind]
+        options = {**given, **options}
+        self.lengths, self.options, self.batch_first = lengths, options, batch_first
         self._made = {"dtype": dtype, "bias": bias, "batch_first": batch_first, **options}
         self._made |= {"fast_math": fast_math, "precision": precision}
         rng = np.random.default_rng(seed)
         D = 2 if options.get("bidirectional") else 1
-        rows = (options.get("num_layers", 1) * D, B, H)
+        P = options.get("proj_size") or H
+        rows = options.get("num_layers", 1) * D
+        states = (P, H)[: CELLS[self.cell].states]
         self.sizes = (I, H)
 
         def draw(*shape: int) -> Floats:
             return rng.standard_normal(shape).astype(dtype)
 
-        self.params = reference.random_params(cell, I, H, bias=bias, dtype=dtype, seed=seed, **options)
-        self.x, self.dy = draw(T, B, I), draw(T, B, D * H)
-        self.state: Any = packed([draw(*rows) for _ in range(CELLS[cell].states)])
-        self.dstate: Any = packed([draw(*rows) for _ in range(CELLS[cell].states)])
+        self.params = reference.random_params(self.cell, I, H, bias=bias, dtype=dtype, seed=seed, **options)
+        self.x, self.dy = draw(T, B, I), draw(T, B, D * P)
+        self.state: Any = packed([draw(rows, B, size) for size in states])
+        self.dstate: Any = packed([draw(rows, B, size) for size in states])
         if lengths is not None:
             self.past = np.arange(T)[:, None] >= np.array(lengths)
             self.x[self.past] = np.nan
@@ -210,12 +284,12 @@ def row_of(state: Any, rows: slice) -> Any:
 
 
 def python(code: str, *arguments: str, timeout: float = 240, **environment: str | None) -> str:
-    """What a new interpreter, started beside the tests, prints; None removes a variable."""
+    """The output of a new interpreter, started beside the tests; None removes a variable."""
     return finished(started(code, *arguments, **environment), timeout)
 
 
 def finished(process: subprocess.Popen[str], timeout: float) -> str:
-    """What a process prints, once it has ended well."""
+    """The output of a process, once it has ended well."""
     try:
         out, errors = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

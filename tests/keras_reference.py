@@ -59,7 +59,7 @@ def cudnn(kind: str, weights: list[Floats], seed: int = 1) -> list[Floats]:
 
 
 def single_gates(kind: str, weights: list[Floats]) -> list[Floats]:
-    """As Keras 0 and 1 kept them: W, U, b of i, c, f, o, or of z, r, h."""
+    """The form of Keras 0 and 1: W, U, b of i, c, f, o, or of z, r, h."""
     count, order = (4, (0, 2, 1, 3)) if kind == "LSTM" else (3, (0, 1, 2))
     W, U, b = (np.split(one, count, axis=-1) for one in weights)
     return [one for gate in order for one in (W[gate], U[gate], b[gate])]

@@ -1,17 +1,15 @@
-"""The sizes and the layers with options that several suites are run over."""
+"""Tables that several suites are run over: sizes, and which kinds of layer run where."""
 
 from typing import Any
 
-import numpy as np
 import pytest
-import reference_cells
-from helpers import OUTPUTS, Floats, Problem
-from reference import packed
+from helpers import BACKENDS, KINDS, OUTPUTS
 from reference_cells import CELLS
 
 SIZES = [  # T, B, I, H: vectors are 2 to 16 elements, tiles 3 to 8 rows
     (5, 3, 4, 7),
     (1, 1, 1, 1),
+    (1, 1, 1, 6),
     (33, 2, 5, 31),
     (5, 13, 40, 33),
     (1, 3, 70, 100),
@@ -22,37 +20,28 @@ SIZES = [  # T, B, I, H: vectors are 2 to 16 elements, tiles 3 to 8 rows
     (0, 0, 1, 1),
 ]
 every_cell = pytest.mark.parametrize("cell", CELLS)
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "peepholes": ("lstm", {"peepholes": True}),
-    "clip": ("lstm", {"clip": 0.4}),
-    "input_forget": ("lstm", {"input_forget": True}),
-    "proj_size": ("lstm", {"proj_size": 3}),
-    "no projection": ("lstm", {"peepholes": True, "clip": 0.4, "input_forget": True}),
-    "all": ("lstm", {"proj_size": 5, "peepholes": True, "clip": 0.4, "input_forget": True}),
-    "gru clip": ("gru", {"clip": 0.4}),
-    "gru_after clip": ("gru_after", {"clip": 0.4}),
-}
-LSTMS = [name for name, (cell, _) in KINDS.items() if cell == "lstm"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
+every_option = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in CELLS])
 every_dtype = pytest.mark.parametrize("dtype", OUTPUTS)
 
 
-class OptionProblem(Problem):
-    """A problem whose h may be narrower than H, and whose gates' inputs lie on both sides of the clip."""
+def _row(*values: Any, kind: str, backend: str) -> Any:
+    marks = pytest.mark.gpu if backend == "cuda" else ()
+    return pytest.param(kind, BACKENDS[backend], *values, marks=marks, id="-".join((kind, backend, *map(str, values))))
 
-    def __init__(self, kind: str, T: int = 5, B: int = 3, I: int = 4, H: int = 7, **more: Any) -> None:
-        cell, options = KINDS[kind]
-        super().__init__(cell, T, B, I, H, **{**options, **more})
-        rng = np.random.default_rng(1)
-        rows = more.get("num_layers", 1) * (D := 2 if more.get("bidirectional") else 1)
-        P = self.options.get("proj_size") or H
 
-        def draw(*shape: int) -> Floats:
-            return rng.standard_normal(shape).astype(self.x.dtype)
-
-        self.dy = draw(T, B, D * P)
-        self.state, self.dstate = (
-            packed([draw(rows, B, size) for size in (P, H)[: reference_cells.CELLS[cell].states]]) for _ in range(2)
-        )
-        if self.lengths is not None:
-            self.dy[self.past] = np.nan
+_PLACES = [(kind, backend) for backend in BACKENDS for kind in KINDS if backend == "cpu" or kind in CELLS]
+# options run on the CPU alone, and a projection is narrower than H
+everywhere = pytest.mark.parametrize(
+    ("kind", "backend"), [_row(kind=kind, backend=backend) for kind, backend in _PLACES], indirect=["backend"]
+)
+every_size = pytest.mark.parametrize(
+    ("kind", "backend", "sizes"),
+    [
+        _row(sizes, kind=kind, backend=backend)
+        for kind, backend in _PLACES
+        for sizes in SIZES
+        if sizes[3] > KINDS[kind][1].get("proj_size", 0)
+    ],
+    indirect=["backend"],
+)

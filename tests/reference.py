@@ -44,7 +44,7 @@ def sequence_grad(
     dy: Array,
     dstate: tuple[Array, ...],
 ) -> tuple[Array, tuple[Array, ...], Weights]:
-    """What `sequence` took and gave, dy (T, B, H), dstate (B, H) each -> dx (T, B, I), d initial state, d weights."""
+    """From what `sequence` took and gave, dy (T, B, H), dstate (B, H) each -> dx (T, B, I), d initial state, d weights."""
     dx = np.zeros_like(x)
     dw = Weights(*map(np.zeros_like, w))
     dstate = tuple(d.copy() for d in dstate)
@@ -78,7 +78,7 @@ def flipped(x: Array, lengths: Lengths) -> Array:
 
 
 class Pass(NamedTuple):
-    """What one layer did in one direction."""
+    """A record of one layer in one direction."""
 
     prefix: str  # of its names in params
     in_order: Callable[[Array, Lengths], Array]  # puts steps into the direction's order, and back
@@ -179,7 +179,7 @@ def forward(
     reverse: bool = False,
     **options: Any,
 ) -> tuple[Array, State]:
-    """What a layer gives: y (T, B, D*P), and the state after each row's last valid step, h_n or (h_n, c_n).
+    """A layer's results: y (T, B, D*P), and the state after each row's last valid step, h_n or (h_n, c_n).
 
     cell is "lstm", "gru" (reset before) or "gru_after"; params is keyed like `layer.params`, without b or b_hn they are
     zeros; x (T, B, I); state h_0 (L*D, B, P) or (h_0, c_0), c_0 (L*D, B, H), None for zeros; lengths (B,), None for T

@@ -221,7 +221,7 @@ CELLS = {
 
 
 class Options(NamedTuple):
-    """What changes an LSTM's equations or, the clip alone, a GRU's."""
+    """Options that change an LSTM's equations or, the clip alone, a GRU's."""
 
     proj_size: int = 0
     peepholes: bool = False

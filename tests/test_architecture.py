@@ -46,6 +46,18 @@ def test_imports_run_one_way() -> None:
         assert not any(within(module, "bench", *tests) for module in modules), file
 
 
+def test_bench_and_emulator_import_nothing_from_the_tests() -> None:
+    """Both run without them; but pytest puts the folders of tests on the path, so that a wrong import would work here."""
+    of_tests = {path.stem for path in TESTS.rglob("*.py")} - {"__init__"} | {"tests", "programs"}
+    for package in (TESTS.parent / "bench", TESTS.parent / "emulator" / "ptx_emulator"):
+        found = all_imports(package)
+        assert found
+        for file, modules in found.items():
+            assert not {module.partition(".")[0] for module in modules} & of_tests, file
+    for file, modules in all_imports(TESTS.parent / "emulator" / "ptx_emulator").items():
+        assert not any(within(module, "gpurnn", "bench") for module in modules), file
+
+
 def test_backends_know_the_cells_but_not_each_other() -> None:
     for file, modules in all_imports(KERNELS).items():
         others = {"cpu": "cuda", "cuda": "cpu"}.get(Path(file).parts[0])

@@ -31,7 +31,7 @@ Call = Callable[[], float | None]  # gives the seconds that count, or None where
 
 @dataclass(frozen=True)
 class Scene:
-    """What `make` gives is timed; `busy` processes run on `on`, the last CPU or all."""
+    """A scene to be timed: what `make` gives; `busy` processes run on `on`, the last CPU or all."""
 
     title: str
     make: Callable[[], dict[str, Call]]  # by who computes
@@ -43,7 +43,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Times:
-    """Of one scene, milliseconds."""
+    """The times of one scene, milliseconds."""
 
     scene: str
     who: str

@@ -89,7 +89,7 @@ def imports(rounds: int) -> list[Cold]:
 
 
 def first_calls(cell: str, rounds: int) -> list[Cold]:
-    """Of one cell: T = 64, B = 8, I = H = 64, float32."""
+    """Times the first calls of one cell: T = 64, B = 8, I = H = 64, float32."""
     code = _CALLS.format(layer=LAYERS[cell])
     empty: list[list[float]] = []
     filled: list[list[float]] = []

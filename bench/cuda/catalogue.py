@@ -71,7 +71,7 @@ def steps() -> Iterator[Listed]:
 
 
 def persistents(device: Device) -> Iterator[Listed]:
-    """As planned for a device."""
+    """Persistent kernels, as planned for a device."""
     passes = (("float32", "forward"), ("float32", "backward"), ("float16", "forward"))
     for cell in CELLS:
         for hidden in PERSISTENT_SIZES:

@@ -37,7 +37,7 @@ class GpuRow:
 
 @dataclass
 class GpuReport:
-    """What a run found, as it is written to the JSON file."""
+    """The findings of a run, as they are written to the JSON file."""
 
     gpu: dict[str, object]
     machine: dict[str, object] = field(default_factory=describe)
@@ -72,7 +72,7 @@ def measure(cases: Sequence[GpuCase], sample: float, budget: float, path: Path, 
 
 
 def contest(case: GpuCase, sample: float, report: GpuReport) -> list[GpuRow]:
-    """What is unsupported or missing is left out, and what fails or answers wrongly is an error."""
+    """Times all that take part: the unsupported and missing are left out, a failure or a wrong answer is an error."""
     arrays = weights(case.case)
     rng = np.random.default_rng([7, case.hidden, case.batch])
     inputs = [rng.standard_normal((case.seq, case.batch, case.hidden), dtype=np.float32) for _ in range(INPUTS)]

@@ -9,7 +9,8 @@ from bench.cuda.grid import GpuCase
 from bench.cuda.running import Running
 from bench.harness.data import F32, Arrays
 from bench.harness.errors import Missing
-from bench.peers.gates import to_order
+from bench.peers.gates import theirs
+from gpurnn.convert.gates import TORCH
 
 
 def build(case: GpuCase, weights: Arrays, inputs: Sequence[F32], dy: F32) -> Running:
@@ -52,9 +53,8 @@ def build(case: GpuCase, weights: Arrays, inputs: Sequence[F32], dy: F32) -> Run
 
 def _cudnn(torch: Any, case: GpuCase, weights: Arrays) -> Any:
     module = (torch.nn.LSTM if case.cell == "lstm" else torch.nn.GRU)(case.hidden, case.hidden)
-    w = to_order(case.case, weights, "ifgo" if case.cell == "lstm" else "rzn")
     with torch.no_grad():
-        for parameter, array in zip(module.parameters(), (w.W_x, w.W_h, w.b_x, w.b_h), strict=True):
+        for parameter, array in zip(module.parameters(), theirs(case.case, weights, TORCH), strict=True):
             parameter.copy_(torch.from_numpy(array))
     return module
 

@@ -30,7 +30,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Times:
-    """Of one call, in milliseconds."""
+    """The times of one call, in milliseconds."""
 
     ms: float  # median between events: what the GPU takes, or the host where that is slower
     ms_low: float

@@ -29,7 +29,7 @@ COLUMNS = ("registers", "spills", "local", "calls", "wide_loads", "wide_stores",
 
 @dataclass(frozen=True)
 class Row:
-    """Of one kernel for one card; a kernel that cannot run there has only its refusal. Counts are of the code as it stands."""
+    """One kernel for one card; a kernel that cannot run there has only its refusal. Counts are of the code as it stands."""
 
     family: str
     name: str

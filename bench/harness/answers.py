@@ -1,4 +1,4 @@
-"""Whether the implementations agree, before any time is reported."""
+"""Checks that the implementations agree, before any time is reported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_output(what: str, received: F32, expected: F32) -> None:
 
 
 def check_gradients(what: str, received: Arrays, expected: Arrays) -> None:
-    """As `check_output`, with the largest element of each array for |expected|: a gradient sums T*B terms."""
+    """Does as `check_output`, with the largest element of each array for |expected|: a gradient sums T*B terms."""
     if received.keys() != expected.keys():
         raise BenchError(f"{what}: gradients of {sorted(received)}, expected {sorted(expected)}")
     for name, array in expected.items():

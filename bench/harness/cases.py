@@ -35,12 +35,12 @@ class Case:
 
     @property
     def projection_flops(self) -> float:
-        """Of W_x x over the sequence."""
+        """The flops of W_x x over the sequence."""
         return 2.0 * self.seq * self.batch * self.gates * self.hidden * self.input
 
     @property
     def recurrent_flops(self) -> float:
-        """Of W_h h over the sequence."""
+        """The flops of W_h h over the sequence."""
         return 2.0 * self.seq * self.batch * self.gates * self.hidden * self.hidden
 
     @property
@@ -50,17 +50,17 @@ class Case:
 
     @property
     def projection_bytes(self) -> int:
-        """Of W_x."""
+        """The bytes of W_x."""
         return FLOAT_BYTES * self.gates * self.hidden * self.input
 
     @property
     def recurrent_bytes(self) -> int:
-        """Of W_h, read once a step."""
+        """The bytes of W_h, which is read once a step."""
         return FLOAT_BYTES * self.gates * self.hidden * self.hidden
 
     @property
     def stream_bytes(self) -> int:
-        """Of W_x and W_h, read once by a step of a stream."""
+        """The bytes of W_x and W_h, which a step of a stream reads once."""
         return self.projection_bytes + self.recurrent_bytes
 
     def __str__(self) -> str:

@@ -31,7 +31,7 @@ def _rounded(value: object) -> object:
 
 @dataclass
 class Report:
-    """What a run found, as it is written to the JSON file."""
+    """The findings of a run, as they are written to the JSON file."""
 
     bench: str
     grid: str
@@ -55,7 +55,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Measure:
-    """What differs between the benches that compare implementations."""
+    """The differences between the benches that compare implementations."""
 
     entries: Sequence[Entry]
     flops: Callable[[Case], float]

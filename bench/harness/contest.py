@@ -25,7 +25,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Entry:
-    """What takes part, under a label of its own."""
+    """A participant, under a label of its own."""
 
     label: str
     name: str  # the implementation's module

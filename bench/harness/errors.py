@@ -1,4 +1,4 @@
-"""What can go wrong in a measurement. The text of each is one line for the reader of the report."""
+"""Errors of a measurement. The text of each is one line for the reader of the report."""
 
 
 class BenchError(Exception):

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine that the figures were measured on."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def commit() -> str | None:
 
 
 def installed(package: str) -> bool:
-    """Whether it can be imported; a bare folder of that name in the current one does not count."""
+    """True if it can be imported; a bare folder of that name in the current one does not count."""
     spec = importlib.util.find_spec(package)
     return spec is not None and spec.origin is not None
 
@@ -129,5 +129,5 @@ class Others:
 
 
 def disturbed(others: float, threads: int) -> bool:
-    """Whether the others took more than the CPUs that `threads` threads leave free, by more than a quarter of one."""
+    """True if the others took more than the CPUs that `threads` threads leave free, by more than a quarter of one."""
     return others > max(0, (os.cpu_count() or 1) - threads) + TOO_BUSY

@@ -42,7 +42,7 @@ class Row:
 
     @property
     def case(self) -> Case:
-        """What was measured."""
+        """The case that was measured."""
         return Case(self.cell, self.hidden, self.batch, self.seq, self.input, self.threads)
 
     @property

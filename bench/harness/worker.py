@@ -24,7 +24,7 @@ CHECKED_STEPS = 16  # of a stream, so that a state which is not kept is found ou
 
 
 def checked_case(kind: str, case: Case) -> Case:
-    """What is run to check the answer: a step is timed alone, and checked over several."""
+    """The case that is run to check the answer: a step is timed alone, and checked over several."""
     return replace(case, seq=CHECKED_STEPS) if kind == "step" else case
 
 
@@ -44,7 +44,7 @@ class Server:
             self._clock = Clock()
 
     def version(self) -> str:
-        """Of the package."""
+        """The package's version."""
         return self._peer.version()
 
     def build(self, kind: str, case: Case) -> Any:
@@ -103,7 +103,7 @@ class Reference:
         return self._numpy.reference(case, data.weights(case), data.sequence(case)[:, rows])
 
     def gradients(self, case: Case) -> data.Arrays:
-        """Of the whole batch."""
+        """The gradients of the whole batch."""
         arguments = data.weights(case), data.sequence(case), data.output_gradient(case)
         return self._numpy.reference_gradients(case, *arguments)
 

@@ -36,7 +36,7 @@ def sequence_bound(case: Case, limits: Limits) -> Bound:
 
 
 def step_bound(case: Case, limits: Limits) -> Bound:
-    """Of one step; `limits` must be those of the case's thread count."""
+    """The roofline's time of one step; `limits` must be those of the case's thread count."""
     return _bound(case, limits, 1, 0.0, case.flops / case.seq, case.stream_bytes)
 
 

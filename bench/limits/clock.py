@@ -1,8 +1,8 @@
-"""What a core has left of its limits right after calls: a processor that must keep to a power or a current slows down under
-multiply-adds and traffic between caches, and takes milliseconds to come back, and neighbours take part of what caches and
-memory can give, so that multiply-adds in registers, and reading, tell.
+"""The part of its limits that a core still has right after calls.
 
-The roofline takes the best that was seen of a quiet machine; this says how much of it the machine granted.
+A processor that must keep to a power or a current slows down under multiply-adds and traffic between caches, and takes
+milliseconds to come back; neighbours take part of what caches and memory can give. Multiply-adds in registers, and reading,
+show both. The roofline takes the best that was seen of a quiet machine; this says how much of it the machine granted.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Vectors:
-    """What the host computes on."""
+    """The vectors that the host computes on."""
 
     lanes: int  # float32 in a vector
     fused: bool  # it has a fused multiply-add

@@ -27,7 +27,7 @@ ALIGN = 4096
 
 @dataclass(frozen=True)
 class Limits:
-    """Of the machine, for all the threads together."""
+    """The machine's limits, for all the threads together."""
 
     threads: int
     lanes: int  # float32 in a vector
@@ -141,7 +141,7 @@ def measure(threads: int) -> Limits:
 
 
 def best_of(a: Limits, b: Limits) -> Limits:
-    """Of two measurements of one machine, each limit's larger one."""
+    """Each limit's larger one, of two measurements of one machine."""
     return Limits(
         a.threads,
         a.lanes,

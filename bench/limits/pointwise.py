@@ -1,4 +1,4 @@
-"""The cell equations alone, over vectors in the first cache: what a step costs besides its products.
+"""The cell equations alone, over vectors in L1: what a step costs besides its products.
 
 As in a step of many rows: the kernels' own functions, a bundle of vectors at a time.
 """
@@ -6,7 +6,6 @@ As in a step of many rows: the kernels' own functions, a bundle of vectors at a 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,14 +33,16 @@ gru_after_cell = gru_after.gru_after.form().run
 
 
 @_compiled
-def _lstm(zero, words, slots, _, state, rows, y_left):  # type: ignore[no-untyped-def]
+def _lstm(zero, addresses, y_left):  # type: ignore[no-untyped-def]
+    words, slots, _, state, rows = addresses
     put(words, (slots, state, state + VECTORS * V1, rows, 0, y_left), (V4, V1, V1, ROW_ENTRY, 0, 0))
     for _ in range(VECTORS // BUNDLE):
         lstm_cell(zero, words)
 
 
 @_compiled
-def _gru(zero, words, slots, slots_n, state, rows, y_left):  # type: ignore[no-untyped-def]
+def _gru(zero, addresses, y_left):  # type: ignore[no-untyped-def]
+    words, slots, slots_n, state, rows = addresses
     put(words, (slots, state, state + VECTORS * V1), (V2, V1, V1))
     for _ in range(VECTORS // BUNDLE):
         reset(zero, words)
@@ -51,7 +52,8 @@ def _gru(zero, words, slots, slots_n, state, rows, y_left):  # type: ignore[no-u
 
 
 @_compiled
-def _gru_after(zero, words, slots, _, state, rows, y_left):  # type: ignore[no-untyped-def]
+def _gru_after(zero, addresses, y_left):  # type: ignore[no-untyped-def]
+    words, slots, _, state, rows = addresses
     put(words, (slots, state, state + VECTORS * V1, rows, 0, y_left), (V4, V1, V1, ROW_ENTRY, 0, 0))
     for _ in range(VECTORS // BUNDLE):
         gru_after_cell(zero, words)
@@ -61,16 +63,16 @@ _STEPS = {"lstm": _lstm, "gru": _gru, "gru-after": _gru_after}
 
 
 @_compiled
-def _repeated(step, zero, words, slots, slots_n, state, rows, y_left, runs):  # type: ignore[no-untyped-def]
+def _repeated(step, zero, addresses, y_left, runs):  # type: ignore[no-untyped-def]
     before = flush_denormals()
     for _ in range(runs):
-        step(zero, words, slots, slots_n, state, rows, y_left)
+        step(zero, addresses, y_left)
     restore_denormals(before)
 
 
-def _seconds(cell: str, addresses: Sequence[int], runs: int) -> float:
+def _seconds(cell: str, addresses: tuple[int, ...], runs: int) -> float:
     begin = time.perf_counter()
-    _repeated(_STEPS[cell], np.float32(0), *addresses, FLOATS, runs)
+    _repeated(_STEPS[cell], np.float32(0), addresses, FLOATS, runs)
     return time.perf_counter() - begin
 
 
@@ -83,7 +85,7 @@ def unit_ns() -> dict[str, float]:
     state, words = aligned_zeros(2 * VECTORS * FLOATS, single), aligned_zeros(32, word)
     rows = aligned_zeros(VECTORS * ROW_ENTRY // 8, word)
     rows[:: ROW_ENTRY // 8] = y.ctypes.data + V1 * np.arange(VECTORS)
-    addresses = [array.ctypes.data for array in (words, slots, slots_n, state, rows)]
+    addresses = tuple(array.ctypes.data for array in (words, slots, slots_n, state, rows))
     found = {}
     for cell in CELLS:
         _seconds(cell, addresses, 1)  # compiles

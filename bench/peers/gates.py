@@ -1,50 +1,41 @@
-"""Gate orders: from gpurnn's layout to another library's, and back.
+"""A case's weights as another library has them, in the gate orders of gpurnn's own converters.
 
-An order is written as letters, gpurnn's being `fiog` (LSTM; g is the candidate) and `zrn` (GRU; n is the candidate).
-In gpurnn z is how much of the new value enters; every peer here has it the other way round, and since
-sigma(-a) = 1 - sigma(a), the rows of z change sign both ways.
+A wrong order cannot pass unseen: every peer's answers are compared with the float64 loop of `numpy.py` before they are timed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from bench.harness.cases import Case
 from bench.harness.data import F32, Arrays
+from gpurnn.convert.gates import Kind, Order, ours, undo
 
 
-@dataclass(frozen=True)
-class Reordered:
-    """Weights of a library with two biases."""
+class Weights(NamedTuple):
+    """Weights of a library with two biases, in PyTorch's order of arguments."""
 
     W_x: F32  # (G*H, I)
     W_h: F32  # (G*H, H)
     b_x: F32  # (G*H,)
-    b_h: F32  # (G*H,) zeros but for the candidate's rows of a reset-after GRU
+    b_h: F32  # (G*H,)
 
 
-def _own_order(case: Case) -> str:
-    return "fiog" if case.cell == "lstm" else "zrn"
+def _kind(case: Case) -> Kind:
+    return "LSTM" if case.cell == "lstm" else "GRU"
 
 
-def _permute(rows: F32, source: str, target: str) -> F32:
-    blocks = dict(zip(source, np.split(rows, len(source)), strict=True))
-    return np.concatenate([-blocks[gate] if gate == "z" else blocks[gate] for gate in target])
+def theirs(case: Case, weights: Arrays, order: Order) -> Weights:
+    """The weights for a library with two biases: the second is zeros but for a reset-after GRU's candidate."""
+    no_second = {"b_hn": np.zeros(case.hidden, np.float32)} if case.cell == "gru" else {}
+    found = undo(_kind(case), order, {**weights, **no_second})
+    assert found.b_x is not None
+    assert found.b_h is not None
+    return Weights(found.W_x, found.W_h, found.b_x, found.b_h)
 
 
-def to_order(case: Case, weights: Arrays, order: str) -> Reordered:
-    """gpurnn's weights with their blocks of rows in `order`."""
-    own, H = _own_order(case), case.hidden
-    b_h = np.zeros(case.gates * H, np.float32)
-    if "b_hn" in weights:
-        n = order.index("n")
-        b_h[n * H : (n + 1) * H] = weights["b_hn"]
-    W_x, W_h, b_x = (_permute(weights[name], own, order) for name in ("W_x", "W_h", "b"))
-    return Reordered(W_x, W_h, b_x, b_h)
-
-
-def from_order(case: Case, rows: F32, order: str) -> F32:
-    """Weights, or gradients of weights, whose blocks of rows are in `order`, in gpurnn's order."""
-    return _permute(rows, order, _own_order(case))
+def in_our_order(case: Case, rows: F32, order: Order) -> F32:
+    """Weights (G*H, ...), or their gradients, out of a library's order."""
+    return ours(_kind(case), order, rows)

@@ -12,7 +12,7 @@ from bench.harness.cases import Case
 from bench.harness.data import F32, Arrays
 from bench.harness.data import weights as other_weights
 from bench.harness.errors import Missing
-from bench.peers import Run, Step, Train
+from bench.peers.peer import Run, Step, Train
 
 if not hasattr(gpurnn, "LSTM"):
     raise Missing("gpurnn is not installed (a bare folder of that name was found)")

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from bench.harness.cases import Case
 from bench.harness.data import F32, Arrays
-from bench.peers import Run, Step, Train
+from bench.peers.peer import Run, Step, Train
 
 Floats = npt.NDArray[np.floating[Any]]
 

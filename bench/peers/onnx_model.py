@@ -9,7 +9,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from bench.harness.cases import Case
 from bench.harness.data import Arrays
-from bench.peers.gates import to_order
+from bench.peers.gates import theirs
+from gpurnn.convert.gates import ONNX
 
 OPSET = 14
 IR_VERSION = 8
@@ -18,7 +19,7 @@ IR_VERSION = 8
 def layer_model(case: Case, weights: Arrays, *, steps: int, state: bool) -> ModelProto:
     """X (T, B, I) -> Y (T, 1, B, H), Y_h and, for the LSTM, Y_c; with `state`, also from h_0 and c_0 (1, B, H)."""
     lstm = case.cell == "lstm"
-    w = to_order(case, weights, "iofg" if lstm else "zrn")
+    w = theirs(case, weights, ONNX)
     T, B, I, H = steps, case.batch, case.input, case.hidden
     initializers = [
         numpy_helper.from_array(w.W_x[None], "W"),

@@ -8,8 +8,8 @@ import openvino
 from bench.harness.cases import Case
 from bench.harness.data import F32, Arrays
 from bench.harness.errors import Unsupported
-from bench.peers import Run, Step, Train
 from bench.peers.onnx_model import layer_model
+from bench.peers.peer import Run, Step, Train
 
 _core = openvino.Core()
 _threads = 1

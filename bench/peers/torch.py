@@ -8,8 +8,9 @@ import torch
 from bench.harness.cases import Case
 from bench.harness.data import F32, Arrays
 from bench.harness.errors import Unsupported
-from bench.peers import Run, Step, Train
-from bench.peers.gates import from_order, to_order
+from bench.peers.gates import in_our_order, theirs
+from bench.peers.peer import Run, Step, Train
+from gpurnn.convert.gates import TORCH
 
 _NAMES = {"W_x": "weight_ih_l0", "W_h": "weight_hh_l0", "b": "bias_ih_l0"}
 
@@ -22,22 +23,20 @@ def set_threads(n: int) -> None:
     torch.set_num_threads(n)
 
 
-def _order(case: Case) -> str:
+def _require_supported(case: Case) -> None:
     if case.cell == "gru":
         raise Unsupported("PyTorch has no reset-before GRU")
-    return "ifgo" if case.cell == "lstm" else "rzn"
 
 
 def _fill(module: torch.nn.Module, case: Case, weights: Arrays) -> None:
     """torch names its parameters weight_ih, weight_hh, bias_ih, bias_hh, with _l0 for a layer."""
-    w = to_order(case, weights, _order(case))
     with torch.no_grad():
-        for parameter, array in zip(module.parameters(), (w.W_x, w.W_h, w.b_x, w.b_h), strict=True):
+        for parameter, array in zip(module.parameters(), theirs(case, weights, TORCH), strict=True):
             parameter.copy_(torch.from_numpy(array))
 
 
 def _layer(case: Case, weights: Arrays) -> torch.nn.Module:
-    _order(case)
+    _require_supported(case)
     kind = torch.nn.LSTM if case.cell == "lstm" else torch.nn.GRU
     layer = kind(case.input, case.hidden)
     _fill(layer, case, weights)
@@ -56,7 +55,7 @@ def build(case: Case, weights: Arrays) -> Run:
 
 
 def build_step(case: Case, weights: Arrays) -> Step:
-    _order(case)
+    _require_supported(case)
     zeros = torch.zeros(case.batch, case.hidden)
     if case.cell == "lstm":
         lstm = torch.nn.LSTMCell(case.input, case.hidden).eval()
@@ -102,9 +101,8 @@ def build_train(case: Case, weights: Arrays, reload: bool) -> Train:
 
 
 def in_our_layout(case: Case, gradients: Arrays) -> Arrays:
-    order = _order(case)
-    ours = {name: from_order(case, gradients[theirs], order) for name, theirs in _NAMES.items()}
+    ours = {name: in_our_order(case, gradients[theirs], TORCH) for name, theirs in _NAMES.items()}
     ours["x"] = gradients["x"]
     if case.cell == "gru-after":
-        ours["b_hn"] = np.split(gradients["bias_hh_l0"], case.gates)[order.index("n")]
+        ours["b_hn"] = np.split(gradients["bias_hh_l0"], case.gates)[TORCH.gru.index("n")]
     return ours

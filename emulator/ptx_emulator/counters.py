@@ -1,4 +1,4 @@
-"""What a launch did: instructions by opcode, bytes, and, if asked for, sectors and bank conflicts."""
+"""Counts of a launch: instructions by opcode, bytes, and, if asked for, sectors and bank conflicts."""
 
 from collections import Counter
 from typing import Any

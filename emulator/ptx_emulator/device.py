@@ -166,7 +166,7 @@ class EmulatedDevice:
         self._count(kernel, run)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """As a CUDA graph: nothing runs until the result is called."""
+        """Records launches like a CUDA graph: nothing runs until the result is called."""
         self.require_current("a capture")
         self._captured = []
         try:

@@ -1,4 +1,4 @@
-"""What goes wrong in an emulated launch."""
+"""Errors of an emulated launch."""
 
 
 class PTXError(Exception):

@@ -9,7 +9,7 @@ Shape = tuple[int, int, int]
 
 
 class Layout(NamedTuple):
-    """Of the threads of a grid: the same for all launches of its shape."""
+    """The places of a grid's threads: the same for all launches of its shape."""
 
     ids: Any
     block: Any

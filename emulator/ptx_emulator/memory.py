@@ -148,7 +148,7 @@ class GlobalMemory:
         return f"out of bounds: {size} bytes at {near}"
 
     def flags_of(self, array: EmulatedArray) -> Any:
-        """What of an array is initialised, in its shape; a scalar for an array viewed with another size of element."""
+        """The flags of an array's elements, in its shape; one after the other if it is viewed with another size of element."""
         address = self.address(array)
         region = self.region_at(address)
         assert region is not None
@@ -160,7 +160,7 @@ class GlobalMemory:
         return np.lib.stride_tricks.as_strided(first, array.shape, strides)
 
     def address(self, array: EmulatedArray) -> int:
-        """Of its first element. ValueError: the array is not on the device, or was freed."""
+        """The address of its first element. ValueError: the array is not on the device, or was freed."""
         address: int = array.__array_interface__["data"][0]
         if array.size and self.region_at(address) is None:
             raise ValueError(f"an array of shape {array.shape} that is not in the device's memory")

@@ -1,4 +1,4 @@
-"""Which accesses are ordered, and a record of the last ones to every word, to find two that are not.
+"""The order of accesses, and a record of the last ones to every word, to find two that are not ordered.
 
 Time is one counter of a launch that every synchronisation advances. An access made at time t by a thread happens before
 what another thread does now if, since then, both met at a barrier (of their warp, block or the whole grid) or a release by
@@ -100,7 +100,7 @@ class Tracker:
         return array.reshape(-1, size // self.granule) if size > self.granule else array
 
     def load(self, group: Any, index: Any, size: int, strong: bool) -> str | None:
-        """What the reads (n,) of rows `index` race with."""
+        """Records reads (n,) of rows `index`; gives the access that they race with, in words."""
         written = self.rows(self.written, size).take(index, 0)
         conflict = self._unordered(group, written, strong)
         records = self._records(group, strong, written.ndim)
@@ -116,7 +116,7 @@ class Tracker:
         return f"reads what {conflict} wrote" if conflict else None
 
     def _keep_elsewhere(self, group: Any, elsewhere: Any, index: Any, before: Any, first: Any) -> None:
-        """Of a reader before and the first of those that read now, one of another warp or block than the last that does."""
+        """Keeps a second reader, of those before or now, if its warp or block is not that of the last one."""
         own, unit = (group.warp, group.launch.warp_of) if self.private else (group.block, group.launch.block_of)
         own = own if before.ndim == 1 else own[:, None]
         kept = np.where(unit[(first & THREADS) - 1] != own, first, before)
@@ -125,7 +125,7 @@ class Tracker:
             elsewhere[index] = np.where(differs, kept, elsewhere[index])
 
     def store(self, group: Any, index: Any, size: int, strong: bool) -> str | None:
-        """What the writes (n,) of rows `index` race with."""
+        """Records writes (n,) of rows `index`; gives the access that they race with, in words."""
         written, found = self.rows(self.written, size), None
         for array, what in ((self.written, "wrote"), (self.read, "read"), (self.read_elsewhere, "read")):
             conflict = self._unordered(group, self.rows(array, size).take(index, 0), strong)

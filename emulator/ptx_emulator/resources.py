@@ -1,4 +1,4 @@
-"""What a compiled kernel takes of a multiprocessor, as `cuobjdump -res-usage` tells."""
+"""The part of a multiprocessor that a compiled kernel takes, as `cuobjdump -res-usage` tells."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def tool(name: str) -> Path:
 
 
 def dumped(cubin: bytes, option: str) -> str:
-    """What cuobjdump says."""
+    """The output of cuobjdump."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()

@@ -51,7 +51,7 @@ def run(ptx: str, arrays: list[Any], threads: int, blocks: int = 1, dynamic: int
 
 
 def evaluate(opcode: str, result: str, *sources: tuple[str, Any], noise: bool = False, immediate: str = "") -> Any:
-    """What one instruction gives for sources ((type, array (n,)), ...): an array of the result's type, of numbers if a pred.
+    """One instruction's result for sources ((type, array (n,)), ...): an array of the result's type, of numbers if a pred.
 
     opcode: or the opcode and its destinations, with a comma; the result is in %p or %d. immediate: further operands, as text.
     """

@@ -38,7 +38,7 @@ class Group:
         return Group(self.launch, self.ids[positions])
 
     def position_of(self, ids: Ids) -> Ids:
-        """Of threads in this group; -1 for those that are not."""
+        """The positions of threads in this group; -1 for those that are not in it."""
         if self.everyone:
             return np.where(ids < self.n, ids, -1)
         found = np.minimum(np.searchsorted(self.ids, ids), self.n - 1)

@@ -159,7 +159,7 @@ def test_the_model_is_not_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [["convert", "m.pt", "out.safetensors"], ["inspect", "m.pt"]])
 def test_errors_name_the_file(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of a converter that does not know of it, too."""
+    """Errors of a converter that does not know of it name it, too."""
     from gpurnn.convert.torch import files as torch_files
 
     def fails(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a model itself hands to an LSTM or GRU, beside x: refused where a converted layer would lose it, never dropped."""
+"""Inputs beside x that a model itself hands to an LSTM or GRU: refused where a layer would lose them, never dropped."""
 
 import logging
 from collections.abc import Sequence

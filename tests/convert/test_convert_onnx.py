@@ -51,12 +51,13 @@ def whole(kind: str, I: int, H: int, D: int, letters: str, dtype: str, **attribu
 @few
 @given(
     st.sampled_from(["LSTM", "GRU"]),
-    *(sizes, sizes, st.sampled_from(list(DIRECTIONS)), st.booleans(), st.booleans(), st.booleans(), dtypes),
-    *(st.integers(1, 6), st.integers(1, 4)),
+    st.tuples(st.integers(1, 6), st.integers(1, 4), sizes, sizes),  # T, B, I, H
+    *(st.sampled_from(list(DIRECTIONS)), st.booleans(), st.booleans(), st.booleans(), dtypes),
 )
 def test_operators(
-    kind: str, I: int, H: int, direction: str, after: bool, bias: bool, layout: bool, dtype: str, steps: int, batch: int
+    kind: str, shape: tuple[int, int, int, int], direction: str, after: bool, bias: bool, layout: bool, dtype: str
 ) -> None:
+    steps, batch, I, H = shape
     attributes = {"direction": direction, "layout": int(layout)} | (
         {"linear_before_reset": int(after)} if kind == "GRU" else {}
     )
@@ -100,7 +101,7 @@ def constant(name: str, array: Any) -> Any:
 
 @pytest.mark.parametrize("opset", [7, 10, 11, 13, 14, 22])
 def test_computed_weights(opset: int) -> None:
-    """As exporters leave them: transposed, cut into gates, joined, squeezed, cast."""
+    """Exporters leave weights like this: transposed, cut into gates, joined, squeezed, cast."""
     tensors = om.weights("LSTM", 3, 4, dtype="float64")
     W, R, B = (tensors[letter] for letter in "WRB")
     nodes = [

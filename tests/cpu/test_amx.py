@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import GRADIENTS, LAYERS, Problem, assert_gradients_near, assert_same_bits, named, python
 from numba import njit
-from problems import KINDS, SIZES, OptionProblem, every_cell
+from problems import SIZES, every_cell, every_option
 from reference_cells import CELLS
 
 import gpurnn
@@ -52,10 +52,10 @@ def test_layers(cell: str, options: dict[str, bool], lengths: list[int] | None) 
 
 @needs_amx
 @pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("kind", KINDS)
+@every_option
 @pytest.mark.parametrize("lengths", [None, RAGGED], ids=["full", "ragged"])
 def test_options(kind: str, lengths: list[int] | None) -> None:
-    check(OptionProblem(kind, 5, 19, 9, 37, lengths=lengths))
+    check(Problem(kind, 5, 19, 9, 37, lengths=lengths))
 
 
 @needs_amx
@@ -130,7 +130,7 @@ def test_what_is_not_finite_stays_in_its_row(cell: str, value: float) -> None:
 
 @needs_amx
 def test_three_parts_are_the_whole() -> None:
-    """Of any float32 that is no denormal, and whose low part is none; rows that do not count are zeros."""
+    """This holds for any float32 that is no denormal, and whose low part is none; rows that do not count are zeros."""
     from gpurnn_kernels.cpu.products.amx import strips
     from gpurnn_kernels.cpu.products.amx.instructions import BLOCK, PART
 

@@ -102,7 +102,7 @@ def test_results_stay_while_somebody_looks_at_them(cell: str) -> None:
 
 @pytest.mark.parametrize("kind", [_Loan, SavedDirection, Weights])
 def test_a_constructor_that_fails_says_so_alone(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What gives its memory back when it goes has none yet: no "Exception ignored in ..." on standard error."""
+    """An object that gives its memory back when it goes has none yet: no "Exception ignored in ..." on standard error."""
     ignored: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", ignored.append)
     with pytest.raises(TypeError):
@@ -111,7 +111,7 @@ def test_a_constructor_that_fails_says_so_alone(kind: type, monkeypatch: pytest.
 
 
 def test_nothing_is_said_at_exit() -> None:
-    """What still lies on pools, is lent or holds memory goes quietly with the interpreter, in whatever order."""
+    """Arrays that still lie in the pool, are lent or hold memory go quietly with the interpreter, in whatever order."""
     code = """
 import ctypes, sys
 import numpy as np, gpurnn

@@ -129,7 +129,7 @@ def test_threads_pack_the_same(order: Order) -> None:
 
 
 def test_two_first_calls_at_once_run_on_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of which one packs in vain: what it gave up would be gone while it runs."""
+    """One of them packs in vain, on weights that would be gone while it runs if it gave them up."""
     both, pack_all = threading.Barrier(2), Packer.pack
 
     def pack_at_once(self: Packer, *args: Any) -> None:

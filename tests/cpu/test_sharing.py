@@ -50,7 +50,7 @@ def shared() -> tuple[Any, Any]:
 
 
 def publish(blocks: Any, phase: int) -> None:
-    """As `phases.publish`."""
+    """Stands in for `phases.publish`."""
     for rank, own in enumerate(OWN):
         blocks[PIECES + rank, layout.FIRST // 8] = own[0]
         blocks[PIECES + rank, 0] = phase << 28 | len(own) << 14

@@ -26,7 +26,7 @@ MEMORY = {"memcpy", "memset", "memmove"}  # all that kernels may call
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Callable[[], Any]]]:
-    """What the programs tell. They compile for long, so that they start together."""
+    """The programs' findings. They compile for long, so that they start together."""
     folder = tmp_path_factory.mktemp("kernels")
     running = {}
     for name, (code, environment) in RUNS.items():

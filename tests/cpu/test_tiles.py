@@ -26,7 +26,7 @@ def on_a_line(array: Floats) -> Floats:
 
 
 def run_kernel(form: str, columns: int, dtype: np.dtype[Any], *words: int) -> None:
-    """Of panels of so many columns."""
+    """Runs the product of panels of so many columns."""
     width = columns // target().lanes(dtype.itemsize)
     number = ctypes.c_float if dtype.itemsize == 4 else ctypes.c_double
     kernel = ctypes.CFUNCTYPE(None, number, ctypes.c_int64)(kernel_address(FORMS[form][width], dtype.name))
@@ -99,7 +99,7 @@ def test_all_forms_give_the_same_bits(width: int, dtype: str) -> None:
 
 @every_width
 def test_a_panel_may_be_added_to_in_place_and_from_the_last_one_on(width: int) -> None:
-    """As a step does: strides may be negative, all rows may start from one, out may be init."""
+    """A step calls it so: strides may be negative, all rows may start from one, out may be init."""
     a, w, init = list(problems("near", width, "float32"))[-1]
     a, w, out = on_a_line(a), on_a_line(w), on_a_line(init)
     kernel = "near", w.shape[2], a.dtype

@@ -14,6 +14,7 @@ from gpurnn_kernels.cuda import persistent
 from gpurnn_kernels.spec import Spec
 from ptx_emulator.device import EmulatedDevice
 
+Device = Any  # an `EmulatedDevice`, or a GPU
 REFERENCE = {"lstm": "lstm", "gru_before": "gru", "gru_after": "gru_after"}
 
 
@@ -22,6 +23,11 @@ def toy(name: str = "A100", **changes: Any) -> EmulatedDevice:
     device = EmulatedDevice(name)
     device.limits = replace(device.limits, **changes)
     return device
+
+
+def host(a: Any) -> Any:
+    """An array of any device, as NumPy has it."""
+    return a.get() if hasattr(a, "get") else np.asarray(a)
 
 
 class PersistentProblem:
@@ -77,7 +83,7 @@ class PersistentProblem:
         track = reference.sequence(cell, self.reference_weights, x, tuple(map(np.float64, self.state)), self.valid)
         return self.in_order(track[0][1:]), [states[-1] for states in track]
 
-    def upload(self, device: EmulatedDevice) -> Any:
+    def upload(self, device: Device) -> Any:
         return SimpleNamespace(**{name: device.upload(a) for name, a in self.weights.items()})
 
     def keep_row(self, row: int) -> None:
@@ -88,7 +94,7 @@ class PersistentProblem:
 
     def forward(
         self,
-        device: EmulatedDevice,
+        device: Device,
         plan: Any = None,
         *,
         keep: bool = False,
@@ -118,7 +124,7 @@ class PersistentProblem:
 
     @cached_property
     def expected_gradients(self) -> tuple[Any, list[Any], Any]:
-        """What W_x x gets (T, B, G*H), the initial state, and W_h."""
+        """The gradients of W_x x (T, B, G*H), the initial state, and W_h."""
         cell = reference_cells.CELLS[REFERENCE[self.spec.cell]]
         x = self.in_order(self.xp.astype(np.float64))
         w = self.reference_weights
@@ -128,7 +134,7 @@ class PersistentProblem:
         return self.in_order(dx), list(d_initial), dw.W_h
 
     def backward(
-        self, device: EmulatedDevice, plan: Any = None, *, directions: int = 1, without_dy: bool = False
+        self, device: Device, plan: Any = None, *, directions: int = 1, without_dy: bool = False
     ) -> tuple[Any, list[Any]]:
         """-> d_gates, d initial state, of a forward pass on the same device."""
         T, B, H = self.T, self.B, self.H
@@ -148,19 +154,19 @@ class PersistentProblem:
     def gradient_error(self, d_gates: Any, dinitial: Sequence[Any]) -> float:
         """The largest, relative to the largest gradient."""
         H = self.H
-        got = np.asarray(d_gates)
+        got = host(d_gates)
         if self.spec.cell == "gru_after":  # dz, dr, dq, dn
             got = np.concatenate([got[:, :, : 2 * H], got[:, :, 3 * H :]], axis=2)
         dx, expected_initial, _ = self.expected_gradients
         pairs = [(got, dx), *zip(dinitial, expected_initial, strict=True)]
-        return max(float(np.max(np.abs(np.asarray(a) - b)) / np.max(np.abs(b))) for a, b in pairs)
+        return max(float(np.max(np.abs(host(a) - b)) / np.max(np.abs(b))) for a, b in pairs)
 
-    def plan(self, device: EmulatedDevice) -> persistent.Plan:
+    def plan(self, device: Device) -> persistent.Plan:
         plan = persistent.plan(self.spec, self.B, device)
         assert isinstance(plan, persistent.Plan), plan
         return plan
 
-    def plan_backward(self, device: EmulatedDevice) -> persistent.BackwardPlan:
+    def plan_backward(self, device: Device) -> persistent.BackwardPlan:
         plan = persistent.plan_backward(self.spec, self.B, device)
         assert isinstance(plan, persistent.BackwardPlan), plan
         return plan
@@ -169,4 +175,4 @@ class PersistentProblem:
         """The largest, of y and the final state."""
         expected_y, expected_final = self.expected
         pairs = [(y, expected_y), *zip(final, expected_final, strict=True)]
-        return max(float(np.max(np.abs(np.asarray(got) - want), initial=0)) for got, want in pairs)
+        return max(float(np.max(np.abs(host(got) - want), initial=0)) for got, want in pairs)

@@ -50,7 +50,7 @@ def computed(name: str, x: Floats, other: Floats | None = None, *, fast: bool = 
 
 
 def inputs(dtype: np.dtype[Any], count: int = 40_000) -> Floats:
-    """Of all sizes, dense where the functions bend and where sigma is about to vanish."""
+    """Numbers of all sizes, dense where the functions bend and where sigma is about to vanish."""
     rng = np.random.default_rng(0)
     most = 87.3 if dtype == SINGLE else 708.3
     parts = [

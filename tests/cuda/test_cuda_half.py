@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import (
-    BACKENDS,
     LAYERS,
+    Backend,
+    Launches,
     Problem,
     assert_gradients_near,
     assert_near,
     assert_same_bits,
-    emulated_device,
     leaves,
     new_layer,
 )
@@ -19,66 +19,60 @@ from reference import packed, parts
 from reference_cells import CELLS
 
 import gpurnn
-from ptx_emulator.compile import why_not
 
-EMULATED = BACKENDS["cuda-emulated"]
 HALF = np.dtype("float16")
 # h is rounded to 2**-11 of itself at every step, and so are the gates' gradients
 OUTPUTS, GRADIENTS = 2e-3, 2e-3
 every_cell = pytest.mark.parametrize("cell", CELLS)
-needs_compiler = pytest.mark.skipif(bool(why_not()), reason=why_not() or "")
 
 
-@needs_compiler
 @pytest.mark.usefixtures("stepwise")
 @every_cell
 @pytest.mark.parametrize("options", ["forward", "both", "stacked-reverse", "batch-first", "no-bias"])
 @pytest.mark.parametrize("H", [8, 7])
 @pytest.mark.parametrize("lengths", [None, [2, 0, 5]], ids=["full", "ragged"])
-def test_against_the_reference(cell: str, options: str, H: int, lengths: list[int] | None) -> None:
+def test_against_the_reference(
+    cell: str, options: str, H: int, lengths: list[int] | None, device_backend: Backend, launches: Launches
+) -> None:
     p = Problem(cell, 5, 3, 4, H, dtype="float16", lengths=lengths, **LAYERS[options])
-    emulated_device().reset()
-    y, state = p.run(EMULATED)
-    assert any(f"float16_h{H}_x{4 if H == 8 else 1}" in name for name in emulated_device().launches)
+    y, state = p.run(device_backend)
+    assert launches.named(f"float16_h{H}_x{4 if H == 8 else 1}")
     assert_near((y, state), p.expected(), OUTPUTS)
-    gradients = p.gradients(EMULATED)
+    gradients = p.gradients(device_backend)
     assert_gradients_near(gradients, p.expected_gradients(), GRADIENTS)
     assert {a.dtype for a in (y, *leaves(state), *gradients.values())} == {HALF}
     if lengths is not None:
         assert np.all(y[p.past] == 0)
 
 
-@needs_compiler
 @every_cell
-def test_sums_are_float32(cell: str) -> None:
+def test_sums_are_float32(cell: str, device_backend: Backend) -> None:
     """Over 3000 inputs that add up to almost nothing, float16 sums would be off by far more."""
     p = Problem(cell, 1, 2, 3000, 8, dtype="float16")
-    y, state = p.run(EMULATED)
+    y, state = p.run(device_backend)
     assert_near((y, state), p.expected(), OUTPUTS)
 
 
-@needs_compiler
-def test_c_is_float32_within_a_call() -> None:
+def test_c_is_float32_within_a_call(device_backend: Backend) -> None:
     """300 steps that each add less to c than float16 could."""
     p = Problem("lstm", 300, 1, 1, 4, dtype="float16")
     p.params = {name: np.zeros_like(a) for name, a in p.params.items()}
     bias = p.params["layers.0.b"].reshape(4, 4)
     bias[:] = np.array([15, -9, 0, 3], HALF)[:, None]  # f is almost 1, i * g about 1e-4
     p.state = packed([np.zeros_like(s[:, :1]) + HALF.type(k) for k, s in enumerate(parts(p.state))])  # c starts at 1
-    _, (_, c) = p.run(EMULATED)
+    _, (_, c) = p.run(device_backend)
     assert_near(c, p.expected()[1][1], OUTPUTS)
     assert c.min() > 1.02
 
 
-@needs_compiler
 @every_cell
 @pytest.mark.parametrize("B", [3, 9])
-def test_streams(cell: str, B: int) -> None:
+def test_streams(cell: str, B: int, device_backend: Backend) -> None:
     p = Problem(cell, 5, B, 5, 19, dtype="float16", num_layers=2)
-    stream = p.layer.stream(B, packed([EMULATED.array(s) for s in parts(p.state)]))
-    y = np.stack([EMULATED.numpy(stream.step(EMULATED.array(x_t))) for x_t in p.x])
+    stream = p.layer.stream(B, packed([device_backend.array(s) for s in parts(p.state)]))
+    y = np.stack([device_backend.numpy(stream.step(device_backend.array(x_t))) for x_t in p.x])
     assert y.dtype == HALF
-    assert_near((y, packed([EMULATED.numpy(s) for s in parts(stream.state)])), p.expected(), OUTPUTS)
+    assert_near((y, packed([device_backend.numpy(s) for s in parts(stream.state)])), p.expected(), OUTPUTS)
 
 
 @every_cell

@@ -39,7 +39,7 @@ def sow(monkeypatch: pytest.MonkeyPatch, edit: Edit, where: str = "forward") -> 
 
 
 def found(cell: str, geometry: Geometry | None = None, *, backward: bool = False) -> list[str]:
-    """What the interpreter has to say; one text if the launch broke off."""
+    """The interpreter's warnings; one text if the launch broke off."""
     device = toy(multiprocessors=8)
     device.strict = False
     problem = PersistentProblem(cell, 100 if backward else 48, T=3, B=3 if backward else 11)

@@ -11,7 +11,7 @@ from cuda_compiler import REASON
 if REASON is not None:
     pytest.skip(f"no CUDA compiler: {REASON}", allow_module_level=True)
 
-from helpers import BACKENDS, Problem, assert_gradients_near, assert_near, emulated_device, leaves
+from helpers import Backend, Launches, Problem, assert_gradients_near, assert_near, leaves
 from persistent_problem import PersistentProblem, toy
 from test_cuda_persistent import RAGGED
 from test_cuda_persistent_bugs import BUGS, sow
@@ -21,7 +21,6 @@ from gpurnn_kernels.cuda.persistent.geometry import Geometry
 from gpurnn_kernels.spec import Spec
 from ptx_emulator.counters import Counters
 
-EMULATED = BACKENDS["cuda-emulated"]
 ROUNDING = 2.0**-11  # of h, at every step
 OUTPUTS, GRADIENTS = 2 * ROUNDING, 2e-3
 WRONG = 0.05
@@ -49,7 +48,7 @@ def mma(device: Any) -> list[str]:
     ids=lambda value: f"{value.spec.cell}-{value.H}" if isinstance(value, PersistentProblem) else str(value),
 )
 def test_outputs(problem: PersistentProblem, card: str, several: bool) -> None:
-    """Of one block, or of several that exchange h."""
+    """In one block, or in several that exchange h."""
     device = toy(card, multiprocessors=16)
     plan = problem.plan(device)
     assert (plan.geometry.blocks > 1) == several
@@ -67,18 +66,25 @@ def test_outputs(problem: PersistentProblem, card: str, several: bool) -> None:
         ("gru_after", 33, {}, None),
     ],
 )
-def test_training(cell: str, H: int, options: dict[str, Any], lengths: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training(
+    cell: str,
+    H: int,
+    options: dict[str, Any],
+    lengths: Any,
+    device_backend: Backend,
+    launches: Launches,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The backward pass goes by steps, over what this forward pass saves; one by steps saves the same."""
-    p, device = Problem(cell, 5, 3, 4, H, dtype="float16", lengths=lengths, **options), emulated_device()
-    device.reset()
-    assert_gradients_near(p.gradients(EMULATED), p.expected_gradients(), GRADIENTS)
-    kernels = " ".join(device.launches)
+    p = Problem(cell, 5, 3, 4, H, dtype="float16", lengths=lengths, **options)
+    assert_gradients_near(p.gradients(device_backend), p.expected_gradients(), GRADIENTS)
+    kernels = " ".join(launches)
     assert "persistent" in kernels
     assert not re.search("persistent_[a-z_]*backward", kernels)
-    found = p.run(EMULATED)
+    found = p.run(device_backend)
     assert_near(found, p.expected(), OUTPUTS)
     monkeypatch.setattr(persistent, "plan", lambda *_: persistent.Refusal("the test asks for steps"))
-    by_steps = Problem(cell, 5, 3, 4, H, dtype="float16", lengths=lengths, **options).run(EMULATED)
+    by_steps = Problem(cell, 5, 3, 4, H, dtype="float16", lengths=lengths, **options).run(device_backend)
     for one, other in zip(leaves(found), leaves(by_steps), strict=True):
         assert np.max(np.abs(one.astype(float) - other)) <= 2 * ROUNDING
 

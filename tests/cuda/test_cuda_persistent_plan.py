@@ -1,4 +1,4 @@
-"""Which layers run persistently on which cards, in how many blocks; and that what is planned compiles without spills."""
+"""Plans: the layers that run persistently on a card, and in how many blocks; all that is planned compiles without spills."""
 
 import re
 from dataclasses import replace

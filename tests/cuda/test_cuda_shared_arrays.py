@@ -1,4 +1,4 @@
-"""What calls on several streams and threads read: a layer's weights on a device, and zeros for initial states. No GPU."""
+"""Arrays that calls on several streams and threads read: a layer's weights on a device, zeros for initial states. No GPU."""
 
 from typing import Any
 

@@ -40,7 +40,7 @@ def dotted(node: ast.AST) -> str | None:
 
 
 def outside() -> dict[str, Any]:
-    """What the file imports from these libraries, by its names there; cuBLAS cannot be imported without its library."""
+    """The file's imports from these libraries, by its names there; cuBLAS cannot be imported without its library."""
     found = {}
     for name in ("cupy", "runtime", "cuda", "driver", "LaunchConfig", "Stream", "launch", "CUfunction_attribute"):
         found[name] = getattr(cupy_device, name)
@@ -129,7 +129,7 @@ class Recorder:
 def test_the_product_is_the_product(
     dtype: str, transpose_a: bool, transpose_b: bool, accumulate: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What cuBLAS would make of the arguments, by its definition: column-major, C = alpha op(A) op(B) + beta C."""
+    """The arguments give what cuBLAS would make of them, by its definition: column-major, C = alpha op(A) op(B) + beta C."""
     import ctypes
     import sys
     from types import ModuleType

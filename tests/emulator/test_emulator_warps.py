@@ -1,4 +1,4 @@
-"""What the interpreter's warps do together: shuffles, votes, atomics and matrix products."""
+"""The interpreter's warps at work together: shuffles, votes, atomics and matrix products."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ DECLARED = ".reg .b32 %r<20>; .reg .f32 %f<20>; .reg .b64 %rd<20>; .reg .pred %p
 
 
 def shuffled(mode: str, by: int, clamp: int, threads: int = 64) -> tuple[Any, Any]:
-    """Of each thread's number plus 100: what it got, and whether from another lane."""
+    """Shuffles each thread's number plus 100: what it got, and whether from another lane."""
     got, inside = np.zeros(threads, np.uint32), np.zeros(threads, np.uint32)
     body = f"""
     add.s32 %r1, %t, 100; shfl.sync.{mode}.b32 %r2|%p1, %r1, {by}, {clamp}, 0xffffffff; selp.u32 %r3, 1, 0, %p1;

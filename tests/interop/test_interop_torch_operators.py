@@ -50,7 +50,7 @@ def gradients(model: Any, run: Any) -> tuple[Any, ...]:
 
 
 def assert_same(run: Any, mine: Any, theirs: Any) -> None:
-    """Of values that the graph was not made with, and of weights that came later; and gradients."""
+    """Compares results for values that the graph was not made with, and for weights that came later; and gradients."""
     with torch.no_grad():
         near(run(OTHER), theirs(OTHER))
         for model in mine, theirs:
@@ -140,7 +140,7 @@ def test_jit_script_is_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_symbolic_trace(kind: str) -> None:
-    """As PyTorch's own modules, they are leaves."""
+    """They are leaves, like PyTorch's own modules."""
     theirs, mine = pair(kind)
     assert_same(torch.fx.symbolic_trace(mine), mine, theirs)
     with pytest.raises(NotImplementedError, match="leaves"):
@@ -152,7 +152,7 @@ def test_symbolic_trace(kind: str) -> None:
 @pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_onnx(kind: str, dynamo: bool, frozen: bool, tmp_path: Path) -> None:
-    """What PyTorch writes for its own modules."""
+    """The operators are those that PyTorch writes for its own modules."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript" if dynamo else "onnx")
     theirs, mine = pair(kind)

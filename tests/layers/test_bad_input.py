@@ -1,4 +1,4 @@
-"""What is wrong is refused with the error that says so, before anything is done; what is unusual is computed right."""
+"""Wrong input is refused with the error that says so, before anything is done; unusual input is computed right."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is set for NumPy's floating-point errors changes nothing: numbers too large or too small are a layer's own business."""
+"""NumPy's settings for floating-point errors change nothing: numbers too large or too small are a layer's own business."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

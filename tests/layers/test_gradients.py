@@ -18,7 +18,7 @@ from helpers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import SIZES, every_cell
+from problems import every_cell, every_kind, every_size, everywhere
 from reference import packed, parts
 from reference_cells import CELLS
 
@@ -35,21 +35,20 @@ def check(p: Problem, backend: Backend, dtype: str) -> None:
         assert np.all(grads["x"][p.past] == 0)
 
 
-@every_cell
+@every_size
 @every_dtype
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_sizes(cell: str, dtype: str, sizes: tuple[int, int, int, int], backend: Backend) -> None:
-    check(Problem(cell, *sizes, dtype=dtype), backend, dtype)
+def test_sizes(kind: str, dtype: str, sizes: tuple[int, int, int, int], backend: Backend) -> None:
+    check(Problem(kind, *sizes, dtype=dtype), backend, dtype)
 
 
-@every_cell
+@everywhere
 @every_dtype
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS.keys())
 @pytest.mark.parametrize("lengths", [None, [2, 0, 7, 5, 7, 1]], ids=["full", "ragged"])
-def test_options(cell: str, dtype: str, options: dict[str, bool], lengths: list[int] | None, backend: Backend) -> None:
+def test_options(kind: str, dtype: str, options: dict[str, bool], lengths: list[int] | None, backend: Backend) -> None:
     T, I, H = (4, 3, 9) if backend.name == "cuda-emulated" else (7, 9, 21)
     lengths = lengths and [min(n, T) for n in lengths]
-    check(Problem(cell, T, 6, I, H, dtype=dtype, lengths=lengths, **options), backend, dtype)
+    check(Problem(kind, T, 6, I, H, dtype=dtype, lengths=lengths, **options), backend, dtype)
 
 
 @every_cell
@@ -67,7 +66,7 @@ def test_long_and_wide(cell: str, sizes: tuple[int, int, int, int], backend: Bac
 def test_what_goes_past_the_caches(
     cell: str, dtype: str, options: str, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the forward pass keeps is the same there, at sizes that leave vectors partly filled."""
+    """Streaming stores save the same values, at sizes that leave vectors partly filled."""
     from gpurnn_kernels.cpu.programs import saved as kept
 
     p = Problem(cell, 5, 3, 7, 85, dtype=dtype, lengths=lengths, **LAYERS[options])
@@ -76,14 +75,16 @@ def test_what_goes_past_the_caches(
     assert_same_bits(p.gradients(BACKENDS["cpu"]), near)
 
 
-@every_cell
+@every_kind
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_many_blocks_of_rows(cell: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from gpurnn_kernels.cpu.programs import command as records
+    from gpurnn_kernels.cpu.programs import forward as forward_pass
 
     monkeypatch.setattr(records, "ROWS_BYTES", 1)
+    monkeypatch.setattr(forward_pass, "SLOT_BYTES", 1)
     for lengths in (None, [*range(12)] * 5):
-        check(Problem(cell, 11, 60, 5, 33, lengths=lengths, **LAYERS[direction]), BACKENDS["cpu"], "float32")
+        check(Problem(kind, 11, 60, 5, 33, lengths=lengths, **LAYERS[direction]), BACKENDS["cpu"], "float32")
 
 
 @every_cell

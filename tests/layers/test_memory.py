@@ -1,4 +1,4 @@
-"""What a call needs beyond its input, output and weights: a bounded amount, however long the sequence."""
+"""A call needs a bounded amount of memory beyond its input, output and weights, however long the sequence."""
 
 import gc
 import tracemalloc
@@ -140,7 +140,7 @@ def test_layers_and_what_they_give_go_without_a_collection(cell: str) -> None:
 @pytest.mark.usefixtures("traced")
 @every_cell
 def test_calls_hold_no_array_of_the_caller(cell: str) -> None:
-    """What a layer keeps in mind of a shape of x is not x."""
+    """A layer remembers the shape of x, not x."""
     layer = new_layer(cell, 8, 16)
     x = np.zeros((5, 3, 8), np.float32)
     (y, last), vjp = layer.vjp(x)

@@ -1,5 +1,4 @@
-"""Layers with proj_size, peepholes, clip and input_forget: against the reference and finite differences of it; the promises
-hold for them too. test_options_peers.py has other libraries' results."""
+"""Layers with proj_size, peepholes, clip and input_forget, beyond their rows in the tables of the other tests."""
 
 import copy
 import pickle
@@ -9,84 +8,44 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-import reference_cells
 from helpers import (
     GRADIENTS,
+    KINDS,
     LAYERS,
     OUTPUTS,
     Problem,
     assert_gradients_near,
     assert_near,
     assert_same_bits,
-    leaves,
     new_layer,
-    row_of,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import KINDS, OptionProblem, every_dtype, every_kind
+from problems import every_dtype, every_option
 from reference import parts
-from reference_cells import Options
+from reference_cells import CELLS, Options
 from test_reference import finite_difference
 
 import gpurnn
-from gpurnn_kernels.cpu.programs import command as records
-from gpurnn_kernels.cpu.programs import forward as forward_pass
-from gpurnn_kernels.cpu.threads import partition as schedule
 
 
-def check(p: OptionProblem, dtype: str) -> None:
+def check(p: Problem, dtype: str) -> None:
     y, state = p.run()
-    assert {a.dtype.name for a in leaves((y, state))} == {dtype}
     assert_near((y, state), p.expected(), OUTPUTS[dtype])
     if p.lengths is not None:
         assert np.all(y[p.past] == 0)
-
-
-def check_gradients(p: OptionProblem, dtype: str) -> None:
     assert_gradients_near(p.gradients(), p.expected_gradients(), GRADIENTS[dtype])
 
 
 # Against the reference
 
 
-@every_kind
-@every_dtype
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("lengths", [None, [2, 0, 7, 5, 7, 1]], ids=["full", "ragged"])
-def test_layers(kind: str, dtype: str, layer: str, lengths: list[int] | None) -> None:
-    p = OptionProblem(kind, 7, 6, 9, 21, dtype=dtype, lengths=lengths, **LAYERS[layer])
-    check(p, dtype)
-    check_gradients(p, dtype)
-
-
-@every_kind
-@every_dtype
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 6), (5, 13, 40, 33), (33, 1, 40, 64), (3, 50, 3, 20), (0, 2, 5, 7), (5, 0, 5, 7)])
-def test_sizes(kind: str, dtype: str, sizes: tuple[int, int, int, int]) -> None:
-    p = OptionProblem(kind, *sizes, dtype=dtype)
-    check(p, dtype)
-    check_gradients(p, dtype)
-
-
 @every_dtype
 @pytest.mark.parametrize(("H", "P"), [(2, 1), (40, 16), (40, 39), (130, 64), (130, 65), (300, 129)])
 def test_projections(dtype: str, H: int, P: int) -> None:
     for B in (1, 9):
-        p = OptionProblem("all", 6, B, 5, H, dtype=dtype, proj_size=P, num_layers=2)
+        p = Problem("all", 6, B, 5, H, dtype=dtype, proj_size=P, num_layers=2)
         check(p, dtype)
-        check_gradients(p, dtype)
-
-
-@every_kind
-def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What large layers do, at a small size."""
-    monkeypatch.setattr(records, "ROWS_BYTES", 1)
-    monkeypatch.setattr(forward_pass, "SLOT_BYTES", 1)
-    for lengths in (None, [*range(12)] * 5):
-        p = OptionProblem(kind, 11, 60, 5, 33, lengths=lengths)
-        check(p, "float32")
-        check_gradients(p, "float32")
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
@@ -103,28 +62,14 @@ def test_any_combination(data: st.DataObject) -> None:
     }
     dtype = data.draw(st.sampled_from(sorted(OUTPUTS)))
     lengths = data.draw(st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B))
-    p = OptionProblem("all", T, B, I, H, dtype=dtype, lengths=lengths, **options)
+    p = Problem("all", T, B, I, H, dtype=dtype, lengths=lengths, **options)
     check(p, dtype)
-    check_gradients(p, dtype)
-
-
-@every_kind
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_inf_stay_in_their_row(kind: str, bad: float) -> None:
-    p = OptionProblem(kind, 6, 9, 5, 17)
-    clean, _ = p.run()
-    p.x[3, 4, 2] = bad
-    y, _ = p.run()
-    others = np.arange(9) != 4
-    assert_same_bits(y[:, others], clean[:, others])
-    assert_same_bits(y[:3], clean[:3])
-    assert np.isnan(y[3:, 4]).all() == bool(np.isnan(bad))
 
 
 @pytest.mark.parametrize("kind", ["clip", "proj_size"])
 def test_an_infinite_c_goes_as_in_a_plain_layer(kind: str) -> None:
     """No peephole: none of weight zero either, which would make it NaN."""
-    p = OptionProblem(kind)
+    p = Problem(kind)
     p.state[1][0, 0, 0] = np.inf
     y, (_, c_n) = p.run()
     assert c_n[0, 0, 0] == np.inf
@@ -132,7 +77,7 @@ def test_an_infinite_c_goes_as_in_a_plain_layer(kind: str) -> None:
 
 
 def test_a_clip_that_clips_nothing() -> None:
-    for cell in reference_cells.CELLS:
+    for cell in CELLS:
         p = Problem(cell)
         clipped = new_layer(cell, *p.sizes, clip=1e9)
         clipped.load_params(p.params)
@@ -140,7 +85,7 @@ def test_a_clip_that_clips_nothing() -> None:
 
 
 def test_coupled_gates_ignore_the_forget_gate() -> None:
-    p = OptionProblem("all", bidirectional=True)
+    p = Problem("all", bidirectional=True)
     expected, grads = p.run(), p.gradients()
     H = p.sizes[1]
     for name, a in p.params.items():
@@ -155,12 +100,15 @@ def test_coupled_gates_ignore_the_forget_gate() -> None:
 # The reference itself
 
 
-@every_kind
-@pytest.mark.parametrize("layer", [{}, {"num_layers": 2, "bidirectional": True}], ids=["forward", "stacked-both"])
-@pytest.mark.parametrize("lengths", [None, [2, 5, 0]], ids=["full", "ragged"])
-def test_the_references_gradients(kind: str, layer: dict[str, Any], lengths: list[int] | None) -> None:
+ALONE = [(kind, "forward") for kind in KINDS if kind not in CELLS]
+
+
+@pytest.mark.parametrize(("kind", "options"), [*ALONE, ("all", "stacked-both"), ("gru clip", "stacked-both")])
+@pytest.mark.parametrize("lengths", [None, [2, 4, 0]], ids=["full", "ragged"])
+def test_the_references_gradients(kind: str, options: str, lengths: list[int] | None) -> None:
     """Against finite differences; no gate's input lies so near the clip that a difference would cross it."""
-    p = OptionProblem(kind, 5, 3, 3, 7, dtype="float64", lengths=lengths, **layer)
+    layer = {**LAYERS[options], "num_layers": 2} if options == "stacked-both" else {}
+    p = Problem(kind, 4, 3, 2, 6, dtype="float64", lengths=lengths, **layer)
     x, dy = (np.nan_to_num(a) for a in (p.x, p.dy))
 
     def loss() -> float:
@@ -182,82 +130,17 @@ def test_the_clip_is_met_on_both_sides() -> None:
     """In the problems above some gates are clipped and some are not."""
     for kind, (cell, options) in KINDS.items():
         if "clip" in options:
-            p = OptionProblem(kind)
+            p = Problem(kind)
             a = p.x @ p.params["layers.0.W_x"].T
             assert 0.05 < np.mean(np.abs(a) > options["clip"]) < 0.95, (kind, cell)
-
-
-# The promises
-
-
-@pytest.mark.usefixtures("together")
-@every_kind
-@every_dtype
-@pytest.mark.parametrize("threads", [1, 2])
-def test_rows_do_not_depend_on_the_batch(kind: str, dtype: str, threads: int) -> None:
-    gpurnn.set_num_threads(threads)
-    p = OptionProblem(kind, 4, 65, 19, 41, dtype=dtype)
-    y, state = p.run()
-    for n in (1, 2, 3, 5, 6, 7, 8, 12, 13, 33, 64):
-        for first in (0, 65 - n):
-            rows = slice(first, first + n)
-            assert_same_bits(p.layer(p.x[:, rows], row_of(p.state, rows)), (y[:, rows], row_of(state, rows)))
-
-
-def everything(p: Problem) -> Any:
-    """The arrays of calls and gradients, from a layer that has not run before."""
-    p = copy.deepcopy(p)
-    x = p.laid_out(p.x)
-    return *p.run(), p.gradients(), *[p.layer(x, None, p.lengths) for _ in range(3)]
-
-
-@pytest.mark.usefixtures("together")
-@every_kind
-@every_dtype
-@pytest.mark.parametrize("split", ["one", "rows", "units"])
-@pytest.mark.parametrize("B", [1, 13])
-def test_every_way_to_share_the_work(kind: str, dtype: str, split: str, B: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for options in ("forward", "stacked-reverse", "both"):
-        for lengths in (None, [5, 0, 4, 4, 1, 2, 5, 3, 3, 0, 1, 5, 5][:B]):
-            wide = {"proj_size": 150} if "proj_size" in KINDS[kind][1] else {}
-            p = OptionProblem(kind, 5, B, 13, 200, dtype=dtype, lengths=lengths, **LAYERS[options], **wide)
-            gpurnn.set_num_threads(1)
-            expected = everything(p)
-            with monkeypatch.context() as forced:
-                forced.setattr(schedule, "_choose", lambda *_: (split, f"forced: {split}"))
-                for threads in (2, 3, 5):
-                    gpurnn.set_num_threads(threads)
-                    assert f"forced: {split}" in str(p.layer.plan(p.x, lengths))
-                    assert_same_bits(everything(p), expected)
-
-
-@pytest.mark.usefixtures("together")
-@every_kind
-@pytest.mark.parametrize("B", [1, 5, 26])
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_a_stream_gives_what_a_call_gives(kind: str, B: int, threads: int) -> None:
-    gpurnn.set_num_threads(threads)
-    p = OptionProblem(kind, 5, B, 13, 70, num_layers=2)
-    y, state = p.run()
-    stream = p.layer.stream(B, p.state)
-    out = np.full_like(y[0], np.nan)
-    for t, x_t in enumerate(p.x):
-        if t % 2:
-            assert stream.step(x_t, out=out) is out
-            assert_same_bits(out, y[t])
-        else:
-            assert_same_bits(stream.step(x_t), y[t])
-    assert_same_bits(stream.state, state)
-    stream.reset()
-    assert all(np.all(s == 0) for s in leaves(stream.state))
 
 
 # What a user sees
 
 
-@every_kind
+@every_option
 def test_copies_and_files(kind: str, tmp_path: Path) -> None:
-    p = OptionProblem(kind, num_layers=2, bidirectional=True)
+    p = Problem(kind, num_layers=2, bidirectional=True)
     expected = p.run()
     p.layer.save(tmp_path / "layer.safetensors")
     for other in (gpurnn.load(tmp_path / "layer.safetensors"), pickle.loads(pickle.dumps(p.layer)), copy.deepcopy(p.layer)):
@@ -267,7 +150,7 @@ def test_copies_and_files(kind: str, tmp_path: Path) -> None:
         assert_same_bits(p.run(), expected)
 
 
-@every_kind
+@every_option
 def test_attributes_repr_and_plan(kind: str) -> None:
     cell, options = KINDS[kind]
     layer = new_layer(cell, 3, 9, **options)

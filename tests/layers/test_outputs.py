@@ -1,11 +1,11 @@
-"""What layers compute, against the reference."""
+"""Outputs of layers, against the reference."""
 
 import numpy as np
 import pytest
 from helpers import BACKENDS, LAYERS, OUTPUTS, Backend, Problem, assert_near, assert_same_bits, leaves, new_layer, not_emulated
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import SIZES, every_cell, every_dtype
+from problems import every_cell, every_dtype, every_kind, every_size, everywhere
 from reference import packed, parts
 
 import gpurnn
@@ -19,21 +19,20 @@ def check(p: Problem, backend: Backend, dtype: str) -> None:
         assert np.all(y[p.past] == 0)
 
 
-@every_cell
+@every_size
 @every_dtype
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_sizes(cell: str, dtype: str, sizes: tuple[int, int, int, int], backend: Backend) -> None:
-    check(Problem(cell, *sizes, dtype=dtype), backend, dtype)
+def test_sizes(kind: str, dtype: str, sizes: tuple[int, int, int, int], backend: Backend) -> None:
+    check(Problem(kind, *sizes, dtype=dtype), backend, dtype)
 
 
-@every_cell
+@everywhere
 @every_dtype
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS.keys())
 @pytest.mark.parametrize("lengths", [None, [2, 0, 7, 5, 7, 1]], ids=["full", "ragged"])
-def test_options(cell: str, dtype: str, options: dict[str, bool], lengths: list[int] | None, backend: Backend) -> None:
+def test_options(kind: str, dtype: str, options: dict[str, bool], lengths: list[int] | None, backend: Backend) -> None:
     T, I, H = (4, 3, 9) if backend.name == "cuda-emulated" else (7, 9, 21)
     lengths = lengths and [min(n, T) for n in lengths]
-    check(Problem(cell, T, 6, I, H, dtype=dtype, lengths=lengths, **options), backend, dtype)
+    check(Problem(kind, T, 6, I, H, dtype=dtype, lengths=lengths, **options), backend, dtype)
 
 
 @every_cell
@@ -57,17 +56,17 @@ def test_products_of_one_gate_each(dtype: str, threads: int) -> None:
         assert_same_bits(got, (y[:, some], state[:, some]))
 
 
-@every_cell
+@every_kind
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_many_blocks_of_rows_and_chunks_of_steps(cell: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What large layers do, at a small size."""
+def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large layers cut their work in this way; here a small one does."""
     from gpurnn_kernels.cpu.programs import command as records
     from gpurnn_kernels.cpu.programs import forward as forward_pass
 
     monkeypatch.setattr(records, "ROWS_BYTES", 1)
     monkeypatch.setattr(forward_pass, "SLOT_BYTES", 1)
     for lengths in (None, [*range(12)] * 5):
-        check(Problem(cell, 11, 60, 5, 33, lengths=lengths, **LAYERS[direction]), BACKENDS["cpu"], "float32")
+        check(Problem(kind, 11, 60, 5, 33, lengths=lengths, **LAYERS[direction]), BACKENDS["cpu"], "float32")
 
 
 @every_cell
@@ -113,7 +112,7 @@ def test_kinds_of_lengths(cell: str, kind: type) -> None:
 
 @every_cell
 def test_the_layouts_of_outputs(cell: str) -> None:
-    """What a caller may count on: y in x's layout without gaps, all arrays writeable and no part of the inputs."""
+    """A caller may count on this: y in x's layout without gaps, all arrays writeable and no part of the inputs."""
     for options in ("forward", "batch-first", "stacked"):
         p = Problem(cell, **LAYERS[options])
         y, state = p.layer(p.laid_out(p.x).copy(), p.state)
@@ -140,10 +139,10 @@ def test_saturated_gates_and_huge_inputs(cell: str, dtype: str) -> None:
     check(p, BACKENDS["cpu"], dtype)
 
 
-@every_cell
+@every_kind
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_inf_stay_in_their_row(cell: str, bad: float) -> None:
-    p = Problem(cell, 6, 9, 5, 17)
+def test_nan_and_inf_stay_in_their_row(kind: str, bad: float) -> None:
+    p = Problem(kind, 6, 9, 5, 17)
     clean, _ = p.run()
     p.x[3, 4, 2] = bad
     y, _ = p.run()

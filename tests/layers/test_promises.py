@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import LAYERS, OUTPUTS, Problem, assert_same_bits, leaves, row_of
+from helpers import KINDS, LAYERS, Problem, assert_same_bits, leaves, row_of
+from problems import every_cell, every_dtype, every_kind
 from reference import packed
-from reference_cells import CELLS
 
 import gpurnn
 from gpurnn_kernels.cpu import engine
@@ -18,19 +18,17 @@ from gpurnn_kernels.cpu.programs import command as records
 from gpurnn_kernels.cpu.programs import forward as forward_pass
 from gpurnn_kernels.cpu.threads import partition as schedule
 
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", OUTPUTS)
 BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 17, 24, 25, 33, 64, 65, 97, 128, 129, 130)
 ORDERS = ["forward", "both", "stacked-reverse", "batch-first-both"]
 pytestmark = pytest.mark.usefixtures("together")
 
 
-@every_cell
+@every_kind
 @every_dtype
 @pytest.mark.parametrize("threads", [1, 2])
-def test_rows_do_not_depend_on_the_batch(cell: str, dtype: str, threads: int) -> None:
+def test_rows_do_not_depend_on_the_batch(kind: str, dtype: str, threads: int) -> None:
     gpurnn.set_num_threads(threads)
-    p = Problem(cell, 4, 130, 19, 41, dtype=dtype)
+    p = Problem(kind, 4, 130, 19, 41, dtype=dtype)
     y, state = p.run()
     for n in BATCHES:
         for first in {0, 130 - n}:
@@ -120,18 +118,20 @@ def test_threads(cell: str, dtype: str, options: str, B: int) -> None:
             assert_same_bits(everything(p), expected)
 
 
-@every_cell
+@every_kind
+@every_dtype
 @pytest.mark.parametrize("split", ["one", "rows", "units"])
 @pytest.mark.parametrize("B", [1, 13])
-def test_every_way_to_share_the_work(cell: str, split: str, B: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for options in ("forward", "reverse", "both"):
+def test_every_way_to_share_the_work(kind: str, dtype: str, split: str, B: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = {"proj_size": 150} if "proj_size" in KINDS[kind][1] else {}
+    for options in ("forward", "stacked-reverse", "both"):
         for lengths in (None, [5, 0, 4, 4, 1, 2, 5, 3, 3, 0, 1, 5, 5][:B]):
-            p = Problem(cell, 5, B, 13, 200, lengths=lengths, **LAYERS[options])
+            p = Problem(kind, 5, B, 13, 200, dtype=dtype, lengths=lengths, **LAYERS[options], **wide)
             gpurnn.set_num_threads(1)
             expected = everything(p)
             with monkeypatch.context() as forced:
                 forced.setattr(schedule, "_choose", lambda *_: (split, f"forced: {split}"))
-                for threads in (2, 3):
+                for threads in (2, 3, 5) if dtype == "float32" else (3,):
                     gpurnn.set_num_threads(threads)
                     assert f"forced: {split}" in str(p.layer.plan(p.x, lengths))
                     assert_same_bits(everything(p), expected)
@@ -154,14 +154,14 @@ def test_steps_that_project_their_own_x(cell: str, split: str, monkeypatch: pyte
             assert alone == {cell != "gru"}
 
 
-@every_cell
+@every_kind
 @every_dtype
 @pytest.mark.parametrize("options", ["forward", "stacked", "no-bias"])
 @pytest.mark.parametrize("B", [1, 5, 26])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_a_stream_gives_what_a_call_gives(cell: str, dtype: str, options: str, B: int, threads: int) -> None:
+def test_a_stream_gives_what_a_call_gives(kind: str, dtype: str, options: str, B: int, threads: int) -> None:
     gpurnn.set_num_threads(threads)
-    p = Problem(cell, 5, B, 13, 70, dtype=dtype, **LAYERS[options])
+    p = Problem(kind, 5, B, 13, 70, dtype=dtype, **LAYERS[options])
     y, state = p.run()
     stream = p.layer.stream(B, p.state)
     out = np.full_like(y[0], np.nan)
@@ -172,6 +172,8 @@ def test_a_stream_gives_what_a_call_gives(cell: str, dtype: str, options: str, B
         else:
             assert_same_bits(stream.step(x_t), y[t])
     assert_same_bits(stream.state, state)
+    stream.reset()
+    assert not any(np.any(s) for s in leaves(stream.state))
 
 
 @every_cell
@@ -197,7 +199,7 @@ def test_streams_share_units(cell: str, far: bool, B: int, threads: int, monkeyp
 @every_cell
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_with_copies_of_weights(cell: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which are those of the layer after each change."""
+    """The copies are those of the layer after each change."""
     monkeypatch.setattr(schedule, "_choose", lambda *_: ("rows", "forced"))
     p = Problem(cell, 5, 9, 13, 130, num_layers=2)
     made = programs(monkeypatch)
@@ -233,12 +235,12 @@ def test_a_step_of_a_cell_is_a_step_of_a_layer(cell: str) -> None:
     assert_same_bits(h, y[0])
 
 
-@every_cell
+@every_kind
 @every_dtype
-def test_gradients_twice(cell: str, dtype: str) -> None:
+def test_gradients_twice(kind: str, dtype: str) -> None:
     lengths = [(5 * b) % 7 for b in range(29)]
     for ragged in (None, lengths):
-        p = Problem(cell, 6, 29, 13, 70, dtype=dtype, lengths=ragged, bidirectional=True)
+        p = Problem(kind, 6, 29, 13, 70, dtype=dtype, lengths=ragged, bidirectional=True)
         assert_same_bits(p.gradients(), p.gradients())
 
 
@@ -254,7 +256,7 @@ def test_ragged_rows_are_shared_out_evenly(threads: int) -> None:
 
 
 def programs(monkeypatch: pytest.MonkeyPatch) -> list[forward_pass.ForwardProgram]:
-    """Those of forward passes, filled as they are made."""
+    """The programs of forward passes, filled as they are made."""
     made: list[forward_pass.ForwardProgram] = []
     plain: Callable[..., None] = forward_pass.ForwardProgram.__init__
 

@@ -258,8 +258,9 @@ def from_torch(cell: str, a: Array) -> Array:
 def torch_names(name: str) -> list[str]:
     """From "layers.1.reverse.W_x" to ["weight_ih_l1_reverse"]; a bias has two."""
     _, l, *reverse, kind = name.split(".")
-    heads = {"W_x": ["weight_ih"], "W_h": ["weight_hh"], "b": ["bias_ih", "bias_hh"], "b_hn": ["bias_hh"]}[kind]
-    return [f"{head}_l{l}{'_reverse' if reverse else ''}" for head in heads]
+    heads = {"W_x": ["weight_ih"], "W_h": ["weight_hh"], "W_p": ["weight_hr"]}
+    heads |= {"b": ["bias_ih", "bias_hh"], "b_hn": ["bias_hh"]}
+    return [f"{head}_l{l}{'_reverse' if reverse else ''}" for head in heads[kind]]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru_after"])

@@ -1,4 +1,4 @@
-"""What tests of machine code on disk and of first calls run in processes of their own."""
+"""Programs that tests of machine code on disk and of first calls run in processes of their own."""
 
 import json
 import logging
@@ -129,7 +129,7 @@ class Frozen:
         return self._code[name][0]
 
     def iter_modules(self, prefix: str) -> list[tuple[str, bool]]:
-        """What `pkgutil.iter_modules` asks of the finder of a folder; set on those that list."""
+        """Answers what `pkgutil.iter_modules` asks of the finder of a folder; set on those that list."""
         depth = prefix.count(".")
         return [
             (name, is_package)

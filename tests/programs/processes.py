@@ -1,4 +1,4 @@
-"""What tests run in processes of their own: `python("from programs import processes; processes.pinned()")`."""
+"""Programs that tests run in processes of their own: `python("from programs import processes; processes.pinned()")`."""
 
 import json
 import multiprocessing
@@ -257,7 +257,7 @@ def target() -> None:
 
 
 def assembly(library: Any) -> str:
-    """Of a library's optimised IR, for the target that Numba believes in."""
+    """The assembly of a library's optimised IR, for the target that Numba believes in."""
     triple, cpu, features = cpu_target.target_context.codegen().magic_tuple()
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=3, codemodel="default")
     return str(machine.emit_assembly(llvm.parse_assembly(ir_of(library))))

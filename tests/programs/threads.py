@@ -1,4 +1,4 @@
-"""What tests of threads run in processes of their own: `python("from programs import threads; threads.descriptors()")`."""
+"""Programs of tests of threads, in processes of their own: `python("from programs import threads; threads.descriptors()")`."""
 
 import atexit
 import itertools
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from helpers import Problem, assert_same_bits, leaves
-from problems import OptionProblem
 from reference_cells import CELLS
 
 import gpurnn
@@ -206,7 +205,7 @@ def interrupted_by_signals() -> None:
 
 
 class Limit(Exception):
-    """What a handler of a time limit raises."""
+    """An exception that a handler of a time limit raises."""
 
 
 def long_calls() -> list[Callable[[], Any]]:
@@ -346,7 +345,7 @@ def threads_asleep(calls: int) -> None:
     never_rest()
     schedule._choose = lambda *_: ("units", "forced")  # type: ignore[assignment]
     problems = [Problem(cell, 3, rows, 9, 45, bidirectional=rows == 7) for cell in CELLS for rows in (2, 7)]
-    problems += [OptionProblem(kind, 3, 7, 9, 45) for kind in ("proj_size", "peepholes", "gru clip")]
+    problems += [Problem(kind, 3, 7, 9, 45) for kind in ("proj_size", "peepholes", "gru clip")]
     gpurnn.set_num_threads(1)
     expected = [(q.run(), tuple(q.gradients().values())) for q in problems]
     team()._words[layout.HOOK // 8] = random_sleeps.hook()

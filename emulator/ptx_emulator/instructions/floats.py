@@ -201,7 +201,7 @@ def _half_approximation(m: re.Match[str]) -> Semantics:
 
 @opcode(r"rcp\.approx\.ftz\.f64")
 def _gross_reciprocal(m: re.Match[str]) -> Semantics:
-    """Of the upper 32 bits; the lower 32 bits of the result are 0."""
+    """The reciprocal of the upper 32 bits; the lower 32 bits of the result are 0."""
 
     def reciprocal(a: Floats) -> Floats:
         upper = (a.view(np.uint64) & np.uint64(0xFFFFFFFF00000000)).view(np.float64)
@@ -224,7 +224,7 @@ def _copysign(m: re.Match[str]) -> Semantics:
 
 @opcode(r"(?P<op>min|max)(?P<ftz>\.ftz)?(?P<nan>\.NaN)?\.(?P<type>f16|f32|f64)")
 def _extreme(m: re.Match[str]) -> Semantics:
-    """Of a number and NaN: the number, or NaN with .NaN; -0 is below +0."""
+    """The minimum or maximum; of a number and NaN the number, or NaN with .NaN; -0 is below +0."""
     kind, start, low = m["type"], finish(m["ftz"], None), m["op"] == "min"
     choose = (np.minimum if low else np.maximum) if m["nan"] else (np.fmin if low else np.fmax)
 

@@ -1,4 +1,4 @@
-"""What an opcode means: a function of arrays over threads, with the types of its operands.
+"""The meaning of an opcode: a function of arrays over threads, with the types of its operands.
 
 An opcode is matched whole, modifiers and all, by a pattern that spells out every modifier its function knows: what no
 pattern matches raises. There is no other list.

@@ -1,4 +1,4 @@
-"""What the lanes of a warp do together: shfl, vote, activemask, and synchronising the warp."""
+"""Instructions that the lanes of a warp execute together: shfl, vote, activemask, and synchronising the warp."""
 
 import re
 from typing import Any

@@ -1,62 +1,11 @@
-"""Layers with proj_size, peepholes, clip and input_forget against PyTorch and ONNX Runtime."""
+"""Layers against ONNX Runtime, with peepholes, clip and coupled gates too."""
 
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import GRADIENTS, LAYERS, OUTPUTS, Floats, Problem, assert_gradients_near, assert_near
-from problems import OptionProblem, every_dtype
+from helpers import OUTPUTS, Floats, Problem, assert_near
 from reference import packed, parts
-from test_reference import from_torch, to_torch
-
-# PyTorch
-
-
-@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-@every_dtype
-@pytest.mark.parametrize("layer", ["forward", "both", "stacked", "stacked-both", "no-bias", "batch-first-both"])
-@pytest.mark.parametrize("lengths", [None, [2, 9, 1, 4]], ids=["full", "ragged"])
-def test_projected_layers_against_torch(dtype: str, layer: str, lengths: list[int] | None) -> None:
-    torch = pytest.importorskip("torch")
-    p = OptionProblem("proj_size", 9, 4, 11, 35, dtype=dtype, lengths=lengths, proj_size=17, **LAYERS[layer])
-    options = {"batch_first": p.batch_first, "bias": p.layer.bias, **p.options}
-    module = torch.nn.LSTM(*p.sizes, dtype=getattr(torch, dtype), **options)
-    theirs = dict(module.named_parameters())
-    names = {name: torch_name(name) for name in p.params}
-    with torch.no_grad():
-        for target in theirs.values():
-            target.zero_()
-        for name, value in p.params.items():
-            theirs[names[name]].copy_(torch.tensor(value if name.endswith("W_p") else to_torch("lstm", value)))
-    x = torch.tensor(p.laid_out(np.nan_to_num(p.x)), requires_grad=True)
-    first = [torch.tensor(s, requires_grad=True) for s in parts(p.state)]
-    if lengths is None:
-        y, last = module(x, packed(first))
-    else:
-        utilities = torch.nn.utils.rnn
-        ragged = utilities.pack_padded_sequence(x, lengths, batch_first=p.batch_first, enforce_sorted=False)
-        y, last = module(ragged, packed(first))
-        y, _ = utilities.pad_packed_sequence(y, batch_first=p.batch_first, total_length=9)
-    ends = zip(last, parts(p.dstate), strict=True)
-    loss = (y * torch.tensor(p.laid_out(np.nan_to_num(p.dy)))).sum() + sum((s * torch.tensor(d)).sum() for s, d in ends)
-    loss.backward()
-    y, state = p.laid_out(y.detach().numpy()), packed([s.detach().numpy() for s in last])
-    assert_near(p.run(), (y, state), 2 * OUTPUTS[dtype])
-    expected = {"x": p.laid_out(x.grad.numpy()), "h_0": first[0].grad.numpy(), "c_0": first[1].grad.numpy()}
-    for name in p.params:
-        grad = theirs[names[name]].grad.numpy()
-        expected[name] = grad if name.endswith("W_p") else from_torch("lstm", grad)
-    assert_gradients_near(p.gradients(), expected, GRADIENTS[dtype])
-
-
-def torch_name(name: str) -> str:
-    """From "layers.1.reverse.W_p" to "weight_hr_l1_reverse"."""
-    _, l, *reverse, kind = name.split(".")
-    head = {"W_x": "weight_ih", "W_h": "weight_hh", "b": "bias_ih", "W_p": "weight_hr"}[kind]
-    return f"{head}_l{l}{'_reverse' if reverse else ''}"
-
-
-# ONNX Runtime
 
 
 def onnx_rows(cell: str, a: Floats) -> Floats:
