@@ -15,11 +15,9 @@ from cuda.bindings.driver import CUfunction_attribute
 from cuda.core import LaunchConfig, Stream, launch
 from cupy.cuda import device as cupy_device
 from cupy.cuda import runtime
-from numba import cuda
-from numba.cuda.cudadrv.driver import driver
 
 from ...spec import Array
-from ..compile import jit_options
+from ..compiler import compiled, cuda, driver
 from .device import DeviceArray, Kernel, Launch, Limits, check_grid
 
 PLAIN_SHARED = 48 * 1024  # bytes of dynamic shared memory that a kernel may have without asking
@@ -191,10 +189,7 @@ class CupyDevice:
         with cuda.gpus[self.index]:
             found = self._kernels.get(kernel)
             if found is None:
-                options = jit_options(kernel, self.limits.threads_per_multiprocessor)
-                found = cuda.jit(**options)(kernel.function).compile(kernel.signature)
-                found.bind()
-                self._kernels[kernel] = found
+                found = self._kernels[kernel] = compiled(kernel, self.limits.threads_per_multiprocessor)
             if shared > PLAIN_SHARED:
                 which = CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 driver.cuKernelSetAttribute(which, shared, found._codelibrary.get_cufunc().handle, self.index)

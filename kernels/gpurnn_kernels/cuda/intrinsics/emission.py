@@ -10,12 +10,11 @@ from contextlib import nullcontext
 from functools import reduce
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.cuda.extending import intrinsic
 
+from ..compiler import intrinsic, types
 from ..host.device import Kernel
+from .llvm import ir
 from .number import INT32, INT64, Scalars, Value, element_type
 
 # what a kernel's arguments are: the annotations of its body

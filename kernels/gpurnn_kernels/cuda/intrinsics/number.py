@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
 from numba.core import cgutils
+
+from ..compiler import types
+from .llvm import ir
 
 INT16 = ir.IntType(16)
 INT32 = ir.IntType(32)

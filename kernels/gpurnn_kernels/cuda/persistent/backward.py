@@ -10,14 +10,13 @@ Steps run from each row's last to its first. At step s a block has dh of its uni
 from functools import cache
 from typing import Any
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..host.device import Kernel
-from ..intrinsics.cells import traced_cells
+from ..intrinsics.traced import traced_cells
 from ..intrinsics.elements import load_float, store_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .geometry_backward import BackwardGeometry
-from .pacing import TICKET_BYTES, inlined
+from .pacing import TICKET_BYTES
 from .parts_backward import backward_pacing, make_backward_parts, make_product
 
 ADDRESS, SIZE = types.uint64, types.int64

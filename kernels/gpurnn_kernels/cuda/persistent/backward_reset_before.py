@@ -10,15 +10,14 @@ Each exchange has a buffer of its own: a block writes to it only after a barrier
 from functools import cache
 from typing import Any
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..host.device import Kernel
-from ..intrinsics.cells import traced_cells
+from ..intrinsics.traced import traced_cells
 from ..intrinsics.elements import load_float, store_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .backward import SIGNATURE
 from .geometry_backward import BackwardGeometry
-from .pacing import TICKET_BYTES, inlined
+from .pacing import TICKET_BYTES
 from .parts_backward import backward_pacing, make_backward_parts, make_product
 
 CANDIDATE, GATES = 0, 1  # products, and the buffers of their exchanges

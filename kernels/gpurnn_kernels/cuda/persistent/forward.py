@@ -9,15 +9,14 @@ h of the step before is read from y itself: each address of y is written once, b
 from functools import cache
 from typing import Any
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..host.device import Kernel
-from ..intrinsics.cells import traced_cells, traced_gates
+from ..intrinsics.traced import traced_cells, traced_gates
 from ..intrinsics.elements import elements_of, store_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from ..intrinsics.tile_weights import gate_rows
 from .geometry import Geometry
-from .pacing import TICKET_BYTES, inlined
+from .pacing import TICKET_BYTES
 from .parts import forward_pacing, make_parts
 
 ADDRESS, SIZE = types.uint64, types.int64

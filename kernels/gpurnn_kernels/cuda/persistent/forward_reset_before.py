@@ -8,15 +8,14 @@ r * h of all units to shared memory | W_n (r * h) | cells | y | arrive | prefetc
 from functools import cache
 from typing import Any
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..host.device import Kernel
-from ..intrinsics.cells import traced_activations, traced_cells
+from ..intrinsics.traced import traced_activations, traced_cells
 from ..intrinsics.elements import elements_of, store_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index
 from ..intrinsics.tile_weights import gate_rows
 from .geometry import Geometry
-from .pacing import TICKET_BYTES, inlined
+from .pacing import TICKET_BYTES
 from .parts import forward_pacing, make_parts
 
 ADDRESS, SIZE = types.uint64, types.int64

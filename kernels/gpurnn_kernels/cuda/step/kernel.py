@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils
 
 from ...cells import make_cells
 from ..host.device import Kernel
 from ..intrinsics.activations import ACCURATE, FAST
 from ..intrinsics.emission import COLUMNS, ROWS, Address, Code, kernel
+from ..intrinsics.llvm import ir
 from ..intrinsics.number import INT32, INT64, Value
 
 MOST_ROWS = 8  # of which a warp holds the sums: 4 gates x 8 rows are 32 registers

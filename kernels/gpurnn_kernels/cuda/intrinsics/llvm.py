@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from llvmlite import ir
-from numba import types
+from llvmlite import ir as ir
+
+from ..compiler import types
 
 FLOAT = ir.FloatType()
 HALF = ir.HalfType()

@@ -4,10 +4,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from numba import types
-from numba.cuda.extending import intrinsic
-
 from ...cells import Cells, make_cells
+from ..compiler import intrinsic, types
 from .activations import ACCURATE, FAST
 from .number import Scalars, Value
 
