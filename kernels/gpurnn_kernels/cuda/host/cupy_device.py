@@ -19,6 +19,7 @@ from cupy.cuda import runtime
 from ...spec import Array
 from ..compiler import compiled, cuda, driver
 from .device import DeviceArray, Kernel, Launch, Limits, check_grid
+from .launches import flattened
 
 PLAIN_SHARED = 48 * 1024  # bytes of dynamic shared memory that a kernel may have without asking
 STREAMS = 64  # that are remembered
@@ -150,10 +151,11 @@ class CupyDevice:
                 )
         handle = self._compiled(kernel, shared)._codelibrary.get_cufunc().kernel
         config = LaunchConfig(grid=tuple(grid), block=(kernel.threads,), shmem_size=shared, is_cooperative=kernel.cooperative)
-        kinds = [getattr(ctypes, f"c_{kind}") for kind in kernel.signature]
-        given = [self.address(value) if isinstance(value, cupy.ndarray) else value for value in first]
+        values, names = flattened(kernel, first)
+        kinds = [getattr(ctypes, f"c_{name}") for name in names]
+        given = [self.address(value) if isinstance(value, cupy.ndarray) else value for value in values]
         bound = [kind(value) for kind, value in zip(kinds, given, strict=False)]
-        varying = kinds[len(first) :]
+        varying = kinds[len(values) :]
 
         def run(*rest: int | float) -> None:
             launch(self._stream(), config, handle, *bound, *(kind(value) for kind, value in zip(varying, rest, strict=True)))

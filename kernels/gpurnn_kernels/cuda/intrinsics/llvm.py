@@ -47,6 +47,11 @@ def load_quad(builder: ir.IRBuilder, pointer: ir.Value) -> list[ir.Value]:
     return [builder.extract_element(loaded, INT32(e)) for e in range(4)]
 
 
+def declared(module: ir.Module, kind: ir.FunctionType, name: str) -> ir.Function:
+    """Declares one of LLVM's intrinsics, once a module."""
+    return module.globals.get(name) or ir.Function(module, kind, name)
+
+
 def fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
     function = builder.module.declare_intrinsic("llvm.fma", [FLOAT], ir.FunctionType(FLOAT, [FLOAT] * 3))
     return builder.call(function, [a, b, c])

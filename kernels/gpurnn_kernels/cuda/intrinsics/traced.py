@@ -1,59 +1,65 @@
-"""The cell equations inside a persistent kernel: each an intrinsic that takes a tuple of float32 and gives one."""
+"""The equations of `gpurnn_kernels/cells.py` and the activations as device functions.
+
+A kernel calls them with numbers, or with vectors, which are tuples of numbers: then lane by lane. The equation itself runs on
+`Value`s at compile time, once a lane, where the kernel calls it.
+"""
 
 from collections.abc import Callable
 from functools import cache
+from inspect import signature
 from typing import Any
 
-from ...cells import Cells, make_cells
+from ...cells import Activations, Cells, make_cells
 from ..compiler import intrinsic, types
-from .activations import ACCURATE, FAST
 from .number import Scalars, Value
 
-RESULTS = {
-    "lstm_cell": 2,
-    "lstm_gates": 4,
-    "lstm_cell_grad": 5,
-    "gru_reset": 1,
-    "gru_candidate": 1,
-    "gru_update": 1,
-    "gru_update_grad": 3,
-    "gru_reset_grad": 2,
-    "gru_candidate_grad": 2,
-}
+
+def traced(equation: Callable[..., Any], name: str, results: int = 1) -> Any:
+    """Makes a device function of an equation; results: how many numbers it gives, a tuple of them if more than one."""
+
+    def function(typingctx: Any, *arguments: Any) -> Any:
+        kind = arguments[0]
+        lanes, number = (kind.count, kind.dtype) if isinstance(kind, types.UniTuple) else (0, kind)
+        result = types.UniTuple(kind, results) if results > 1 else kind
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            scalars = Scalars(builder, number.bitwidth)
+            given = [builder.extract_value(args[0], n) for n in range(len(arguments))]
+
+            def made(pick: Callable[[Any], Any]) -> list[Any]:
+                found = equation(*(Value(scalars, pick(value)) for value in given))
+                return [value.value for value in (found if results > 1 else [found])]
+
+            if lanes == 0:
+                outputs = made(lambda value: value)
+            else:
+                each = [made(lambda value, i=i: builder.extract_value(value, i)) for i in range(lanes)]  # type: ignore[misc]
+                outputs = [context.make_tuple(builder, kind, [one[n] for one in each]) for n in range(results)]
+            return context.make_tuple(builder, result, outputs) if results > 1 else outputs[0]
+
+        return result(types.StarArgTuple(arguments)), codegen
+
+    function.__name__ = function.__qualname__ = name
+    return intrinsic(function)
 
 
-def _traced(function: Callable[..., Any], results: int) -> Any:
-    """Runs `function` on Values at compile time, where the kernel calls it."""
-
-    @intrinsic
-    def call(typingctx, numbers):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-            scalars = Scalars(builder, 32)
-            values = function(*(Value(scalars, builder.extract_value(args[0], i)) for i in range(len(numbers))))
-            values = [values] if isinstance(values, Value) else values
-            return context.make_tuple(builder, sig.return_type, [value.value for value in values])
-
-        return types.UniTuple(types.float32, results)(numbers), codegen
-
-    return call
+def _results(equation: Callable[..., Any]) -> int:
+    """Counts the numbers that an equation gives: it computes with any numbers."""
+    found = equation(*[1.0] * len(signature(equation).parameters))
+    return len(found) if isinstance(found, tuple) else 1
 
 
-@cache
-def traced_cells(fast_math: bool) -> Cells:
-    """The names of cells.make_cells, one tuple in and one tuple out."""
-    cells = make_cells(FAST if fast_math else ACCURATE)
-    return Cells(*(_traced(equation, RESULTS[name]) for name, equation in cells._asdict().items()))
-
-
-@cache
-def traced_gates(fast_math: bool) -> Any:
-    """z, r, n of a GRU, saved for the backward pass."""
-    activations = FAST if fast_math else ACCURATE
-    return _traced(lambda z_, r_, n_: (activations.sigmoid(z_), activations.sigmoid(r_), activations.tanh(n_)), 3)
+_RESULTS = Cells(*map(_results, make_cells(Activations(*[lambda number, *_: number] * len(Activations._fields)))))
 
 
 @cache
-def traced_activations(fast_math: bool) -> tuple[Any, Any]:
-    """sigma, tanh."""
-    activations = FAST if fast_math else ACCURATE
-    return _traced(activations.sigmoid, 1), _traced(activations.tanh, 1)
+def traced_cells(activations: Activations) -> Cells:
+    """Makes the equations of a cell device functions, over the given activations."""
+    equations = make_cells(activations)._asdict()
+    return Cells(*(traced(equation, name, getattr(_RESULTS, name)) for name, equation in equations.items()))
+
+
+@cache
+def traced_activations(activations: Activations) -> Activations:
+    """Makes activations device functions."""
+    return Activations(*(traced(function, name) for name, function in activations._asdict().items()))
