@@ -10,9 +10,7 @@ import numpy as np
 from gpurnn_kernels.cuda import persistent
 from gpurnn_kernels.cuda.host.device import Device, Kernel
 from gpurnn_kernels.cuda.persistent.kernels import kernel_of
-from gpurnn_kernels.cuda.pointwise import gru_backward as pointwise_gru_back
-from gpurnn_kernels.cuda.pointwise import gru_forward as pointwise_gru
-from gpurnn_kernels.cuda.pointwise import lstm as pointwise_lstm
+from gpurnn_kernels.cuda.pointwise import gru_after, gru_before, lstm
 from gpurnn_kernels.cuda.pointwise.form import Variant
 from gpurnn_kernels.cuda.step import kernel as step_kernel
 from gpurnn_kernels.spec import CellName, Spec
@@ -21,16 +19,16 @@ UNITS, BATCH = 1024, 16
 PERSISTENT_SIZES = (64, 256, 1024)
 CELLS: tuple[CellName, ...] = ("lstm", "gru_after", "gru_before")
 FORWARD = (
-    pointwise_lstm.lstm_forward,
-    pointwise_gru.gru_after_forward,
-    pointwise_gru.gru_reset_forward,
-    pointwise_gru.gru_before_forward,
+    lstm.lstm_forward,
+    gru_after.gru_after_forward,
+    gru_before.gru_reset_forward,
+    gru_before.gru_before_forward,
 )
 BACKWARD = (
-    pointwise_lstm.lstm_backward,
-    pointwise_gru_back.gru_after_backward,
-    pointwise_gru_back.gru_before_backward,
-    pointwise_gru_back.gru_reset_backward,
+    lstm.lstm_backward,
+    gru_after.gru_after_backward,
+    gru_before.gru_before_backward,
+    gru_before.gru_reset_backward,
 )
 
 
@@ -64,9 +62,9 @@ def _pointwise(make: Any, variant: Variant) -> Listed:
 def steps() -> Iterator[Listed]:
     """One step of a stream in one kernel, or two."""
     for cell in CELLS:
-        form = step_kernel.StepForm(cell, 256, 256, 1, 32, 1, False)
+        form = step_kernel.StepForm(cell, 256, 256, 1, 32, False)
         yield Listed("step", f"{cell}_step", "float32 H 256 B 1", step_kernel.step_kernel(form), None)
-    before = step_kernel.StepForm("gru_before", 256, 256, 1, 32, 1, False)
+    before = step_kernel.StepForm("gru_before", 256, 256, 1, 32, False)
     yield Listed("step", "gru_before_reset", "float32 H 256 B 1", step_kernel.reset_kernel(before), None)
 
 

@@ -60,7 +60,7 @@ class Compiled:
         from numba.cuda.codegen import CUDACodeLibrary
         from numba.cuda.dispatcher import _Kernel
 
-        from gpurnn_kernels.cuda.compile import jit_options
+        from gpurnn_kernels.cuda.compiler import jit_options
 
         from .table import DEVICES
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpurnn_kernels.cuda.host.device import Kernel, Limits, check_grid
+from gpurnn_kernels.cuda.host.launches import flattened
 
 from .compile import compiled
 from .instructions.conversions import as_tf32
@@ -144,12 +145,13 @@ class EmulatedDevice:
             raise RuntimeError(
                 f"{kernel.name}: {needed} bytes of shared memory a block, {limits.name} has {limits.shared_per_block}"
             )
-        types = [np.dtype(t.name) for t in kernel.signature]
-        start = self._values(first, types)
+        values, names = flattened(kernel, first)
+        types = [np.dtype(name) for name in names]
+        start = self._values(values, types)
 
         def launch(*rest: int | float) -> None:
             self.require_current("a launch")
-            arguments = start + self._values(rest, types[len(first) :])
+            arguments = start + self._values(rest, types[len(values) :])
             run = partial(self._launch, kernel, made, shape, shared, arguments, first)
             if self._captured is None:
                 run()

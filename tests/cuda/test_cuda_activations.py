@@ -3,7 +3,7 @@ erring as far as NVIDIA's documentation lets them."""
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,37 +15,45 @@ from ptx_emulator.compile import why_not
 if why := why_not():
     pytest.skip(why, allow_module_level=True)
 
+from gpurnn_kernels.cuda.block import THREADS, row_and_column
 from gpurnn_kernels.cuda.host.device import Kernel
 from gpurnn_kernels.cuda.intrinsics.activations import ACCURATE, FAST
-from gpurnn_kernels.cuda.intrinsics.emission import Address, Block, Code, Count, kernel
+from gpurnn_kernels.cuda.intrinsics.lanes import lanes_of
+from gpurnn_kernels.cuda.intrinsics.traced import traced_activations
+from gpurnn_kernels.cuda.records import Count, Number, record_type
 
 SINGLE, DOUBLE = np.dtype("float32"), np.dtype("float64")
 EXACT: dict[str, Callable[[Any], Any]] = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh}
 EXACT["forget"] = EXACT["sigmoid"]
 
 
+class Applied(NamedTuple):
+    x: Number
+    other: Number
+    y: Number
+    width: Count
+
+
 @cache
 def applying(name: str, bits: int, fast: bool) -> Kernel:
-    function = getattr(FAST if fast else ACCURATE, name)
-    arity = 2 if name == "sigmoid_tanh" else 1
+    function = getattr(traced_activations(FAST if fast else ACCURATE), name)
+    load, store, _ = lanes_of(1, bits)
+    BOTH = name == "sigmoid_tanh"
 
-    def apply(k: Code, x: Address, other: Address, y: Address, batch: Count, width: Count) -> None:
-        row, unit = k.row_and_unit(Block())
-        with (
-            k.builder.if_then(k.builder.icmp_unsigned("<", unit, width)),
-            k.builder.if_then(k.builder.icmp_unsigned("<", row, batch)),
-        ):
-            given = [k.load(k.at(array, row, 0, unit), 1)[0] for array in (x, other)]
-            k.store(k.at(y, row, 0, unit), [function(*given[:arity])])
+    def apply(a: Any) -> None:
+        row, unit = row_and_column()
+        if row < 1 and unit < a.width:
+            x = load(a.x, unit)
+            store(a.y, unit, function(x, load(a.other, unit)) if BOTH else function(x))
 
-    return kernel(apply, bits, f"{name}_{bits}_{fast}", 1)
+    return Kernel(f"{name}_{bits}_{fast}", apply, (record_type(Applied, bits),), THREADS)
 
 
 def computed(name: str, x: Floats, other: Floats | None = None, *, fast: bool = False) -> Floats:
     device = emulated_device()
     arrays = [device.upload(a) for a in (x, x if other is None else other)]
     y = device.empty(x.shape, x.dtype)
-    device.launcher(applying(name, 8 * x.itemsize, fast), (1, -(-x.size // 32)), *arrays, y, 1)(x.size)
+    device.launcher(applying(name, 8 * x.itemsize, fast), (1, -(-x.size // 32)), Applied(*arrays, y, x.size))()
     return np.array(y)
 
 

@@ -26,14 +26,12 @@ BUDGETS = {
 
 def made(name: str, **form: Any) -> Any:
     """A pointwise kernel of H = 1024."""
-    from gpurnn_kernels.cuda.pointwise import gru_backward as pointwise_gru_back
-    from gpurnn_kernels.cuda.pointwise import gru_forward as pointwise_gru
-    from gpurnn_kernels.cuda.pointwise import lstm as pointwise_lstm
+    from gpurnn_kernels.cuda.pointwise import gru_after, gru_before, lstm
     from gpurnn_kernels.cuda.pointwise.form import Variant
 
     storage = form.pop("storage", 32)
     variant = Variant(1024, storage, form.pop("lanes", 128 // storage), **form)
-    modules = (pointwise_lstm, pointwise_gru, pointwise_gru_back)
+    modules = (lstm, gru_after, gru_before)
     return next(getattr(module, name) for module in modules if hasattr(module, name))(variant)
 
 
@@ -108,7 +106,7 @@ def test_steps_of_streams(cell: Any) -> None:
     from gpurnn_kernels.cuda.step.kernel import StepForm, reset_kernel, step_kernel
 
     for batch, storage in ((1, 32), (8, 32), (8, 64)):
-        form = StepForm(cell, 64, 128, batch, storage, 1, False)
+        form = StepForm(cell, 64, 128, batch, storage, False)
         for of in [step_kernel(form)] + [reset_kernel(form)] * (cell == "gru_before"):
             found = card_of(of, "H100 SXM")
             assert found.clean, found

@@ -16,8 +16,7 @@ if REASON is not None:
 from persistent_problem import toy
 from test_cuda_persistent import CELLS
 
-from gpurnn_kernels.cuda.persistent import BackwardPlan, Plan, Refusal, plan_backward
-from gpurnn_kernels.cuda.persistent import plan_forward as plan
+from gpurnn_kernels.cuda.persistent import BackwardPlan, Plan, Refusal, plan, plan_backward
 from gpurnn_kernels.cuda.persistent.kernels import kernel_of
 from gpurnn_kernels.spec import Spec
 from ptx_emulator.sass import card

@@ -205,9 +205,14 @@ def test_types_of_arguments_have_their_ctypes() -> None:
     """Launches hand integers over as the C types of a kernel's signature."""
     import ctypes
 
+    import numpy as np
+
     from gpurnn_kernels.cuda.pointwise.form import Variant
-    from gpurnn_kernels.cuda.pointwise.lstm import lstm_forward
+    from gpurnn_kernels.cuda.pointwise.lstm import LstmForward, lstm_forward
+    from gpurnn_kernels.cuda.records import scalars
 
     kernel: Kernel = lstm_forward(Variant(8, 32, 4))
-    sizes = [ctypes.sizeof(getattr(ctypes, f"c_{kind}")) for kind in kernel.signature]
-    assert sizes == [kind.bitwidth // 8 for kind in kernel.signature]
+    names = scalars(kernel.signature)
+    assert len(names) == len(LstmForward._fields) + 1
+    sizes = [ctypes.sizeof(getattr(ctypes, f"c_{name}")) for name in names]
+    assert sizes == [np.dtype(name).itemsize for name in names]

@@ -30,8 +30,8 @@ class Run:
             raise ValueError(f"T * B: expected below {LARGEST} on a GPU, got {self.steps} * {self.batch}")
 
     @property
-    def before(self) -> int:
-        """From a step to the one whose state it starts from."""
+    def to_previous(self) -> int:
+        """The distance from a step to the one whose state it starts from."""
         return 1 if self.spec.reverse else -1
 
     @property

@@ -15,12 +15,11 @@ from cuda.bindings.driver import CUfunction_attribute
 from cuda.core import LaunchConfig, Stream, launch
 from cupy.cuda import device as cupy_device
 from cupy.cuda import runtime
-from numba import cuda
-from numba.cuda.cudadrv.driver import driver
 
 from ...spec import Array
-from ..compile import jit_options
+from ..compiler import compiled, cuda, driver
 from .device import DeviceArray, Kernel, Launch, Limits, check_grid
+from .launches import flattened
 
 PLAIN_SHARED = 48 * 1024  # bytes of dynamic shared memory that a kernel may have without asking
 STREAMS = 64  # that are remembered
@@ -152,10 +151,11 @@ class CupyDevice:
                 )
         handle = self._compiled(kernel, shared)._codelibrary.get_cufunc().kernel
         config = LaunchConfig(grid=tuple(grid), block=(kernel.threads,), shmem_size=shared, is_cooperative=kernel.cooperative)
-        kinds = [getattr(ctypes, f"c_{kind}") for kind in kernel.signature]
-        given = [self.address(value) if isinstance(value, cupy.ndarray) else value for value in first]
+        values, names = flattened(kernel, first)
+        kinds = [getattr(ctypes, f"c_{name}") for name in names]
+        given = [self.address(value) if isinstance(value, cupy.ndarray) else value for value in values]
         bound = [kind(value) for kind, value in zip(kinds, given, strict=False)]
-        varying = kinds[len(first) :]
+        varying = kinds[len(values) :]
 
         def run(*rest: int | float) -> None:
             launch(self._stream(), config, handle, *bound, *(kind(value) for kind, value in zip(varying, rest, strict=True)))
@@ -191,10 +191,7 @@ class CupyDevice:
         with cuda.gpus[self.index]:
             found = self._kernels.get(kernel)
             if found is None:
-                options = jit_options(kernel, self.limits.threads_per_multiprocessor)
-                found = cuda.jit(**options)(kernel.function).compile(kernel.signature)
-                found.bind()
-                self._kernels[kernel] = found
+                found = self._kernels[kernel] = compiled(kernel, self.limits.threads_per_multiprocessor)
             if shared > PLAIN_SHARED:
                 which = CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 driver.cuKernelSetAttribute(which, shared, found._codelibrary.get_cufunc().handle, self.index)

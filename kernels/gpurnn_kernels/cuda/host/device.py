@@ -35,9 +35,9 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A function of scalars for `numba.cuda.jit`. A factory makes each once: they compare by identity.
+    """A function for `cuda.jit`. A factory makes each once: they compare by identity.
 
-    signature: Numba's types of the arguments; an array is its address, a uint64.
+    signature: the compiler's types of the arguments: a record of most of them, then what varies from launch to launch.
     threads: of a block, the launch bounds; cooperative: all blocks must be resident at once, since they wait for each other.
     """
 
@@ -104,11 +104,11 @@ class Device(Protocol):
         """out = a b, or out += a b: one launch. Units side by side, any row stride; float16 a and b may have a float32 out."""
 
     def launcher(self, kernel: Kernel, grid: Sequence[int], *first: Any, shared: int = 0) -> Launch:
-        """`first`: arrays and scalars; what varies from launch to launch comes last, when it is called. shared: dynamic,
-        bytes.
+        """Binds a kernel's first arguments, as a rule its record; what varies comes when the launch is called.
 
-        Raises ValueError for a grid that no device launches, RuntimeError for a cooperative one larger than what this
-        device holds resident.
+        shared: bytes of dynamic shared memory.
+        Raises TypeError for another kernel's record, ValueError for a grid that no device launches, RuntimeError for a
+        cooperative one larger than what this device holds resident.
         """
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:

@@ -7,12 +7,9 @@ In global memory: states, y, r * h. In shared memory: rows of h and r * h, eleme
 from functools import cache
 from typing import Any, NamedTuple
 
-from llvmlite import ir
-from numba import types
-from numba.cuda.extending import intrinsic
-
-from . import emit
-from .emit import FLOAT, HALF, INT16
+from ..compiler import intrinsic, types
+from . import llvm
+from .llvm import FLOAT, HALF, INT16, ir
 
 
 class Elements(NamedTuple):
@@ -39,14 +36,14 @@ def elements_of(item: int) -> Elements:
 
     def in_shared(context, builder, sig, args):
         """Of the arguments (word, index, ..)."""
-        word, index = emit.integers(context, builder, sig, args, 0, 1)
-        first = builder.bitcast(emit.shared_word(builder, word), ir.PointerType(stored, emit.SHARED))
+        word, index = llvm.integers(context, builder, sig, args, 0, 1)
+        first = builder.bitcast(llvm.shared_word(builder, word), ir.PointerType(stored, llvm.SHARED))
         return builder.gep(first, [index])
 
     @intrinsic
     def load(typingctx, address):
         def codegen(context, builder, sig, args):
-            return _widened(builder, builder.load(emit.global_pointer(builder, args[0], stored), align=item))
+            return _widened(builder, builder.load(llvm.global_pointer(builder, args[0], stored), align=item))
 
         return types.float32(address), codegen
 
@@ -54,7 +51,7 @@ def elements_of(item: int) -> Elements:
     def store(typingctx, address, value):
         def codegen(context, builder, sig, args):
             value = _narrowed(builder, context.cast(builder, args[1], sig.args[1], types.float32), stored)
-            builder.store(value, emit.global_pointer(builder, args[0], stored), align=item)
+            builder.store(value, llvm.global_pointer(builder, args[0], stored), align=item)
             return context.get_dummy_value()
 
         return types.void(address, value), codegen
@@ -79,7 +76,7 @@ def elements_of(item: int) -> Elements:
     def copy(typingctx, word, index, address):
         def codegen(context, builder, sig, args):
             text = f"ld.global.cg.{coherent} $0, [$1];"
-            value = emit.ptx(builder, text, stored, [args[2]], f"={register},l", memory=True)
+            value = llvm.ptx(builder, text, stored, [args[2]], f"={register},l", memory=True)
             builder.store(value, in_shared(context, builder, sig, args), align=item)
             return context.get_dummy_value()
 

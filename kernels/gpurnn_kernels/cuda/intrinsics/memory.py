@@ -6,16 +6,13 @@ What another block wrote during the launch is read with .cg: L1 may hold a stale
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.cuda.extending import intrinsic
-
-from . import emit
-from .emit import FLOAT, INT32, INT64, VOID, integers
+from ..compiler import intrinsic, types
+from . import llvm
+from .llvm import FLOAT, INT32, INT64, VOID, integers, ir
 
 
 def _shared(context: Any, builder: Any, sig: Any, args: Any, n: int) -> ir.Value:
-    return emit.shared_word(builder, *integers(context, builder, sig, args, n))
+    return llvm.shared_word(builder, *integers(context, builder, sig, args, n))
 
 
 @intrinsic
@@ -34,7 +31,7 @@ def afresh(typingctx, value):  # type: ignore[no-untyped-def]
     """The same int32, but what is computed from it is not kept in registers from step to step: those hold weights."""
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return emit.ptx(builder, "mov.b32 $0, $1;", INT32, integers(context, builder, sig, args, 0), "=r,r")
+        return llvm.ptx(builder, "mov.b32 $0, $1;", INT32, integers(context, builder, sig, args, 0), "=r,r")
 
     return types.int32(value), codegen
 
@@ -61,7 +58,7 @@ def store_shared(typingctx, word, value):  # type: ignore[no-untyped-def]
 @intrinsic
 def load_shared_int(typingctx, word):  # type: ignore[no-untyped-def]
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        pointer = builder.bitcast(_shared(context, builder, sig, args, 0), ir.PointerType(INT32, emit.SHARED))
+        pointer = builder.bitcast(_shared(context, builder, sig, args, 0), ir.PointerType(INT32, llvm.SHARED))
         return builder.load(pointer, align=4)
 
     return types.int32(word), codegen
@@ -70,7 +67,7 @@ def load_shared_int(typingctx, word):  # type: ignore[no-untyped-def]
 @intrinsic
 def store_shared_int(typingctx, word, value):  # type: ignore[no-untyped-def]
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        pointer = builder.bitcast(_shared(context, builder, sig, args, 0), ir.PointerType(INT32, emit.SHARED))
+        pointer = builder.bitcast(_shared(context, builder, sig, args, 0), ir.PointerType(INT32, llvm.SHARED))
         builder.store(*integers(context, builder, sig, args, 1), pointer, align=4)
         return context.get_dummy_value()
 
@@ -84,11 +81,11 @@ def copy_quad(typingctx, word, address):  # type: ignore[no-untyped-def]
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
         result = ir.LiteralStructType([FLOAT] * 4)
         text = "ld.global.cg.v4.f32 {$0, $1, $2, $3}, [$4];"
-        loaded = emit.ptx(builder, text, result, [args[1]], "=f,=f,=f,=f,l", memory=True)
-        vector = ir.Constant(emit.QUAD, ir.Undefined)
+        loaded = llvm.ptx(builder, text, result, [args[1]], "=f,=f,=f,=f,l", memory=True)
+        vector = ir.Constant(llvm.QUAD, ir.Undefined)
         for e in range(4):
             vector = builder.insert_element(vector, builder.extract_value(loaded, e), INT32(e))
-        target = builder.bitcast(_shared(context, builder, sig, args, 0), ir.PointerType(emit.QUAD, emit.SHARED))
+        target = builder.bitcast(_shared(context, builder, sig, args, 0), ir.PointerType(llvm.QUAD, llvm.SHARED))
         builder.store(vector, target, align=16)
         return context.get_dummy_value()
 
@@ -100,7 +97,7 @@ def copy_word(typingctx, word, address):  # type: ignore[no-untyped-def]
     """4 bytes that no block writes during the launch."""
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        value = builder.load(emit.global_pointer(builder, args[1], FLOAT), align=4)
+        value = builder.load(llvm.global_pointer(builder, args[1], FLOAT), align=4)
         builder.store(value, _shared(context, builder, sig, args, 0), align=4)
         return context.get_dummy_value()
 
@@ -113,7 +110,7 @@ def _copy_async(level, size):  # type: ignore[no-untyped-def]
         def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
             to = builder.ptrtoint(_shared(context, builder, sig, args, 0), INT32)
             text = f"cp.async.{level}.shared.global [$0], [$1], {size};"
-            emit.ptx(builder, text, VOID, [to, args[1]], "r,l", memory=True)
+            llvm.ptx(builder, text, VOID, [to, args[1]], "r,l", memory=True)
             return context.get_dummy_value()
 
         return types.void(word, address), codegen
@@ -130,7 +127,7 @@ def await_copies(typingctx):  # type: ignore[no-untyped-def]
     """Until every asynchronous copy of this thread has landed."""
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        emit.ptx(builder, "cp.async.wait_all;", VOID, [], "", memory=True)
+        llvm.ptx(builder, "cp.async.wait_all;", VOID, [], "", memory=True)
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -142,7 +139,7 @@ def arrive_release(typingctx, address):  # type: ignore[no-untyped-def]
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
         context.active_code_library.use_cooperative = True  # the launch must ask for co-residency
-        emit.ptx(builder, "red.release.gpu.global.add.u32 [$0], $1;", VOID, [args[0], INT32(1)], "l,r", memory=True)
+        llvm.ptx(builder, "red.release.gpu.global.add.u32 [$0], $1;", VOID, [args[0], INT32(1)], "l,r", memory=True)
         return context.get_dummy_value()
 
     return types.void(address), codegen
@@ -151,7 +148,7 @@ def arrive_release(typingctx, address):  # type: ignore[no-untyped-def]
 @intrinsic
 def load_acquire(typingctx, address):  # type: ignore[no-untyped-def]
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return emit.ptx(builder, "ld.acquire.gpu.global.u32 $0, [$1];", INT32, [args[0]], "=r,l", memory=True)
+        return llvm.ptx(builder, "ld.acquire.gpu.global.u32 $0, [$1];", INT32, [args[0]], "=r,l", memory=True)
 
     return types.uint32(address), codegen
 
@@ -159,6 +156,6 @@ def load_acquire(typingctx, address):  # type: ignore[no-untyped-def]
 @intrinsic
 def load_int64(typingctx, address):  # type: ignore[no-untyped-def]
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return builder.load(emit.global_pointer(builder, args[0], INT64), align=8)
+        return builder.load(llvm.global_pointer(builder, args[0], INT64), align=8)
 
     return types.int64(address), codegen

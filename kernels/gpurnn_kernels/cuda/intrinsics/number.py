@@ -7,15 +7,7 @@ function is called. `Scalars` makes them, for the type that a kernel computes in
 
 from __future__ import annotations
 
-from typing import Any
-
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-
-INT16 = ir.IntType(16)
-INT32 = ir.IntType(32)
-INT64 = ir.IntType(64)
+from .llvm import declared, ir
 
 
 class Value:
@@ -94,17 +86,4 @@ class Scalars:
     def call(self, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
         """One of LLVM's intrinsics."""
         function = ir.FunctionType(result, [argument.type for argument in arguments])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, name), arguments)
-
-
-def element_type(bits: int) -> ir.Type:
-    """Of what lies in memory: float16 is loaded and stored as its bits."""
-    return {16: INT16, 32: ir.FloatType(), 64: ir.DoubleType()}[bits]
-
-
-def compute_bits(dtype: Any) -> int:
-    """What arrays of a dtype are computed in: float16 in float32."""
-    return 64 if dtype.itemsize == 8 else 32
-
-
-UINT64, UINT32 = types.uint64, types.uint32
+        return self.builder.call(declared(self.builder.module, function, name), arguments)

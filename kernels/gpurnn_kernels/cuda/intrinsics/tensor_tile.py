@@ -11,12 +11,9 @@ mma.sync m16n8, of k that fill one or two words of a row: tf32 8, float16 16 (8 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llvmlite import ir
-from numba import types
-from numba.cuda.extending import intrinsic
-
-from . import emit
-from .emit import FLOAT, INT32, ZERO, integers
+from ..compiler import intrinsic, types
+from . import llvm
+from .llvm import FLOAT, INT32, ZERO, integers, ir
 from .operand import Operand
 from .tile import TileOps, Weight
 
@@ -55,7 +52,7 @@ def _factors(operand: Operand, builder: ir.IRBuilder, words: list[ir.Value]) -> 
     """Words as mma takes them: tf32 rounded to the nearest, float16 as it is."""
     if operand.name == "float16":
         return [builder.bitcast(word, INT32) for word in words]
-    return [emit.ptx(builder, "cvt.rna.tf32.f32 $0, $1;", INT32, [word], "=r,f") for word in words]
+    return [llvm.ptx(builder, "cvt.rna.tf32.f32 $0, $1;", INT32, [word], "=r,f") for word in words]
 
 
 def _multiply_add(
@@ -67,7 +64,7 @@ def _multiply_add(
     groups = [_places(0, 4), *(_places(at, len(part)) for at, part in zip(first, (a, b, c), strict=True))]
     text = f"mma.sync.aligned.m16n8k{operand.depth}.row.col.f32.{kind}.{kind}.f32 {', '.join(groups)};"
     constraints = ",".join(["=f"] * 4 + ["r"] * len(a + b) + ["f"] * 4)
-    sums = emit.ptx(builder, text, ir.LiteralStructType([FLOAT] * 4), [*a, *b, *c], constraints)
+    sums = llvm.ptx(builder, text, ir.LiteralStructType([FLOAT] * 4), [*a, *b, *c], constraints)
     return [builder.extract_value(sums, i) for i in range(4)]
 
 
@@ -105,7 +102,7 @@ def make_tensor_tile(tile: TensorTile, tiles: int, weight: Callable[[ir.Value], 
     def product(builder, weights, operand):  # type: ignore[no-untyped-def]
         chains = [[ZERO] * 4, [ZERO] * 4]  # two, since each instruction waits for the sum that it adds to
         for q in range(tile.quads):
-            quad = emit.load_quad(builder, emit.shared_word(builder, builder.add(operand, INT32(16 * q))))
+            quad = llvm.load_quad(builder, llvm.shared_word(builder, builder.add(operand, INT32(16 * q))))
             quad = _factors(tile.operand, builder, quad)
             for w in range(0, 4, words):
                 a, chain = weights[8 * q + 2 * w :][: 2 * words], w // words % 2
@@ -125,7 +122,7 @@ def make_tensor_tile(tile: TensorTile, tiles: int, weight: Callable[[ir.Value], 
             for x in range(tiles):
                 total = product(builder, weights, builder.add(operand, INT32(x * tile.batch * tile.stride)))
                 for value, offset in zip(total, (0, 1, 8 * tile.pitch, 8 * tile.pitch + 1), strict=True):
-                    to = emit.shared_word(builder, builder.add(word, INT32(x * tile.batch + offset)))
+                    to = llvm.shared_word(builder, builder.add(word, INT32(x * tile.batch + offset)))
                     builder.store(value, to, align=4)
             return context.get_dummy_value()
 

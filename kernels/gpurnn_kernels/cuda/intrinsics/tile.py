@@ -12,12 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from llvmlite import ir
-from numba import types
-from numba.cuda.extending import intrinsic
-
-from . import emit
-from .emit import FLOAT, INT32, integers
+from ..compiler import intrinsic, types
+from . import llvm
+from .llvm import FLOAT, INT32, integers, ir
 
 WARP = 32
 # first unit, row, k, a constant that k is further on -> 4 words of W[row, k + further :]
@@ -108,7 +105,7 @@ def make_tile(tile: Tile, tiles: int, weight: Callable[[ir.Value], Weight]) -> T
             word = builder.add(word, builder.mul(lane, INT32(4)))
             for r, q, quad in quads_of(builder, args[0], first, row, k, lane, range(tile.held, tile.quads)):
                 for e, value in enumerate(quad):
-                    builder.store(value, emit.shared_word(builder, builder.add(word, INT32(shared_quad(r, q) + e))), align=4)
+                    builder.store(value, llvm.shared_word(builder, builder.add(word, INT32(shared_quad(r, q) + e))), align=4)
             return context.get_dummy_value()
 
         return types.void(address, first, row, k, lane, word), codegen
@@ -124,16 +121,16 @@ def make_tile(tile: Tile, tiles: int, weight: Callable[[ir.Value], Weight]) -> T
                 column = [weights[(r * tile.held + q) * 4 :][:4] for r in range(tile.rows)]
             else:
                 words = [builder.add(shared_weights, INT32(shared_quad(r, q))) for r in range(tile.rows)]
-                column = [emit.load_quad(builder, emit.shared_word(builder, word)) for word in words]
+                column = [llvm.load_quad(builder, llvm.shared_word(builder, word)) for word in words]
             for b in range(tile.batch):
                 word = builder.add(operand[b], INT32(4 * tile.lanes * q))
-                quad = emit.load_quad(builder, emit.shared_word(builder, word))
+                quad = llvm.load_quad(builder, llvm.shared_word(builder, word))
                 for e in range(4):
                     for r in range(tile.rows):
                         slot, value = r * tile.batch + b, column[r][e]
                         before = total[slot]
                         total[slot] = (
-                            builder.fmul(value, quad[e]) if before is None else emit.fma(builder, value, quad[e], before)
+                            builder.fmul(value, quad[e]) if before is None else llvm.fma(builder, value, quad[e], before)
                         )
         return total
 
@@ -142,7 +139,7 @@ def make_tile(tile: Tile, tiles: int, weight: Callable[[ir.Value], Weight]) -> T
         while step:
             half = len(values) // 2
             text = f"shfl.sync.bfly.b32 $0, $1, {step}, 31, -1;"
-            moved = [emit.ptx(builder, text, FLOAT, [value], "=f,f") for value in values[half:]]
+            moved = [llvm.ptx(builder, text, FLOAT, [value], "=f,f") for value in values[half:]]
             values = [builder.fadd(mine, other) for mine, other in zip(values[:half], moved, strict=True)]
             step //= 2
         return values
@@ -168,7 +165,7 @@ def make_tile(tile: Tile, tiles: int, weight: Callable[[ir.Value], Weight]) -> T
             for x in range(tiles):
                 here = [builder.add(slot, INT32(x * tile.batch * tile.stride)) for slot in slots]
                 for word, value in zip(places, reduce(builder, dot(builder, weights, shared_weights, here)), strict=True):
-                    builder.store(value, emit.shared_word(builder, builder.add(word, INT32(x * tile.batch))), align=4)
+                    builder.store(value, llvm.shared_word(builder, builder.add(word, INT32(x * tile.batch))), align=4)
             return context.get_dummy_value()
 
         return types.void(weights, shared_weights, operand, sums, lane), codegen

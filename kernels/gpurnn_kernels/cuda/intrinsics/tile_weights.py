@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 
-from llvmlite import ir
-
 from ..persistent.geometry import Geometry
-from . import emit
-from .emit import FLOAT, INT16, INT32, INT64
+from . import llvm
+from .llvm import FLOAT, INT16, INT32, INT64, ir
 from .tile import Weight
 
 
@@ -45,7 +43,7 @@ def gate_rows(g: Geometry, gates: range) -> Callable[[ir.Value], Weight]:
 
     def at(address: ir.Value) -> Weight:
         def fetch(builder: ir.IRBuilder, first: ir.Value, row: ir.Value, k: ir.Value, further: int) -> list[ir.Value]:
-            base = emit.global_pointer(builder, address, stored)
+            base = llvm.global_pointer(builder, address, stored)
             start = builder.mul(_row(builder, first, row, g.units, gates, hidden, 0), INT32(hidden))
 
             def pointer(e: int) -> tuple[ir.Value, ir.Value | None]:
@@ -61,7 +59,7 @@ def gate_rows(g: Geometry, gates: range) -> Callable[[ir.Value], Weight]:
 
             if g.aligned:
                 place, inside = pointer(0)
-                return [masked(value, inside) for value in emit.load_quad(builder, place)]
+                return [masked(value, inside) for value in llvm.load_quad(builder, place)]
             elements = []
             for e in range(4 * per_word):
                 place, inside = pointer(e)
@@ -81,7 +79,7 @@ def gate_columns(hidden: int, units: int, gates: range) -> Callable[[ir.Value], 
 
     def at(address: ir.Value) -> Weight:
         def fetch(builder: ir.IRBuilder, first: ir.Value, column: ir.Value, k: ir.Value, further: int) -> list[ir.Value]:
-            base = emit.global_pointer(builder, address, FLOAT)
+            base = llvm.global_pointer(builder, address, FLOAT)
             last = INT32(hidden - 1)
             column = builder.select(builder.icmp_unsigned("<", column, last), column, last)
             quad = []

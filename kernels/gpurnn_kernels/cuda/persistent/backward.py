@@ -10,14 +10,14 @@ Steps run from each row's last to its first. At step s a block has dh of its uni
 from functools import cache
 from typing import Any
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..host.device import Kernel
-from ..intrinsics.cells import traced_cells
+from ..intrinsics.activations import ACCURATE, FAST
 from ..intrinsics.elements import load_float, store_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
+from ..intrinsics.traced import traced_cells
 from .geometry_backward import BackwardGeometry
-from .pacing import TICKET_BYTES, inlined
+from .pacing import TICKET_BYTES
 from .parts_backward import backward_pacing, make_backward_parts, make_product
 
 ADDRESS, SIZE = types.uint64, types.int64
@@ -33,7 +33,7 @@ def _cell_gradient(g: BackwardGeometry) -> Any:
     """-> cell(local unit, local row, dh, carried, address in d_gates): fills the operand, gives what is carried on."""
     H, U, G, N = g.hidden, g.units, g.gates, g.inputs
     OPERAND, STRIDE, INPUTS = g.layout.operand, g.products[0].stride, g.layout.inputs
-    cells = traced_cells(g.fast_math)
+    cells = traced_cells(FAST if g.fast_math else ACCURATE)
     lstm_cell_grad, update_grad, candidate_grad = cells.lstm_cell_grad, cells.gru_update_grad, cells.gru_candidate_grad
 
     @inlined
@@ -49,7 +49,7 @@ def _cell_gradient(g: BackwardGeometry) -> Any:
     def lstm(unit, row, dh, dc, to):
         f, i, o, g_ = given(0, unit, row), given(1, unit, row), given(2, unit, row), given(3, unit, row)
         c, c_prev = given(G, unit, row), given(G + 1, unit, row)
-        df_, di_, do_, dg_, dc_prev = lstm_cell_grad((f, i, o, g_, c_prev, c, dh, dc))
+        df_, di_, do_, dg_, dc_prev = lstm_cell_grad(f, i, o, g_, c_prev, c, dh, dc)
         keep(0, df_, unit, row, to)
         keep(1, di_, unit, row, to)
         keep(2, do_, unit, row, to)
@@ -60,8 +60,8 @@ def _cell_gradient(g: BackwardGeometry) -> Any:
     def gru_after(unit, row, dh, carried, to):
         z, r, n = given(0, unit, row), given(1, unit, row), given(2, unit, row)
         q, h_prev = given(G, unit, row), given(G + 1, unit, row)
-        dz_, dn_, past_gates = update_grad((z, n, h_prev, dh))
-        dr_, dq = candidate_grad((r, q, dn_))
+        dz_, dn_, past_gates = update_grad(z, n, h_prev, dh)
+        dr_, dq = candidate_grad(r, q, dn_)
         keep(0, dz_, unit, row, to)
         keep(1, dr_, unit, row, to)
         keep(2, dq, unit, row, to)

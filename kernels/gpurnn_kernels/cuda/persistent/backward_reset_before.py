@@ -10,15 +10,15 @@ Each exchange has a buffer of its own: a block writes to it only after a barrier
 from functools import cache
 from typing import Any
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..host.device import Kernel
-from ..intrinsics.cells import traced_cells
+from ..intrinsics.activations import ACCURATE, FAST
 from ..intrinsics.elements import load_float, store_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
+from ..intrinsics.traced import traced_cells
 from .backward import SIGNATURE
 from .geometry_backward import BackwardGeometry
-from .pacing import TICKET_BYTES, inlined
+from .pacing import TICKET_BYTES
 from .parts_backward import backward_pacing, make_backward_parts, make_product
 
 CANDIDATE, GATES = 0, 1  # products, and the buffers of their exchanges
@@ -36,7 +36,7 @@ def _cells(g: BackwardGeometry, time: Any, arrived: Any) -> tuple[Any, Any, Any]
     N_OPERAND, INPUTS, CARRIED, LENGTHS = g.layout.operand, g.layout.inputs, g.layout.carried, g.layout.lengths
     ZR_OPERAND = N_OPERAND + g.rows * N_STRIDE
     Z, R, CAND, H_PREV, DY = 0, 1, 2, g.gates + 1, g.gates + 2
-    cells = traced_cells(g.fast_math)
+    cells = traced_cells(FAST if g.fast_math else ACCURATE)
     update_grad, reset_grad = cells.gru_update_grad, cells.gru_reset_grad
 
     @inlined
@@ -56,7 +56,7 @@ def _cells(g: BackwardGeometry, time: Any, arrived: Any) -> tuple[Any, Any, Any]
                     dh += load_float(dh_n + types.uint64(4 * ((base + row) * H + first + unit)))
                 else:
                     dh += arrived(unit, row) + load_shared(CARRIED + i)
-                dz_, dn_, past_gates = update_grad((given(Z, unit, row), given(CAND, unit, row), given(H_PREV, unit, row), dh))
+                dz_, dn_, past_gates = update_grad(given(Z, unit, row), given(CAND, unit, row), given(H_PREV, unit, row), dh)
                 store_shared(ZR_OPERAND + row * ZR_STRIDE + unit, dz_)
                 store_shared(N_OPERAND + row * N_STRIDE + unit, dn_)
                 store_shared(CARRIED + i, past_gates)
@@ -72,7 +72,7 @@ def _cells(g: BackwardGeometry, time: Any, arrived: Any) -> tuple[Any, Any, Any]
             row, unit = split_index(i, U)
             length = load_shared_int(LENGTHS + row)
             if first + unit < H and s < length:
-                dr_, past_gate = reset_grad((given(R, unit, row), given(H_PREV, unit, row), arrived(unit, row)))
+                dr_, past_gate = reset_grad(given(R, unit, row), given(H_PREV, unit, row), arrived(unit, row))
                 store_shared(ZR_OPERAND + row * ZR_STRIDE + U + unit, dr_)
                 store_shared(CARRIED + i, load_shared(CARRIED + i) + past_gate)
                 at = (time(s, length) * B + base + row) * 3 + 1

@@ -9,15 +9,15 @@ h of the step before is read from y itself: each address of y is written once, b
 from functools import cache
 from typing import Any
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..host.device import Kernel
-from ..intrinsics.cells import traced_cells, traced_gates
+from ..intrinsics.activations import ACCURATE, FAST
 from ..intrinsics.elements import elements_of, store_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from ..intrinsics.tile_weights import gate_rows
+from ..intrinsics.traced import traced_activations, traced_cells
 from .geometry import Geometry
-from .pacing import TICKET_BYTES, inlined
+from .pacing import TICKET_BYTES
 from .parts import forward_pacing, make_parts
 
 ADDRESS, SIZE = types.uint64, types.int64
@@ -35,7 +35,9 @@ def _cell_update(g: Geometry, product: Any) -> Any:
     elements = elements_of(g.operand.item)
     load_h, store_element = elements.load_shared, elements.store
     H_AT, SUMS, PROJECTED, CELLS, BIASES = g.layout.h, g.layout.sums, g.layout.projected, g.layout.cells, g.layout.biases
-    cells, gru_gates = traced_cells(g.fast_math), traced_gates(g.fast_math)
+    choice = FAST if g.fast_math else ACCURATE
+    cells, activations = traced_cells(choice), traced_activations(choice)
+    sigmoid, tanh = activations.sigmoid, activations.tanh
     lstm_cell, lstm_gates, gru_candidate, gru_update = cells.lstm_cell, cells.lstm_gates, cells.gru_candidate, cells.gru_update
 
     @inlined
@@ -47,12 +49,12 @@ def _cell_update(g: Geometry, product: Any) -> Any:
         f_, i_ = pre_activation(0, unit, row), pre_activation(1, unit, row)
         o_, g_ = pre_activation(2, unit, row), pre_activation(3, unit, row)
         word = CELLS + row * U + unit
-        h, c = lstm_cell((f_, i_, o_, g_, load_shared(word)))
+        h, c = lstm_cell(f_, i_, o_, g_, load_shared(word))
         store_shared(word, c)
         if last:
             store_element(c_n + state_at, c)
         if gates != 0:
-            f, i, o, g_ = lstm_gates((f_, i_, o_, g_))
+            f, i, o, g_ = lstm_gates(f_, i_, o_, g_)
             to = gates + types.uint64(4 * (at * (4 * H) + first + unit))
             store_float(to, f)
             store_float(to + types.uint64(4 * H), i)
@@ -66,14 +68,13 @@ def _cell_update(g: Geometry, product: Any) -> Any:
         z_, r_ = pre_activation(0, unit, row), pre_activation(1, unit, row)
         q = product(SUMS, 2, 3, unit, row)
         n_x = load_shared(PROJECTED + (row * G + 2) * U + unit) + load_shared(BIASES + 2 * U + unit)
-        (n_,) = gru_candidate((r_, q, n_x))
-        (h,) = gru_update((z_, n_, load_h(H_AT + row * WIDTH, first + unit)))
+        n_ = gru_candidate(r_, q, n_x)
+        h = gru_update(z_, n_, load_h(H_AT + row * WIDTH, first + unit))
         if gates != 0:
-            z, r, n = gru_gates((z_, r_, n_))
             to = gates + types.uint64(4 * (at * (3 * H) + first + unit))
-            store_float(to, z)
-            store_float(to + types.uint64(4 * H), r)
-            store_float(to + types.uint64(8 * H), n)
+            store_float(to, sigmoid(z_))
+            store_float(to + types.uint64(4 * H), sigmoid(r_))
+            store_float(to + types.uint64(8 * H), tanh(n_))
             store_float(saved + types.uint64(4 * (at * H + first + unit)), q)
         return h
 

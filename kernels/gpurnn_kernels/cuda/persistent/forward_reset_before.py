@@ -8,15 +8,15 @@ r * h of all units to shared memory | W_n (r * h) | cells | y | arrive | prefetc
 from functools import cache
 from typing import Any
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..host.device import Kernel
-from ..intrinsics.cells import traced_activations, traced_cells
+from ..intrinsics.activations import ACCURATE, FAST
 from ..intrinsics.elements import elements_of, store_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index
 from ..intrinsics.tile_weights import gate_rows
+from ..intrinsics.traced import traced_activations, traced_cells
 from .geometry import Geometry
-from .pacing import TICKET_BYTES, inlined
+from .pacing import TICKET_BYTES
 from .parts import forward_pacing, make_parts
 
 ADDRESS, SIZE = types.uint64, types.int64
@@ -83,9 +83,10 @@ def _forward(g: Geometry) -> Any:
     fetch_rows, product = parts.fetch_rows, parts.product
     elements = elements_of(g.operand.item)
     ITEM, store_element, load_h, store_h = g.operand.item, elements.store, elements.load_shared, elements.store_shared
-    cells = traced_cells(g.fast_math)
+    choice = FAST if g.fast_math else ACCURATE
+    cells, activations = traced_cells(choice), traced_activations(choice)
     gru_reset, gru_update = cells.gru_reset, cells.gru_update
-    sigmoid, tanh = traced_activations(g.fast_math)
+    sigmoid, tanh = activations.sigmoid, activations.tanh
 
     @inlined
     def pre_activation(sums, gate, unit, row):
@@ -99,15 +100,14 @@ def _forward(g: Geometry) -> Any:
             length = load_shared_int(LENGTHS + row)
             if s < length and first + unit < H:
                 r_ = pre_activation(R_SUMS, 1, unit, row)
-                (reset,) = gru_reset((r_, load_h(H_AT + row * WIDTH, first + unit)))
+                reset = gru_reset(r_, load_h(H_AT + row * WIDTH, first + unit))
                 if ALONE:
                     store_h(RESET + row * WIDTH, unit, reset)
                 else:
                     store_element(exchange + types.uint64(ITEM * ((base + row) * H + first + unit)), reset)
                 if gates != 0:
                     at = time(s, length) * B + base + row
-                    (r,) = sigmoid((r_,))
-                    store_float(gates + types.uint64(4 * ((at * 3 + 1) * H + first + unit)), r)
+                    store_float(gates + types.uint64(4 * ((at * 3 + 1) * H + first + unit)), sigmoid(r_))
                     store_element(saved + types.uint64(ITEM * (at * H + first + unit)), reset)
             elif gates != 0 and first + unit < H:
                 store_element(saved + types.uint64(ITEM * ((s * B + base + row) * H + first + unit)), types.float32(0))
@@ -119,7 +119,7 @@ def _forward(g: Geometry) -> Any:
             length = load_shared_int(LENGTHS + row)
             if s < length and first + unit < H:
                 z_, n_ = pre_activation(Z_SUMS, 0, unit, row), pre_activation(N_SUMS, 2, unit, row)
-                (h,) = gru_update((z_, n_, load_h(H_AT + row * WIDTH, first + unit)))
+                h = gru_update(z_, n_, load_h(H_AT + row * WIDTH, first + unit))
                 t = time(s, length)
                 store_element(y + types.uint64(t * y_step + (base + row) * y_row + ITEM * (first + unit)), h)
                 if s == length - 1:
@@ -128,9 +128,8 @@ def _forward(g: Geometry) -> Any:
                     store_h(H_AT + row * WIDTH, first + unit, h)
                 if gates != 0:
                     to = gates + types.uint64(4 * ((t * B + base + row) * 3 * H + first + unit))
-                    (z,), (n,) = sigmoid((z_,)), tanh((n_,))
-                    store_float(to, z)
-                    store_float(to + types.uint64(8 * H), n)
+                    store_float(to, sigmoid(z_))
+                    store_float(to + types.uint64(8 * H), tanh(n_))
 
     def kernel(xp, w, b, h0, y, h_n, lengths, gates, saved, exchange, tickets, T, B, y_step, y_row, slice_rows):
         first = cuda.blockIdx.y * U

@@ -7,8 +7,7 @@ units count from the first of the block's; a row that the slice does not have ha
 
 from typing import Any, NamedTuple
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..intrinsics.memory import (
     afresh,
     arrive_release,
@@ -22,8 +21,6 @@ from ..intrinsics.memory import (
     store_shared,
     store_shared_int,
 )
-
-inlined = cuda.jit(device=True, inline="always")
 
 TICKET_BYTES = 128  # a cache line each
 

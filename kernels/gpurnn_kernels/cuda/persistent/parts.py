@@ -3,12 +3,11 @@
 
 from typing import Any, NamedTuple
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..intrinsics.elements import elements_of, load_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from .geometry import Geometry
-from .pacing import Pacing, inlined, make_pacing
+from .pacing import Pacing, make_pacing
 
 
 class Parts(NamedTuple):

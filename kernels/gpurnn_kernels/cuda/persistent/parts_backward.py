@@ -3,14 +3,13 @@
 
 from typing import Any, NamedTuple
 
-from numba import cuda, types
-
+from ..compiler import cuda, inlined, types
 from ..intrinsics.elements import load_float, store_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
 from ..intrinsics.tile import make_tile
 from ..intrinsics.tile_weights import gate_columns
 from .geometry_backward import BackwardGeometry
-from .pacing import Pacing, inlined, make_pacing
+from .pacing import Pacing, make_pacing
 
 
 class Product(NamedTuple):

@@ -1,119 +1,138 @@
+# mypy: disable-error-code="no-untyped-def"
 """Kernels over whole sequences, once a call: sums over rows, and what ragged batches need.
 
-Each thread has one column; a grid of `row_and_unit` covers rows and columns.
+Each thread has one column; the grid covers rows and columns.
 """
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..block import THREADS, Block, row_and_column
+from ..compiler import types
 from ..host.device import Device, DeviceArray, Kernel
-from ..intrinsics.emission import Address, Block, Code, Count, Step, kernel
-from ..intrinsics.number import INT32, INT64, Value
+from ..intrinsics.lanes import Lanes, lanes_of
+from ..intrinsics.memory import split_index
+from ..records import Count, Lengths, Number, Step, Wide, record_type
 
 _RESIDENT = 8
 _CHUNK = 64  # rows that one thread sums
 
-
-def _at(k: Code, address: Any, row: Any, width: Any, column: Any) -> Any:
-    """An element of a matrix of up to 2**64 bytes."""
-    b = k.builder
-    index = b.add(b.mul(row, b.zext(width, INT64)), b.zext(column, INT64))
-    return b.add(address, b.mul(index, INT64(k.item)))
+int32, int64, uint32 = types.int32, types.int64, types.uint32
 
 
-def _inside(k: Code, row: Any, rows: Any, column: Any, width: Any) -> Any:
-    b = k.builder
-    return b.if_then(b.and_(b.icmp_unsigned("<", row, rows), b.icmp_unsigned("<", column, width)))
+def _kernel(function: Callable[..., None], record: Any, name: str, storage: int) -> Kernel:
+    return Kernel(f"{name}_float{storage}", function, (record_type(record, storage),), THREADS, _RESIDENT)
+
+
+def _single(storage: int) -> Lanes:
+    return lanes_of(1, max(storage, 32))
+
+
+class ColumnSums(NamedTuple):
+    matrix: Number  # (rows, width)
+    rows: Count
+    width: Count
+    sums: Wide  # (chunks, width)
+    chunks: Count
 
 
 @cache
 def _column_sums(storage: int) -> Kernel:
-    def sum_columns(k: Code, matrix: Address, rows: Count, width: Count, sums: Address, chunks: Count) -> None:
-        b = k.builder
-        chunk, column = k.row_and_unit(Block())
-        with _inside(k, chunk, chunks, column, width):
-            first = b.mul(chunk, INT32(_CHUNK))
-            left = b.sub(rows, first)
-            count = b.select(b.icmp_unsigned("<", left, INT32(_CHUNK)), left, INT32(_CHUNK))
+    CHUNK, (load, store, zero) = _CHUNK, _single(storage)
 
-            def term(i: Any) -> Any:
-                row = b.zext(b.add(first, i), INT64)
-                return k.load(_at(k, matrix, row, width, column), 1)[0]
+    def sum_columns(a):
+        chunk, column = row_and_column()
+        if chunk < a.chunks and column < a.width:
+            first, width, total = chunk * CHUNK, int64(a.width), zero()
+            at = first * width + column
+            for _ in range(int32(min(CHUNK, a.rows - first))):
+                total += load(a.matrix, at)
+                at += width
+            store(a.sums, chunk * width + column, total)
 
-            w = k.wide
-            w.store(_at(w, sums, b.zext(chunk, INT64), width, column), [k.sum(count, term)])
-
-    return kernel(sum_columns, storage, f"column_sums_float{storage}", _RESIDENT)
+    return _kernel(sum_columns, ColumnSums, "column_sums", storage)
 
 
 def column_sums(device: Device, matrix: DeviceArray) -> DeviceArray:
-    """Of a contiguous matrix (N, W) -> (W,), float32 of a float16 one, in one order whatever the device: no atomics."""
+    """Sums a contiguous matrix (N, W) -> (W,), float32 of a float16 one, in one order whatever the device: no atomics."""
     dtype = np.dtype(np.float32) if matrix.dtype == np.float16 else matrix.dtype
     while True:
         rows, width = matrix.shape
         chunks = -(-rows // _CHUNK)
         sums = device.empty((chunks, width), dtype)
-        one = _column_sums(8 * matrix.dtype.itemsize)
-        device.launcher(one, _grid(chunks, width), matrix, rows, width, sums)(chunks)
+        arguments = ColumnSums(matrix=matrix, rows=rows, width=width, sums=sums, chunks=chunks)
+        device.launcher(_column_sums(8 * matrix.dtype.itemsize), Block().grid(chunks, width), arguments)()
         if chunks == 1:
             return sums[0]
         matrix = sums
 
 
+class Masked(NamedTuple):
+    x: Number  # (T * B, width)
+    out: Number  # (T * B, width)
+    rows: Count  # T * B
+    width: Count
+    batch: Count
+    lengths: Lengths  # (B,)
+
+
 @cache
 def _masked(storage: int) -> Kernel:
-    def mask(k: Code, x: Address, width: Count, batch: Count, lengths: Address, out: Address, rows: Count) -> None:
-        b = k.builder
-        row, column = k.row_and_unit(Block())
-        with _inside(k, row, rows, column, width):
-            t = b.udiv(row, batch)
-            length = k.load_int64(lengths, b.sub(row, b.mul(t, batch)))
-            valid = b.icmp_signed("<", b.zext(t, INT64), length)
-            place = b.zext(row, INT64)
-            value = k.load(_at(k, x, place, width, column), 1)[0].value
-            kept = Value(k, b.select(valid, value, k.constant(0.0).value))
-            k.store(_at(k, out, place, width, column), [kept])
+    load, store, zero = _single(storage)
 
-    return kernel(mask, storage, f"masked_float{storage}", _RESIDENT)
+    def mask(a):
+        row, column = row_and_column()
+        if row < a.rows and column < a.width:
+            at = row * int64(a.width) + column
+            t, b = split_index(row, a.batch)
+            store(a.out, at, load(a.x, at) if int64(uint32(t)) < a.lengths[uint32(b)] else zero())
+
+    return _kernel(mask, Masked, "masked", storage)
 
 
 def masked(device: Device, x: DeviceArray, lengths: DeviceArray) -> DeviceArray:
-    """x (T, B, I), contiguous, with zeros past the lengths: NaN there would spoil the sums of the weight gradients."""
+    """Copies x (T, B, I), contiguous, with zeros past the lengths: NaN there would spoil the sums of the weight gradients."""
     steps, batch, width = x.shape
     out = device.empty(x.shape, x.dtype)
     rows = steps * batch
-    device.launcher(_masked(8 * x.dtype.itemsize), _grid(rows, width), x, width, batch, lengths, out)(rows)
+    arguments = Masked(x=x, out=out, rows=rows, width=width, batch=batch, lengths=lengths)
+    device.launcher(_masked(8 * x.dtype.itemsize), Block().grid(rows, width), arguments)()
     return out
+
+
+class Starts(NamedTuple):
+    source: Number  # (T, B, width)
+    out: Number  # (B, width)
+    width: Count
+    batch: Count
+    lengths: Lengths  # (B,)
+    last: Step  # T - 1
 
 
 @cache
 def _starts(storage: int) -> Kernel:
-    def gather(k: Code, source: Address, width: Count, batch: Count, lengths: Address, out: Address, last: Step) -> None:
-        b = k.builder
-        row, column = k.row_and_unit(Block())
-        with _inside(k, row, batch, column, width):
-            wide = b.sext(last, INT64)
-            end = b.sub(k.load_int64(lengths, row), INT64(1))
-            t = b.select(b.icmp_signed("<", end, wide), end, wide)
-            empty = b.icmp_signed("<", t, INT64(0))
-            place = b.add(b.mul(b.select(empty, INT64(0), t), b.zext(batch, INT64)), b.zext(row, INT64))
-            value = k.load(_at(k, source, place, width, column), 1)[0].value
-            kept = Value(k, b.select(empty, k.constant(0.0).value, value))
-            k.store(_at(k, out, b.zext(row, INT64), width, column), [kept])
+    load, store, zero = _single(storage)
 
-    return kernel(gather, storage, f"starts_float{storage}", _RESIDENT)
+    def gather(a):
+        row, column = row_and_column()
+        if row < a.batch and column < a.width:
+            width, t = int64(a.width), min(a.lengths[row] - 1, a.last)
+            found = load(a.source, (t * int64(a.batch) + row) * width + column) if t >= 0 else zero()
+            store(a.out, row * width + column, found)
+
+    return _kernel(gather, Starts, "starts", storage)
 
 
 def starts(device: Device, source: DeviceArray, lengths: DeviceArray) -> DeviceArray:
-    """Of (T, B, W), contiguous, each row's last valid step, where the reverse direction starts -> (B, W); zeros for rows
-    without one."""
+    """Takes each row's last valid step, where the reverse direction starts, of a contiguous (T, B, W) -> (B, W).
+
+    Rows without a valid step get zeros.
+    """
     steps, batch, width = source.shape
     out = device.empty((batch, width), source.dtype)
-    device.launcher(_starts(8 * source.dtype.itemsize), _grid(batch, width), source, width, batch, lengths, out)(steps - 1)
+    arguments = Starts(source=source, out=out, width=width, batch=batch, lengths=lengths, last=steps - 1)
+    device.launcher(_starts(8 * source.dtype.itemsize), Block().grid(batch, width), arguments)()
     return out
-
-
-def _grid(rows: int, width: int) -> tuple[int, int]:
-    return Block().grid(rows, width)

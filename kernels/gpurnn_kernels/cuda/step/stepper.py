@@ -13,7 +13,7 @@ from ..engine import Layer, forward
 from ..host.device import Device, DeviceArray
 from ..host.devices import device_of
 from ..stepwise.forward import NOTHING
-from .kernel import MOST_ROWS, WARPS, StepForm, reset_kernel, step_kernel
+from .kernel import MOST_ROWS, WARPS, ResetArguments, StepArguments, StepForm, reset_kernel, step_kernel
 
 Step = Callable[[Any, Any], None]  # of one layer: x, y
 
@@ -62,18 +62,29 @@ class Stepper:
         spec, weights = layer.specs[0], layer.on(device)[0]
         old, new = ([array[index] for array in self._sets[i]] for i in (turn, 1 - turn))
         batch, H = old[0].shape
-        form = StepForm(spec.cell, spec.input_size, H, batch, 8 * spec.dtype.itemsize, 1, spec.fast_math)
+        form = StepForm(spec.cell, spec.input_size, H, batch, 8 * spec.dtype.itemsize, spec.fast_math)
         grid = (-(-H // WARPS),)
         c = [NOTHING, NOTHING] if spec.cell != "lstm" else [old[1], new[1]]
         z_, rh = NOTHING, NOTHING
         if spec.cell == "gru_before":
             z_, rh = device.empty((batch, H), weights.b.dtype), device.empty((batch, H), spec.dtype)
-        common = (weights.W_x, weights.W_h, weights.b)
-        all_ = (*common, weights.b_hn, old[0], c[0], z_, rh, new[0], c[1])
-        step = device.launcher(step_kernel(form), grid, *all_)
+        arguments = StepArguments(
+            W_x=weights.W_x,
+            W_h=weights.W_h,
+            bias=weights.b,
+            b_hn=weights.b_hn,
+            h=old[0],
+            c=c[0],
+            z_=z_,
+            rh=rh,
+            h_new=new[0],
+            c_new=c[1],
+        )
+        step = device.launcher(step_kernel(form), grid, arguments)
         if spec.cell != "gru_before":
             return step
-        reset = device.launcher(reset_kernel(form), grid, *common, old[0], z_, rh)
+        first = ResetArguments(W_x=weights.W_x, W_h=weights.W_h, bias=weights.b, h=old[0], z_=z_, rh=rh)
+        reset = device.launcher(reset_kernel(form), grid, first)
 
         def both(x: Any, y: Any) -> None:
             reset(x)

@@ -6,8 +6,9 @@ from typing import Any
 
 from ..host.device import DeviceArray, Kernel, Launch
 from ..pointwise.form import Variant
-from ..pointwise.gru_forward import gru_after_forward, gru_before_forward, gru_reset_forward
-from ..pointwise.lstm import lstm_forward
+from ..pointwise.gru_after import GruAfterForward, gru_after_forward
+from ..pointwise.gru_before import GruBeforeForward, GruResetForward, gru_before_forward, gru_reset_forward
+from ..pointwise.lstm import LstmForward, lstm_forward
 from ..run import Run, strides
 from ..saved import Saved
 
@@ -21,7 +22,7 @@ class Steps:
     def __init__(
         self, run: Run, variant: Variant, kernel: Callable[[Variant], Kernel], arguments: Callable[[bool], Any]
     ) -> None:
-        """arguments: all but the step's number; given whether it is the first."""
+        """arguments(first): the kernel's record; first: whether the step is the sequence's first."""
         self._run, self._variant, self._kernel, self._arguments = run, variant, kernel, arguments
         self._bound: dict[tuple[bool, bool], Launch] = {}
 
@@ -32,7 +33,7 @@ class Steps:
         if launch is None:
             variant = self._variant.at_end() if which[1] else self._variant
             grid = self._run.grid(variant)
-            launch = self._run.device.launcher(self._kernel(variant), grid, *self._arguments(which[0]))
+            launch = self._run.device.launcher(self._kernel(variant), grid, self._arguments(which[0]))
             self._bound[which] = launch
         launch(t)
 
@@ -48,14 +49,15 @@ class Previous:
         """(B, H)"""
         if t == self._run.order[0]:
             return self._initial
-        return self._y[t + self._run.before] if self._run.lengths is None else self._h_n
+        return self._y[t + self._run.to_previous] if self._run.lengths is None else self._h_n
 
-    def arguments(self, first: bool) -> Sequence[Any]:
-        """h_prev, h_prev_t, h_prev_row, before"""
+    def arguments(self, first: bool) -> dict[str, Any]:
+        """The fields of a kernel's record that say where h of the step before is."""
         if first or self._run.lengths is not None:
             array = self._initial if first else self._h_n
-            return array, 0, array.strides[0], 0
-        return self._y, *strides(self._y), self._run.before
+            return {"h_prev": array, "h_prev_t": 0, "h_prev_row": array.strides[0], "to_previous": 0}
+        t, row = strides(self._y)
+        return {"h_prev": self._y, "h_prev_t": t, "h_prev_row": row, "to_previous": self._run.to_previous}
 
 
 def forward(
@@ -70,8 +72,15 @@ def forward(
     _CELLS[run.spec.cell](run, gates, initial, y, final, saved)
 
 
-def _lengths(run: Run) -> Any:
-    return NOTHING if run.lengths is None else run.lengths
+def ragged(run: Run) -> dict[str, Any]:
+    """The fields of a kernel's record that say how long rows are."""
+    return {"lengths": NOTHING if run.lengths is None else run.lengths, "batch": run.batch}
+
+
+def output(y: DeviceArray) -> dict[str, Any]:
+    """The fields of a kernel's record that say where y is."""
+    t, row = strides(y)
+    return {"y": y, "y_t": t, "y_row": row}
 
 
 def _lstm(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Saved | None) -> None:
@@ -79,15 +88,25 @@ def _lstm(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Saved |
     weights, variant = run.weights, run.variant(y, *initial, *final, saved=saved is not None)
     c_0 = run.widened(c_0)
     running = c_n if c_n.dtype == run.wide else run.wide_empty(*c_n.shape)
+    c = running if saved is None else saved.extra
+    c_t = 0 if saved is None else c.strides[0]
 
-    def arguments(first: bool) -> Any:
-        if saved is None:
-            c = (c_0 if first else running, 0, 0, running, 0)
-        else:
-            cs, stride = saved.extra, saved.extra.strides[0]
-            c = (*((c_0, 0, 0) if first else (cs, stride, run.before)), cs, stride)
-        kept = h_0 if first else h_n
-        return gates, gates.strides[0], weights.pointwise_b, *c, y, *strides(y), kept, h_n, c_n, _lengths(run), run.batch
+    def arguments(first: bool) -> LstmForward:
+        return LstmForward(
+            gates=gates,
+            gates_t=gates.strides[0],
+            bias=weights.pointwise_b,
+            c_prev=c_0 if first else c,
+            c_prev_t=0 if first else c_t,
+            to_previous=0 if first else run.to_previous,
+            c=c,
+            c_t=c_t,
+            **output(y),
+            h_prev=h_0 if first else h_n,
+            h_n=h_n,
+            c_n=c_n,
+            **ragged(run),
+        )
 
     step = Steps(run, variant, lstm_forward, arguments)
     previous = Previous(run, h_0, y, h_n)
@@ -101,12 +120,21 @@ def _gru_after(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Sa
     weights, variant = run.weights, run.variant(y, h_0, h_n, saved=saved is not None)
     products = run.wide_empty(run.batch, 3 * run.spec.hidden_size)
     previous = Previous(run, h_0, y, h_n)
-    q = (NOTHING, 0) if saved is None else (saved.extra, saved.extra.strides[0])
 
-    def arguments(first: bool) -> Any:
-        h_prev = previous.arguments(first)
-        biases = (weights.pointwise_b, weights.b_hn)
-        return gates, gates.strides[0], products, *biases, *h_prev, *q, y, *strides(y), h_n, _lengths(run), run.batch
+    def arguments(first: bool) -> GruAfterForward:
+        return GruAfterForward(
+            gates=gates,
+            gates_t=gates.strides[0],
+            products=products,
+            bias=weights.pointwise_b,
+            b_hn=weights.b_hn,
+            **previous.arguments(first),
+            q=NOTHING if saved is None else saved.extra,
+            q_t=0 if saved is None else saved.extra.strides[0],
+            **output(y),
+            h_n=h_n,
+            **ragged(run),
+        )
 
     step = Steps(run, variant, gru_after_forward, arguments)
     for t in run.order:
@@ -119,14 +147,13 @@ def _gru_before(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: S
     H, weights, variant = run.spec.hidden_size, run.weights, run.variant(y, h_0, h_n, saved=saved is not None)
     rh = run.empty(1, run.batch, H) if saved is None else saved.extra
     previous = Previous(run, h_0, y, h_n)
+    common = {"gates": gates, "gates_t": gates.strides[0], "bias": weights.pointwise_b, **ragged(run)}
 
-    def reset_arguments(first: bool) -> Any:
-        rest = (rh, rh.strides[0], _lengths(run), run.batch)
-        return gates, gates.strides[0], weights.pointwise_b, *previous.arguments(first), *rest
+    def reset_arguments(first: bool) -> GruResetForward:
+        return GruResetForward(**common, **previous.arguments(first), rh=rh, rh_t=rh.strides[0])
 
-    def update_arguments(first: bool) -> Any:
-        rest = (y, *strides(y), h_n, _lengths(run), run.batch)
-        return gates, gates.strides[0], weights.pointwise_b, *previous.arguments(first), *rest
+    def update_arguments(first: bool) -> GruBeforeForward:
+        return GruBeforeForward(**common, **previous.arguments(first), **output(y), h_n=h_n)
 
     reset = Steps(run, variant, gru_reset_forward, reset_arguments)
     update = Steps(run, variant, gru_before_forward, update_arguments)

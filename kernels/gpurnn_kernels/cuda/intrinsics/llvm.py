@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from llvmlite import ir
-from numba import types
+from llvmlite import ir as ir
+
+from ..compiler import types
 
 FLOAT = ir.FloatType()
 HALF = ir.HalfType()
@@ -44,6 +45,11 @@ def load_quad(builder: ir.IRBuilder, pointer: ir.Value) -> list[ir.Value]:
     """Four floats as one 128-bit load; the caller answers for the alignment."""
     loaded = builder.load(builder.bitcast(pointer, ir.PointerType(QUAD, pointer.type.addrspace)), align=16)
     return [builder.extract_element(loaded, INT32(e)) for e in range(4)]
+
+
+def declared(module: ir.Module, kind: ir.FunctionType, name: str) -> ir.Function:
+    """Declares one of LLVM's intrinsics, once a module."""
+    return module.globals.get(name) or ir.Function(module, kind, name)
 
 
 def fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
