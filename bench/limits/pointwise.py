@@ -14,10 +14,10 @@ from numba import njit
 
 from bench.harness.cases import CELLS
 from gpurnn_kernels.cpu.cells.pointwise import gru_after_unit, gru_before_unit, gru_reset_unit, lstm_unit
+from gpurnn_kernels.cpu.codegen.aligned import aligned, aligned_zeros
 from gpurnn_kernels.cpu.codegen.bundle import BUNDLE, put
 from gpurnn_kernels.cpu.codegen.intrinsics import flush_denormals, restore_denormals
 from gpurnn_kernels.cpu.passes.forward import ROW_ENTRY, V1, V2, V4
-from gpurnn_kernels.cpu.programs.buffers import aligned, aligned_zeros
 
 VECTORS = 8 * BUNDLE  # of units, one a row
 RUNS = 400  # in a sample

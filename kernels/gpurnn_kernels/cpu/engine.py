@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..spec import Array, Parameters, Spec
+from .codegen.aligned import address
 from .codegen.target import target
 from .passes.backward import NR_BACK
 from .programs.amx_choice import choose
 from .programs.backward import BackwardProgram, DirectionGradients
 from .programs.buffers import ARRAYS, Bound, BufferPool
-from .programs.command import address
 from .programs.forward import ForwardProgram
 from .programs.saved import Saved
 from .programs.weights import Weights, Workspace

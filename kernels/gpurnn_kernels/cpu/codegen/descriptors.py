@@ -20,7 +20,7 @@ from numba.core import types
 from numba.core.datamodel.models import RecordModel
 from numba.core.datamodel.registry import register_default
 
-from ..programs.buffers import ALIGNMENT
+from .aligned import ALIGNMENT
 from .target import target
 
 VECTOR_BYTES = target().vector_bytes

@@ -15,10 +15,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ...spec import Array, Parameters
+from ..codegen.aligned import address, aligned, aligned_zeros
 from ..codegen.compile import kernel_address
 from ..codegen.descriptors import PACKING_WORD, SHARE, packing_dtype
-from ..programs.buffers import aligned, aligned_zeros
-from ..programs.command import address
 from ..threads.partition import cut
 from ..threads.team import current_team
 from .amx.instructions import BLOCK

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...spec import Array, Spec
+from ..codegen.aligned import address, aligned, side_by_side
 from ..codegen.bundle import BUNDLE
 from ..codegen.descriptors import VECTOR_BYTES
 from ..passes.amx_gradients import amx_input_gradients, amx_recurrent_product, gradients_room
@@ -14,8 +15,8 @@ from ..passes.weight_gradients import input_gradients, scratch
 from ..products.amx.strips import rows_room
 from ..threads.partition import Part, Schedule, cut
 from .amx_choice import Products
-from .buffers import ARRAYS, aligned, side_by_side
-from .command import PHASE_KERNELS, Records, address, rows_at_once
+from .buffers import ARRAYS
+from .command import PHASE_KERNELS, Records, rows_at_once
 from .kernels import variant_of
 from .weights import Weights
 

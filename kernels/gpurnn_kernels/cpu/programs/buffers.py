@@ -4,39 +4,17 @@ to touch for the first time than to fill."""
 import itertools
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ...spec import Array
+from ..codegen.aligned import aligned
 
 _LEAST = 1 << 12  # bytes, a page: less is not worth the keeping
 _LEAST_LENT = 3 << 16  # bytes: an allocator has less at hand, and asks the system for more, page by page, each time
-ALIGNMENT = 128  # bytes, two cache lines: processors fetch them in pairs
 T = TypeVar("T")
-
-
-def aligned(count: int, dtype: np.dtype[np.generic]) -> Array:
-    """`count` elements on cache lines of their own, not initialised."""
-    buffer = np.empty(count * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % ALIGNMENT
-    return buffer[start : start + count * dtype.itemsize].view(dtype)
-
-
-def aligned_zeros(count: int, dtype: np.dtype[np.generic]) -> Array:
-    array = aligned(count, dtype)
-    array[:] = 0
-    return array
-
-
-def side_by_side(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
-    """-> where things of so many bytes begin in one piece of memory, on cache lines of their own, and the bytes of it."""
-    places, end = {}, 0
-    for name, size in sizes.items():
-        places[name] = end
-        end += -(-size // ALIGNMENT) * ALIGNMENT
-    return places, end
 
 
 class Bound:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...spec import Array
+from ..codegen.aligned import address
 from ..codegen.compile import entry
 from ..codegen.descriptors import job_dtype
 from ..codegen.inline import called
@@ -20,7 +21,7 @@ from ..threads.count import get_num_threads
 from ..threads.interrupts import INTERRUPTS
 from ..threads.partition import worth_sharing
 from ..threads.team import Team, current_team
-from .command import Records, address
+from .command import Records
 from .forward import ForwardProgram
 
 X, Y, BETWEEN, H, C = range(5)  # the arrays of a call

@@ -1,12 +1,12 @@
 """The memory of one command to the team: jobs, shares, and everything that they point to."""
 
 from collections.abc import Mapping, Sequence
-from ctypes import addressof, c_char
 from typing import Any
 
 import numpy as np
 
 from ...spec import Array, Spec
+from ..codegen.aligned import address, aligned, aligned_zeros
 from ..codegen.compile import kernel_address
 from ..codegen.descriptors import JOB_WORD, SHARE, VECTOR_BYTES, job_dtype
 from ..codegen.target import LINE
@@ -14,24 +14,11 @@ from ..products.microkernel import table
 from ..threads.partition import Part, cut
 from ..threads.phases import MOMENT
 from ..threads.team import current_team
-from .buffers import aligned, aligned_zeros
 
 PHASE_KERNELS = ("step_kernel", "second_kernel")  # a job's, of the phases of a step
 _WORDS = 32  # of a bundle: those of one vector, and their steps
 ROWS_BYTES = 1 << 22  # that one step of a block of rows may take in a kernel's scratch memory: each block reads all weights
 ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6, 8 and 12
-
-_byte_at: Any = c_char.from_buffer  # its stub knows of no arrays
-
-
-def address(array: Array | None) -> int:
-    """Of the first element; 0 for no array."""
-    if array is None:
-        return 0
-    try:
-        return addressof(_byte_at(array))  # a quarter of what array.ctypes.data takes
-    except (TypeError, ValueError):  # read-only, with gaps, or empty
-        return int(array.__array_interface__["data"][0])
 
 
 def rows_at_once(rows: int, row_bytes: int) -> int:

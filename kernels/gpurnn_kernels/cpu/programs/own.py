@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ...spec import Array
+from ..codegen.aligned import aligned
 from ..codegen.descriptors import JOB_WORD
 from ..passes.forward import forward_own
 from ..products.layout import Packed
 from ..threads.partition import Part
-from .buffers import aligned
 from .command import Records
 
 _PAGE = 1 << 12  # bytes within which processors fetch ahead

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...spec import Array
+from ..codegen.aligned import address
 from ..codegen.descriptors import VECTOR_BYTES
 from .buffers import ARRAYS
-from .command import Records, address
+from .command import Records
 
 _SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
 STREAMING_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them

@@ -6,12 +6,13 @@ from collections.abc import Callable
 import numpy as np
 
 from ...spec import Array, Parameters, Spec
+from ..codegen.aligned import aligned_zeros
 from ..codegen.target import target
 from ..passes.backward import NR_BACK
 from ..products.layout import Layout, Order, Packed, Packer, Sources, tail_vectors
 from ..products.microkernel import WIDTHS
 from .amx_choice import Products
-from .buffers import Bound, BufferPool, aligned_zeros
+from .buffers import Bound, BufferPool
 
 PACKED = Bound(256 << 20)  # weights of all layers that nothing runs on any more, for those that take their place
 PACKERS = Bound(256)  # of all layers, counted one by one
