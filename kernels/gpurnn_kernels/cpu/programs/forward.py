@@ -12,11 +12,11 @@ from ..codegen.descriptors import VECTOR_BYTES
 from ..codegen.target import L2_BYTES, LINE
 from ..passes.backward import NR_BACK
 from ..passes.forward import ROW_ENTRY, copy_steps, forward
-from ..products.layout import Packed
 from ..threads.partition import Part, Schedule, vectors_per_panel
 from .command import PHASE_KERNELS, Records, rows_at_once
 from .kernels import variant_of
 from .own import OwnJob
+from .packer import Packed
 from .saved import SavedBuffers
 from .weights import Weights, tail_vectors_of, wide_vectors
 

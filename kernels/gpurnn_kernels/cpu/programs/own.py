@@ -14,9 +14,9 @@ from ...spec import Array
 from ..codegen.aligned import aligned
 from ..codegen.descriptors import JOB_WORD
 from ..passes.forward import forward_own
-from ..products.layout import Packed
 from ..threads.partition import Part
 from .command import Records
+from .packer import Packed
 
 _PAGE = 1 << 12  # bytes within which processors fetch ahead
 _COPIED = range(1 << 17, (1 << 20) + 1)  # bytes of W_h: the first caches hold less, and of more a core's own cache a part

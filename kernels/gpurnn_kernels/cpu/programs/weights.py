@@ -9,10 +9,11 @@ from ...spec import Array, Parameters, Spec
 from ..codegen.aligned import aligned_zeros
 from ..codegen.target import target
 from ..passes.backward import NR_BACK
-from ..products.layout import Layout, Order, Packed, Packer, Sources, tail_vectors
+from ..products.layout import Layout, Order, tail_vectors
 from ..products.microkernel import WIDTHS
 from .amx_choice import Products
 from .buffers import Bound, BufferPool
+from .packer import Packed, Packer, Sources
 
 PACKED = Bound(256 << 20)  # weights of all layers that nothing runs on any more, for those that take their place
 PACKERS = Bound(256)  # of all layers, counted one by one
