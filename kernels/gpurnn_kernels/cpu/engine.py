@@ -5,45 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spec import Array, Parameters, Spec
+from ..spec import Array, Spec
 from .codegen.aligned import address
 from .codegen.target import target
 from .passes.backward import NR_BACK
 from .programs.amx_choice import choose
 from .programs.backward import BackwardProgram, DirectionGradients
-from .programs.buffers import ARRAYS, Bound, BufferPool
+from .programs.buffers import ARRAYS
 from .programs.forward import ForwardProgram
+from .programs.layer import Layer, plan
 from .programs.saved import Saved
-from .programs.weights import Weights, Workspace
 from .threads.count import get_num_threads
-from .threads.partition import Schedule, schedule, vectors_per_panel
+from .threads.partition import schedule
 from .threads.team import current_team
-
-PROGRAMS = Bound(32 << 20)  # of all layers, that stay
-
-
-class Programs:
-    """Those of one layer that have run, by T, B and threads, and what its weights pass on: layers with other weights of the
-    same shapes use them again."""
-
-    def __init__(self) -> None:
-        self.forward: BufferPool[ForwardProgram] = BufferPool(PROGRAMS, lambda program: program.bytes)
-        self.workspace = Workspace()
-        self.backward: BufferPool[BackwardProgram] = BufferPool(PROGRAMS, lambda program: program.bytes)
-
-
-class Layer:
-    """The packed weights of one layer, a `Weights` a direction, and the programs that run on weights of their shapes."""
-
-    def __init__(self, directions: Sequence[Weights], programs: Programs) -> None:
-        self.directions = tuple(directions)
-        self.spec = directions[0].spec
-        self.programs = programs
-
-
-def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
-    programs = Programs() if previous is None else previous.programs
-    return Layer([Weights(*one, programs.workspace) for one in zip(specs, parameters, strict=True)], programs)
 
 
 class _Order:
@@ -62,12 +36,6 @@ class _Order:
 def _bytes_of_one(spec: Spec) -> int:
     """One direction's part of a row of y."""
     return spec.output_size * spec.dtype.itemsize
-
-
-def plan(layer: Layer, steps: int, batch: int, threads: int, lengths: Array | None = None) -> Schedule:
-    """How a call with `batch` rows is shared out; lengths: of the rows, longest first."""
-    spec, vectors = layer.spec, vectors_per_panel(layer.spec)
-    return schedule(spec, len(layer.directions), batch, threads, target(), vectors, lengths, steps=steps)
 
 
 def describe(layer: Layer, x: Array, lengths: Array | None) -> str:

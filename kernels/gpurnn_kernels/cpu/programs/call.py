@@ -15,7 +15,6 @@ from ..codegen.descriptors import job_dtype
 from ..codegen.inline import called
 from ..codegen.intrinsics import load_word, store_word
 from ..codegen.target import target
-from ..engine import Layer, plan
 from ..threads.commands import INTERRUPTED, run_command
 from ..threads.count import get_num_threads
 from ..threads.interrupts import INTERRUPTS
@@ -23,6 +22,7 @@ from ..threads.partition import worth_sharing
 from ..threads.team import Team, current_team
 from .command import Records
 from .forward import ForwardProgram
+from .layer import Layer, plan
 
 X, Y, BETWEEN, H, C = range(5)  # the arrays of a call
 _TEAM, _HEAD = 4, 7  # the word of a description for a team's memory; words before those of its layers
