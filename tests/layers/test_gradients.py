@@ -68,20 +68,20 @@ def test_what_goes_past_the_caches(
     cell: str, dtype: str, options: str, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the forward pass keeps is the same there, at sizes that leave vectors partly filled."""
-    from gpurnn_kernels.cpu.programs import saved as kept
+    from gpurnn_kernels.cpu.programs import blocking
 
     p = Problem(cell, 5, 3, 7, 85, dtype=dtype, lengths=lengths, **LAYERS[options])
     near = p.gradients(BACKENDS["cpu"])
-    monkeypatch.setattr(kept, "STREAMING_BYTES", 0)
+    monkeypatch.setattr(blocking, "STREAMING_BYTES", 0)
     assert_same_bits(p.gradients(BACKENDS["cpu"]), near)
 
 
 @every_cell
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_many_blocks_of_rows(cell: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpurnn_kernels.cpu.programs import command as records
+    from gpurnn_kernels.cpu.programs import blocking
 
-    monkeypatch.setattr(records, "ROWS_BYTES", 1)
+    monkeypatch.setattr(blocking, "ROWS_BYTES", 1)
     for lengths in (None, [*range(12)] * 5):
         check(Problem(cell, 11, 60, 5, 33, lengths=lengths, **LAYERS[direction]), BACKENDS["cpu"], "float32")
 

@@ -30,8 +30,7 @@ from reference_cells import Options
 from test_reference import finite_difference
 
 import gpurnn
-from gpurnn_kernels.cpu.programs import command as records
-from gpurnn_kernels.cpu.programs import forward as forward_pass
+from gpurnn_kernels.cpu.programs import blocking
 from gpurnn_kernels.cpu.threads import partition as schedule
 
 
@@ -81,8 +80,8 @@ def test_projections(dtype: str, H: int, P: int) -> None:
 @every_kind
 def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What large layers do, at a small size."""
-    monkeypatch.setattr(records, "ROWS_BYTES", 1)
-    monkeypatch.setattr(forward_pass, "SLOT_BYTES", 1)
+    monkeypatch.setattr(blocking, "ROWS_BYTES", 1)
+    monkeypatch.setattr(blocking, "SLOT_BYTES", 1)
     for lengths in (None, [*range(12)] * 5):
         p = OptionProblem(kind, 11, 60, 5, 33, lengths=lengths)
         check(p, "float32")

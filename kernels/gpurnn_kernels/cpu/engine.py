@@ -9,8 +9,8 @@ from ..spec import Array, Spec
 from .codegen.aligned import address
 from .codegen.target import target
 from .passes.backward import NR_BACK
-from .programs.amx_choice import choose
 from .programs.backward import BackwardProgram, DirectionGradients
+from .programs.blocking import choose
 from .programs.buffers import ARRAYS
 from .programs.forward import ForwardProgram
 from .programs.layer import Layer, plan
@@ -40,9 +40,11 @@ def _bytes_of_one(spec: Spec) -> int:
 
 def describe(layer: Layer, x: Array, lengths: Array | None) -> str:
     """In one line, what `forward` would run and why, if no other call has the threads."""
-    spec = layer.spec
-    shared = plan(layer, x.shape[0], x.shape[1], get_num_threads(), _Order(lengths).lengths)
-    return f"{spec.variant}_forward, {spec.dtype.name}, {target()}: {shared}"
+    spec, (steps, batch, _) = layer.spec, x.shape
+    ways = [str(plan(layer, steps, batch, get_num_threads(), _Order(lengths).lengths))]
+    if target().amx:
+        ways.append(f"gradients: {choose(spec, steps, batch, target())}")
+    return f"{spec.variant}_forward, {spec.dtype.name}, {target()}: {'; '.join(ways)}"
 
 
 def forward(
@@ -130,7 +132,7 @@ def backward(
     order = _Order(lengths)
     found = [DirectionGradients(spec, steps, batch) for _ in directions]
     threads = current_team.team.offers(get_num_threads())
-    products = choose(spec, steps, batch)
+    products = choose(spec, steps, batch, target())
     for direction in directions:
         direction.backward(products, threads)
     key = (steps, batch, threads)

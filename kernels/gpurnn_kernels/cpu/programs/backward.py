@@ -1,28 +1,24 @@
 """The backward pass of one layer: back through time, then the large products. Two commands to the team."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ...spec import Array, Spec
 from ..codegen.aligned import address, aligned, side_by_side
-from ..codegen.bundle import BUNDLE
 from ..codegen.descriptors import VECTOR_BYTES
+from ..codegen.target import target
 from ..passes.amx_gradients import amx_input_gradients, amx_recurrent_product, gradients_room
 from ..passes.backward import NR_BACK, backward
 from ..passes.weight_gradients import input_gradients, scratch
 from ..products.amx.strips import rows_room
 from ..threads.partition import Part, Schedule, cut
-from .amx_choice import Products
+from .blocking import PRODUCT_ROWS, SCRATCH_BYTES, Products, backward_blocking
 from .buffers import ARRAYS
-from .command import PHASE_KERNELS, Records, rows_at_once
+from .command import PHASE_KERNELS, Records
 from .kernels import variant_of
 from .weights import Weights
 
-_GROUPS = 4  # pieces of a phase that are meant for one thread
-_PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next one does
-_SCRATCH_BYTES = 1 << 20  # that a program holds of what its steps leave for its products; more is borrowed for each run
 _FIELDS = {"W_x": "dw_x", "W_h": "dw_h", "W_p": "dw_p", "b": "db", "b_hn": "db_hn", "peephole": "d_peephole"}
 
 
@@ -87,12 +83,11 @@ class BackwardProgram:
                 records.set(d, dm=records.allocate(batch * records.row), dh_step=records.allocate(batch * records.row))
         for share, part in zip(records.shares, schedule.parts, strict=True):
             share["kernel"] = records.address_of(backward)
-            share["row_cap"] = rows_at_once(part.row_end - part.row_begin, step_row * records.item)
-            self._lay_out_phases(share, part)
+            blocking = backward_blocking(spec, part, products, target())
+            records.panels(share, NR_BACK)
+            records.blocking(share, part, blocking)
             if products.recurrent:
-                share["slots"] = records.allocate(
-                    rows_room(int(share["row_cap"]), records.blocks * spec.gates) // records.item
-                )
+                share["slots"] = records.allocate(rows_room(blocking.rows, records.blocks * spec.gates) // records.item)
         kernels = dict(zip(PHASE_KERNELS, variant_of(spec).step_back[: spec.phases], strict=False))
         if products.recurrent:
             kernels["recurrent_kernel"] = amx_recurrent_product
@@ -102,20 +97,6 @@ class BackwardProgram:
         self._large = _large_products(records, len(weights), steps * batch, schedule.threads, products.large)
         self._lay_out_scratch(steps * batch, step_row)
         self.use(weights)
-
-    def _lay_out_phases(self, share: Any, part: Part) -> None:
-        """A step's panels in groups, each a piece of its phases: several a thread, so that one can help another, but with a
-        bundle of vectors where there are so many. AMX splits the gates' gradients once for each: it has one group a thread."""
-        records, spec = self.records, self.records.spec
-        panels = records.panels(share, NR_BACK)
-        each = -(-panels // part.team_size)
-        if part.team_size > 1 and not self._products.recurrent:
-            each = min(each, max(BUNDLE // NR_BACK, -(-each // _GROUPS)))
-        share["at_once"], groups = max(1, each), -(-panels // max(1, each))
-        if spec.proj_size:
-            records.phases(share, part, -(-records.out_blocks // NR_BACK), groups)
-        else:
-            records.phases(share, part, groups, groups if spec.phases == 2 else 0)
 
     def _lay_out_scratch(self, rows: int, step_row: int) -> None:
         """Of a direction, from the steps to the products, `rows` rows (t, b): gradients of the gates, of what W_hn had alone,
@@ -128,7 +109,7 @@ class BackwardProgram:
             sizes["saved_dh"] = rows * row
         self._places, self._bytes = side_by_side(sizes)
         self._scratch: Array | None = None
-        if self._directions * self._bytes <= _SCRATCH_BYTES:
+        if self._directions * self._bytes <= SCRATCH_BYTES:
             self._scratch = aligned(self._directions * self._bytes // records.item, spec.dtype)
             records.hold(self._scratch)
             self._bind_scratch(self._scratch)
@@ -183,8 +164,8 @@ def _large_products(like: Records, directions: int, rows: int, threads: int, amx
             mine = part.panel_end - part.panel_begin
             room = max(scratch(mine) * VECTOR_BYTES, gradients_room(mine) if amx else 0)
         else:
-            room = rows_room(part.row_end - part.row_begin, gates) if amx else NR_BACK * _PRODUCT_ROWS * VECTOR_BYTES
+            room = rows_room(part.row_end - part.row_begin, gates) if amx else NR_BACK * PRODUCT_ROWS * VECTOR_BYTES
         share["slots"] = records.allocate(room // like.item)
-        share["row_cap"] = _PRODUCT_ROWS
+        share["row_cap"] = PRODUCT_ROWS
         share["out_begin"], share["out_end"] = outputs[part.thread], outputs[part.thread + 1]
     return records

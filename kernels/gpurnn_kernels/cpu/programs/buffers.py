@@ -11,9 +11,8 @@ import numpy as np
 
 from ...spec import Array
 from ..codegen.aligned import aligned
+from .blocking import ARRAY_BYTES, LEAST_KEPT, LEAST_LENT
 
-_LEAST = 1 << 12  # bytes, a page: less is not worth the keeping
-_LEAST_LENT = 3 << 16  # bytes: an allocator has less at hand, and asks the system for more, page by page, each time
 T = TypeVar("T")
 
 
@@ -80,7 +79,7 @@ class Arrays(BufferPool[Array]):
 
     def leased(self, count: int, dtype: np.dtype[Any]) -> Array:
         """As `aligned`, from the shelf where it has one; `give_back` gives it back."""
-        if count * dtype.itemsize < _LEAST:
+        if count * dtype.itemsize < LEAST_KEPT:
             return aligned(count, dtype)
         found = self.take(count * dtype.itemsize)
         return aligned(count, dtype) if found is None else found.view(dtype)
@@ -88,14 +87,14 @@ class Arrays(BufferPool[Array]):
     def give_back(self, *arrays: Array | None) -> None:
         """Nobody may use the arrays, of any shape but contiguous, any more."""
         for array in arrays:
-            if array is not None and array.nbytes >= _LEAST:
+            if array is not None and array.nbytes >= LEAST_KEPT:
                 self.give(array.nbytes, array.reshape(-1))
 
     def lend(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         """As np.empty, for whoever calls the library: a large array's memory comes from the shelf, and goes back once nobody
         has the array or a view of it any more."""
         count = math.prod(shape)
-        if count * dtype.itemsize < _LEAST_LENT:
+        if count * dtype.itemsize < LEAST_LENT:
             return np.empty(shape, dtype)
         return np.asarray(_Loan(self, self.leased(count, dtype).reshape(shape)))
 
@@ -114,4 +113,4 @@ class _Loan:
 
 
 # of training calls: what the forward pass keeps, the gates' gradients and the results, as large as x, y and more
-ARRAYS = Arrays(256 << 20)
+ARRAYS = Arrays(ARRAY_BYTES)

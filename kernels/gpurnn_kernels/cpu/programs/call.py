@@ -20,13 +20,13 @@ from ..threads.count import get_num_threads
 from ..threads.interrupts import INTERRUPTS
 from ..threads.partition import worth_sharing
 from ..threads.team import Team, current_team
+from .blocking import SPARE_CALLS
 from .command import Records
 from .forward import ForwardProgram
 from .layer import Layer, plan
 
 X, Y, BETWEEN, H, C = range(5)  # the arrays of a call
 _TEAM, _HEAD = 4, 7  # the word of a description for a team's memory; words before those of its layers
-_SPARE = 3  # chains for callers at the same time that are kept
 OVERLAP = -1  # what a step gives, and does nothing, where out lies over x: it would write what it still has to read
 _BIND = 24  # bytes of a row of the table: address of the field, which array, bytes to add
 
@@ -196,7 +196,7 @@ class StackCalls:
             spare = self._together[stack.threads]
         else:
             spare = self._alone
-        if len(spare) < _SPARE:
+        if len(spare) < SPARE_CALLS:
             spare.append(stack)
 
 

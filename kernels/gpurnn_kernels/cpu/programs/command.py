@@ -14,17 +14,10 @@ from ..products.microkernel import table
 from ..threads.partition import Part, cut
 from ..threads.phases import MOMENT
 from ..threads.team import current_team
+from .blocking import Blocking
 
 PHASE_KERNELS = ("step_kernel", "second_kernel")  # a job's, of the phases of a step
 _WORDS = 32  # of a bundle: those of one vector, and their steps
-ROWS_BYTES = 1 << 22  # that one step of a block of rows may take in a kernel's scratch memory: each block reads all weights
-ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6, 8 and 12
-
-
-def rows_at_once(rows: int, row_bytes: int) -> int:
-    """Rows of a block, so that all blocks are about equal and none takes more than ROWS_BYTES (if 24 rows do not)."""
-    most = max(1, ROWS_BYTES // max(1, row_bytes) // ROWS_MULTIPLE) * ROWS_MULTIPLE
-    return max(1, -(-rows // max(1, -(-rows // most))))
 
 
 class Records:
@@ -61,17 +54,17 @@ class Records:
         share["leads"] = part.team_size if part.team_size > 1 else 0
         share["patience"] = MOMENT
 
-    def phases(self, share: Any, part: Part, *groups: int) -> None:
-        """The phases of a share: how many groups of panels each has, and which of them are meant for which thread."""
-        for phase, count in enumerate(groups, 1):
+    def blocking(self, share: Any, part: Part, blocking: Blocking, *pieces: int) -> None:
+        """Has a share go through its work as `blocking` says; pieces: of what comes after the phases of a step. Each phase is
+        told which of its groups are meant for which thread."""
+        share["row_cap"], share["at_once"] = blocking.rows, blocking.at_once
+        for phase, count in enumerate((blocking.groups, blocking.second_groups, *pieces), 1):
             share[f"groups_{phase}"] = count
             share[f"cuts_{phase}"] = self.hold(np.array(cut(count, part.team_size), np.int64))
 
-    def panels(self, share: Any, vectors: int) -> int:
-        """All panels of units are the share's, `vectors` vectors each, and all vectors of h; -> how many panels."""
-        panels = -(-self.blocks // vectors)
-        share["panel"], share["panel_end"], share["out_end"] = vectors, panels, self.out_blocks
-        return panels
+    def panels(self, share: Any, vectors: int) -> None:
+        """Has a share make all panels of units, `vectors` vectors each, and all vectors of h."""
+        share["panel"], share["panel_end"], share["out_end"] = vectors, -(-self.blocks // vectors), self.out_blocks
 
     def address_of(self, kernel: Any) -> int:
         return kernel_address(kernel, self.element)

@@ -4,20 +4,21 @@ from collections.abc import Sequence
 
 from ...spec import Array, Parameters, Spec
 from ..codegen.target import target
-from ..threads.partition import Schedule, schedule, vectors_per_panel
 from .backward import BackwardProgram
+from .blocking import PROGRAM_BYTES, ForwardPlan, plan_forward
 from .buffers import Bound, BufferPool
 from .forward import ForwardProgram
-from .weights import Weights, Workspace
+from .weights import Weights, Workspace, packed_bytes
 
-PROGRAMS = Bound(32 << 20)  # bytes of the programs of all layers that nobody runs
+PROGRAMS = Bound(PROGRAM_BYTES)
 
 
 class Programs:
     """The programs of one layer that have run, by T, B and threads, and the workspace of its weights. Layers with other
     weights of the same shapes use them again."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: Spec) -> None:
+        self.packed_bytes = packed_bytes(spec)
         self.forward: BufferPool[ForwardProgram] = BufferPool(PROGRAMS, lambda program: program.bytes)
         self.backward: BufferPool[BackwardProgram] = BufferPool(PROGRAMS, lambda program: program.bytes)
         self.workspace = Workspace()
@@ -33,11 +34,11 @@ class Layer:
 
 
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
-    programs = Programs() if previous is None else previous.programs
+    programs = Programs(specs[0]) if previous is None else previous.programs
     return Layer([Weights(*one, programs.workspace) for one in zip(specs, parameters, strict=True)], programs)
 
 
-def plan(layer: Layer, steps: int, batch: int, threads: int, lengths: Array | None = None) -> Schedule:
-    """Says how a call with `batch` rows is shared out. lengths: of the rows, longest first."""
-    spec, vectors = layer.spec, vectors_per_panel(layer.spec)
-    return schedule(spec, len(layer.directions), batch, threads, target(), vectors, lengths, steps=steps)
+def plan(layer: Layer, steps: int, batch: int, threads: int, lengths: Array | None = None) -> ForwardPlan:
+    """Says how a forward pass over `batch` rows goes. lengths: of the rows, longest first."""
+    packed, directions = layer.programs.packed_bytes, len(layer.directions)
+    return plan_forward(layer.spec, packed, directions, steps, batch, threads, target(), lengths)

@@ -15,11 +15,10 @@ from ..codegen.aligned import aligned
 from ..codegen.descriptors import JOB_WORD
 from ..passes.forward import forward_own
 from ..threads.partition import Part
+from .blocking import COPIED_BYTES, PAGE
 from .command import Records
 from .packer import Packed
 
-_PAGE = 1 << 12  # bytes within which processors fetch ahead
-_COPIED = range(1 << 17, (1 << 20) + 1)  # bytes of W_h: the first caches hold less, and of more a core's own cache a part
 _WEIGHTS = ("w_h", "w_h_n")
 
 
@@ -29,7 +28,7 @@ class OwnJob:
     def __init__(self, records: Records, share: Any, part: Part, planes: Mapping[str, int], packed: Packed | None) -> None:
         """planes: of rows, by their field. packed: the weights, if W_h shall be copied where that helps."""
         rows, row, job = part.row_end - part.row_begin, records.row * records.item, records.jobs.itemsize
-        at = records.allocate((sum(planes.values()) * rows * row + job + _PAGE) // records.item)
+        at = records.allocate((sum(planes.values()) * rows * row + job + PAGE) // records.item)
         fields = {"h_plane": rows * row}
         for name, count in planes.items():
             # rows keep their numbers
@@ -37,7 +36,7 @@ class OwnJob:
             at += count * rows * row
         # the first thread has the packed ones
         shared = {name: packed.arrays[name] for name in _WEIGHTS if name in packed.arrays} if packed and part.row_begin else {}
-        copied = sum(array.nbytes for array in shared.values()) in _COPIED
+        copied = sum(array.nbytes for array in shared.values()) in COPIED_BYTES
         self._copies: dict[str, Array] = {name: aligned(a.size, a.dtype) for name, a in shared.items() if copied}
         fields |= {name: records.hold(copy) for name, copy in self._copies.items()}
         pairs = [(8 * JOB_WORD[name], value) for name, value in fields.items()]

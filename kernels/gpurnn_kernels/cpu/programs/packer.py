@@ -13,10 +13,10 @@ from ..products.layout import Layout
 from ..products.pack import pack_backward, pack_forward, pack_strips
 from ..threads.partition import cut
 from ..threads.team import current_team
+from .blocking import PACKING_BYTES
 
 _SOURCE, _TO = PACKING_WORD["source"], PACKING_WORD["to"]
 _KERNELS = {"forward": pack_forward, "backward": pack_backward, "strips": pack_strips}
-_SHARED_BYTES = 1 << 20  # of packed arrays, that threads share out: less takes no longer than they would to meet
 
 
 class Sources(NamedTuple):
@@ -52,7 +52,7 @@ class Packer:
         """given: names of the parameters; arrays of others are zeros. threads: that a call counts on."""
         self._layouts, self._dtype = layouts, dtype
         self._packed = {name: layout for name, layout in layouts.items() if layout.parameter in given}
-        shared = sum(layout.size for layout in self._packed.values()) * dtype.itemsize >= _SHARED_BYTES
+        shared = sum(layout.size for layout in self._packed.values()) * dtype.itemsize >= PACKING_BYTES
         self._threads = threads if shared else 1
         count = len(self._packed)
         self._records = np.zeros(count, packing_dtype(dtype.name))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from ...spec import Array
 from ..codegen.aligned import address
 from ..codegen.descriptors import VECTOR_BYTES
+from .blocking import streams
 from .buffers import ARRAYS
 from .command import Records
 
 _SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
-STREAMING_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
 
 
 class SavedDirection:
@@ -48,7 +48,7 @@ class SavedBuffers:
             self._sizes["saved_c"] = rows * records.row
         if spec.proj_size:
             self._sizes["saved_m"] = rows * records.row
-        self._fields = {"saved_row": saved_row, "streaming": rows * saved_row > STREAMING_BYTES}
+        self._fields = {"saved_row": saved_row, "streaming": streams(rows * saved_row)}
 
     def keep(self) -> SavedDirection:
         fields, arrays = self._fields.copy(), []

@@ -11,20 +11,19 @@ from ..codegen.target import target
 from ..passes.backward import NR_BACK
 from ..products.layout import Layout, Order, tail_vectors
 from ..products.microkernel import WIDTHS
-from .amx_choice import Products
+from .blocking import PACKED_BYTES, PACKERS, Products
 from .buffers import Bound, BufferPool
 from .packer import Packed, Packer, Sources
 
-PACKED = Bound(256 << 20)  # weights of all layers that nothing runs on any more, for those that take their place
-PACKERS = Bound(256)  # of all layers, counted one by one
+_PACKED, _PACKERS = Bound(PACKED_BYTES), Bound(PACKERS)
 
 
 class Workspace:
     """What the weights of one layer pass on to the next ones: packed arrays by pass, and packers by pass and threads."""
 
     def __init__(self) -> None:
-        self.packed: BufferPool[Packed] = BufferPool(PACKED, lambda packed: packed.bytes)
-        self.packers: BufferPool[Packer] = BufferPool(PACKERS, lambda packer: 1)
+        self.packed: BufferPool[Packed] = BufferPool(_PACKED, lambda packed: packed.bytes)
+        self.packers: BufferPool[Packer] = BufferPool(_PACKERS, lambda packer: 1)
 
 
 class Weights:
@@ -92,6 +91,11 @@ def tail_vectors_of(spec: Spec) -> int:
     """Vectors that the gates of the left-over units share; 0 for none, and for kernels that do not know of it."""
     known = spec.variant == spec.cell != "gru_before"
     return tail_vectors(spec.gates, spec.hidden_size, target().lanes(spec.dtype.itemsize)) if known else 0
+
+
+def packed_bytes(spec: Spec) -> dict[str, int]:
+    """The bytes of each packed array of the forward pass, by its name in a job."""
+    return {name: layout.size * spec.dtype.itemsize for name, layout in _forward_layouts(spec).items()}
 
 
 def _forward_layouts(spec: Spec) -> dict[str, Layout]:
