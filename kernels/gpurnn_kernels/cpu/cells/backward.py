@@ -56,7 +56,7 @@ def lstm_place(job, row, s, plane, block):
     """What `lstm_unit_grad` takes."""
     kept = saved_row(job, row, s)
     unit = block * V1
-    before = job.c + row * job.row + unit
+    before = job.c_start + row * job.row + unit
     if s > 0:
         before = job.saved_c + saved_row(job, row, s - 1) * job.unit_row + unit
     return (

@@ -32,7 +32,7 @@ def gru_after_begin(job, share, x, x_row, slots, panel, count, descending):
 def gru_after_gates(job, share, rows, h, descending, slot, panel, count):
     """Adds W_h h to the slots of one step."""
     whole = whole_panels(job, panel, count)
-    w, at = job.w_h + panel * job.H * V3, slot_at(share, panel, slot)
+    w, at = share.w_h + panel * job.H * V3, slot_at(share, panel, slot)
     gemm_add(job, 3, rows, h, job.row, whole, w, job.H, at + V1, share.slot_row, V4, descending)
     if whole < count:
         w += whole * job.H * V3
@@ -47,7 +47,7 @@ def gru_after_place(job, share, first, s, slot, block, m):
     """What `gru_after_unit` takes for row m of a vector of units."""
     unit = block * V1
     at = (first + m) * job.row + unit
-    h, h_out = job.h + (s & 1) * job.h_plane + at, job.h + (~s & 1) * job.h_plane + at
+    h, h_out = share.h + (s & 1) * share.h_plane + at, share.h + (~s & 1) * share.h_plane + at
     return slot_at(share, block, slot + m), h, h_out, row_at(share, m), unit, job.H - block * job.lanes
 
 

@@ -59,7 +59,7 @@ gru_before_project = make_project("gru_before_project", gru_before_begin)
 def gru_before_gates(job, share, rows, h, descending, slot, panel, blocks):
     """Adds W_hz h and W_hr h to the slots of one step."""
     pairs = blocks // 2
-    w, at = job.w_h + panel * job.H * V4, slot_at(share, panel, slot)
+    w, at = share.w_h + panel * job.H * V4, slot_at(share, panel, slot)
     gemm_add(job, job.wide, rows, h, job.row, 4 * pairs // job.wide, w, job.H, at, share.slot_row, job.wide * V1, descending)
     if blocks & 1:
         w += pairs * job.H * V4
@@ -70,7 +70,7 @@ def gru_before_gates(job, share, rows, h, descending, slot, panel, blocks):
 def gru_before_candidate(job, share, rows, rh, descending, slot, panel, blocks):
     """Adds W_hn (r * h) to the slots of one step."""
     pairs = blocks // 2
-    w, at = job.w_h_n + panel * job.H * V2, slot_n_at(share, panel, slot)
+    w, at = share.w_h_n + panel * job.H * V2, slot_n_at(share, panel, slot)
     gemm_add(job, 2, rows, rh, job.row, pairs, w, job.H, at, share.slot_row // 2, V2, descending)
     if blocks & 1:
         w += pairs * job.H * V2
@@ -96,7 +96,7 @@ def n_at(share, block, slot):
 def reset_place(job, share, first, s, slot, block, m):
     """What `gru_reset_unit` takes for row m of a vector of units."""
     at = (first + m) * job.row + block * V1
-    return r_at(job, share, block, slot + m), job.h + (s & 1) * job.h_plane + at, job.rh + at
+    return r_at(job, share, block, slot + m), share.h + (s & 1) * share.h_plane + at, share.rh + at
 
 
 @inlined
@@ -115,7 +115,7 @@ def update_place(job, share, first, s, slot, block, m):
     unit = block * V1
     at = (first + m) * job.row + unit
     slots = z_at(job, share, block, slot + m), n_at(share, block, slot + m)
-    h, h_out = job.h + (s & 1) * job.h_plane + at, job.h + (~s & 1) * job.h_plane + at
+    h, h_out = share.h + (s & 1) * share.h_plane + at, share.h + (~s & 1) * share.h_plane + at
     return *slots, h, h_out, row_at(share, m), unit, job.H - block * job.lanes
 
 
@@ -144,7 +144,7 @@ def make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clippe
     def step(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        h = job.h + (s & 1) * job.h_plane + first * job.row
+        h = share.h + (s & 1) * share.h_plane + first * job.row
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:
@@ -159,7 +159,7 @@ def make_step(name: str, reset: tuple[Any, Any], update: tuple[Any, Any], clippe
     def second(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        rh = job.rh + first * job.row
+        rh = share.rh + first * job.row
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:

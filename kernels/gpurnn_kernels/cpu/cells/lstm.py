@@ -24,7 +24,7 @@ def lstm_begin(job, share, x, x_row, slots, panel, count, descending):
 def lstm_gates(job, share, rows, h, descending, slot, panel, count):
     """Adds W_h h to the slots of one step."""
     whole = whole_panels(job, panel, count)
-    w, at = job.w_h + panel * job.P * V4, slot_at(share, panel, slot)
+    w, at = share.w_h + panel * job.P * V4, slot_at(share, panel, slot)
     gemm_add(job, job.wide, rows, h, job.row, 4 * whole // job.wide, w, job.P, at, share.slot_row, job.wide * V1, descending)
     if whole < count:
         w += whole * job.P * V4
@@ -39,8 +39,8 @@ def lstm_place(job, share, first, s, slot, block, m):
     """What `lstm_unit` takes for row m of a vector of units."""
     unit = block * V1
     at = (first + m) * job.row + unit
-    remaining = job.H - block * job.lanes
-    return slot_at(share, block, slot + m), job.c + at, job.h + (~s & 1) * job.h_plane + at, row_at(share, m), unit, remaining
+    h_out = share.h + (~s & 1) * share.h_plane + at
+    return slot_at(share, block, slot + m), share.c + at, h_out, row_at(share, m), unit, job.H - block * job.lanes
 
 
 @inlined

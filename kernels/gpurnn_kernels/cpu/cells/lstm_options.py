@@ -46,8 +46,8 @@ def project_m(job, first, last, rows, m, h_out):
 def options_place(job, share, first, s, slot, block, m):
     """What `lstm_options_unit` takes for row m of a block of units."""
     unit = (first + m) * job.row + block * V1
-    out = job.m if job.w_p else job.h + (~s & 1) * job.h_plane
-    return slot_at(share, block, slot + m), job.c + unit, out + unit, job.limit
+    out = share.m if job.w_p else share.h + (~s & 1) * share.h_plane
+    return slot_at(share, block, slot + m), share.c + unit, out + unit, job.limit
 
 
 @inlined
@@ -71,8 +71,8 @@ def save_unit(job, share, first, s, slot, block, m):
 def lstm_options_step(job, share, first, rows, s, slot):
     job, share = record(job), record(share)
     address_rows(job, share, first, rows, s)
-    h = job.h + (s & 1) * job.h_plane + first * job.row
-    h_out = job.h + (~s & 1) * job.h_plane + first * job.row
+    h = share.h + (s & 1) * share.h_plane + first * job.row
+    h_out = share.h + (~s & 1) * share.h_plane + first * job.row
     descending = is_descending(share, s)
     panel = next_panel(share, descending)
     while panel >= 0:
@@ -105,10 +105,10 @@ def lstm_options_second(job, share, first, rows, s, slot):
     """h = W_p m of a projected layer."""
     job, share = record(job), record(share)
     address_rows(job, share, first, rows, s)
-    h_out = job.h + (~s & 1) * job.h_plane + first * job.row
+    h_out = share.h + (~s & 1) * share.h_plane + first * job.row
     panel = next_group(share, 0)
     while panel >= 0:
-        project_m(job, panel, panel + 1, rows, job.m + first * job.row, h_out)
+        project_m(job, panel, panel + 1, rows, share.m + first * job.row, h_out)
         store_outputs(job, share, rows, h_out, panel * NR_BACK, min(panel * NR_BACK + NR_BACK, output_blocks(job)))
         panel = next_group(share, 0)
 

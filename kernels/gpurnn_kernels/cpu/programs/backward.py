@@ -76,7 +76,7 @@ class BackwardProgram:
             records.set(d, step=records.allocate(2 * batch * step_row), step_row=step_row * records.item)
             records.set(d, step_plane=batch * step_row * records.item, step_n=2 * records.blocks * VECTOR_BYTES)
             if spec.cell == "lstm":
-                records.set(d, dc=records.allocate(batch * records.row), c=records.allocate(batch * records.row))
+                records.set(d, dc=records.allocate(batch * records.row), c_start=records.allocate(batch * records.row))
             if spec.cell == "gru_before":
                 records.set(d, drh=records.allocate(batch * records.row))
             if spec.proj_size:

@@ -80,12 +80,23 @@ class ForwardBlocking(Blocking):
     slots: int  # of all slots
     own_slots: bool  # no other thread uses the share's slots
     x_row: int  # of a gathered row of x
+    own_rows: bool  # the thread has the rows to itself, in memory of its own
+    copied: bool  # where calls repeat, the thread reads a copy of W_h
 
 
-def forward_blocking(spec: Spec, packed: Mapping[str, int], steps: int, part: Part, machine: Target) -> ForwardBlocking:
-    """packed: bytes of the packed weights, by their names in a job."""
+def forward_blocking(
+    spec: Spec, packed: Mapping[str, int], steps: int, batch: int, part: Part, machine: Target
+) -> ForwardBlocking:
+    """packed: bytes of the packed weights, by their names in a job.
+
+    A thread that has rows to itself has them in memory of its own, a page from all else, and reads a copy of W_h where L2
+    holds one. Two threads whose rows lie side by side, or that read one W_h from their caches, are slower than two processes:
+    a core probably fetches ahead what another is about to write, and a line that two hold is slow to come back to one that
+    lost it.
+    """
     rows, team_size, vector = part.row_end - part.row_begin, part.team_size, machine.vector_bytes
     lanes, width = machine.lanes(spec.dtype.itemsize), vectors_per_panel(spec)
+    own_rows = team_size == 1 and rows < batch
     gates = 4 * vector  # of a panel in a slot
     panels = -(-spec.hidden_size // (lanes * width))
     mine = -(-panels // team_size)
@@ -118,6 +129,8 @@ def forward_blocking(spec: Spec, packed: Mapping[str, int], steps: int, part: Pa
         slots=groups * group if by_group else chunk * (held * gates + SLOT_GAP),
         own_slots=in_turn or team_size == 1,
         x_row=x_row,
+        own_rows=own_rows,
+        copied=own_rows and part.row_begin > 0 and packed["w_h"] + packed.get("w_h_n", 0) in COPIED_BYTES,
     )
 
 
@@ -213,7 +226,7 @@ def plan_forward(
 ) -> ForwardPlan:
     """lengths: of the rows, longest first."""
     shares = schedule(spec, directions, batch, threads, machine, vectors_per_panel(spec), lengths, steps=steps)
-    return ForwardPlan(shares, tuple(forward_blocking(spec, packed, steps, part, machine) for part in shares.parts))
+    return ForwardPlan(shares, tuple(forward_blocking(spec, packed, steps, batch, part, machine) for part in shares.parts))
 
 
 def _told(blockings: Sequence[ForwardBlocking]) -> str:
@@ -227,6 +240,9 @@ def _told(blockings: Sequence[ForwardBlocking]) -> str:
         "weights prefetched": [one.prefetch for one in blockings],
     }
     words += [text if all(values) else f"{text} on some threads" for text, values in flags.items() if any(values)]
+    copies = sum(one.copied for one in blockings)
+    if copies:
+        words.append(f"{copies} thread{'s' * (copies > 1)} with a copy of W_h in plain calls")
     return ", ".join(words)
 
 

@@ -116,7 +116,7 @@ class Records:
         self.set(direction, T=steps, B=batch, I=spec.input_size, H=spec.hidden_size, P=spec.output_size, lanes=self.lanes)
         self.set(direction, h_b=spec.output_size * self.item, c_b=spec.hidden_size * self.item)
         self.set(direction, reverse=spec.reverse, gates=spec.gates)
-        self.set(direction, row=row, h_plane=batch * row, unit_row=row)
+        self.set(direction, row=row, unit_row=row)
 
     def run(self) -> None:
         """On the calling thread and, where shares are meant for more than one, on those of the team."""

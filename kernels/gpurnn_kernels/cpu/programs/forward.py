@@ -7,15 +7,17 @@ it, so that it can be kept and run again. Whoever takes one from the pool has it
 from collections.abc import Sequence
 from typing import Any
 
+from ...spec import Array, Spec
+from ..codegen.aligned import address, aligned
 from ..passes.forward import ROW_ENTRY, copy_steps, forward
 from ..threads.partition import Part, vectors_per_panel
-from .blocking import ForwardBlocking, ForwardPlan
+from .blocking import PAGE, ForwardBlocking, ForwardPlan
 from .command import PHASE_KERNELS, Records
 from .kernels import variant_of
-from .own import OwnJob
-from .packer import Packed
 from .saved import SavedBuffers
 from .weights import Weights, tail_vectors_of, wide_vectors
+
+_RECURRENT = {"w_h", "w_h_n"}  # the packed weights that a share reads by its own fields
 
 
 class ForwardProgram:
@@ -39,13 +41,14 @@ class ForwardProgram:
         for d, direction in enumerate(weights):
             records.sizes(d, direction.spec, steps, batch)
             records.set(d, tail=tail_vectors_of(spec), wide=wide_vectors(spec))
-        self._slots: dict[int, tuple[int, int]] = {}  # by direction, those of n apart
+        self._slots: dict[int, tuple[int, int]] = {}  # by direction: the slots, and those of n
+        self._state: dict[int, dict[str, int]] = {}  # by direction: addresses of its rows
+        self._copies: list[dict[str, Array]] = []  # by share: its own copies of recurrent weights
         for share, part, blocking in zip(records.shares, schedule.parts, plan.blockings, strict=True):
             share["kernel"] = records.address_of(forward)
             self._allocate(share, part, blocking)
-        packed = [direction.forward() for direction in weights]
-        self._own: list[tuple[int, OwnJob]] = []  # by direction
-        self._make_planes(batch, packed if copies else None)
+            self._give_rows(share, part, blocking, batch)
+            self._copies.append(self._room_for_copies(weights[part.direction]) if copies and blocking.copied else {})
         variant = variant_of(spec)
         steps_of = variant.step_keep if keep else variant.step
         kernels = {"project_kernel": variant.project, **dict(zip(PHASE_KERNELS, steps_of[: spec.phases], strict=False))}
@@ -67,25 +70,40 @@ class ForwardProgram:
             self._weights = weights
             for d, direction in enumerate(weights):
                 self.records.set(d, **direction.forward().addresses)
-            for d, own in self._own:
-                own.use(weights[d].forward())
+            for share, part, copies in zip(self.records.shares, self.plan.schedule.parts, self._copies, strict=True):
+                packed = weights[part.direction].forward()
+                for name in _RECURRENT & packed.arrays.keys():
+                    if name in copies:
+                        copies[name][:] = packed.arrays[name]
+                    share[name] = address(copies[name]) if copies else packed.addresses[name]
 
-    def _make_planes(self, batch: int, copied: Sequence[Packed] | None) -> None:
-        """Rows of units: those of a direction, or each thread's own. copied: weights of which threads may have copies."""
-        records, spec = self.records, self.records.spec
-        planes = {"h": 2}
-        if spec.cell == "lstm":
-            planes["c"] = 1
-        if spec.cell == "gru_before":
-            planes["rh"] = 1
-        if spec.proj_size:
-            planes["m"] = 1
-        for share, part in zip(records.shares, self.plan.schedule.parts, strict=True):
-            d = part.direction
-            if self.plan.schedule.splits[d] == "rows":
-                self._own.append((d, OwnJob(records, share, part, planes, copied[d] if copied else None)))
-            elif part.rank == 0:
-                records.set(d, **{name: records.allocate(count * batch * records.row) for name, count in planes.items()})
+    def _give_rows(self, share: Any, part: Part, blocking: ForwardBlocking, batch: int) -> None:
+        """Gives a share its rows of state: those of its direction, or memory of its own, in which rows keep their numbers."""
+        if blocking.own_rows:
+            fields = self._rows(part.row_begin, part.row_end, PAGE)
+        else:
+            fields = self._state.get(part.direction) or self._rows(0, batch)
+            self._state[part.direction] = fields
+        for name, value in fields.items():
+            share[name] = value
+
+    def _rows(self, begin: int, end: int, gap: int = 0) -> dict[str, int]:
+        """Finds memory for rows [begin, end) of state and `gap` bytes more; -> by a share's fields, where row 0 would lie."""
+        records, planes = self.records, _planes(self.records.spec)
+        row = records.row * records.item
+        at = records.allocate((sum(planes.values()) * (end - begin) * row + gap) // records.item)
+        fields = {"h_plane": (end - begin) * row}
+        for name, count in planes.items():
+            fields[name] = at - begin * row
+            at += count * fields["h_plane"]
+        return fields
+
+    def _room_for_copies(self, weights: Weights) -> dict[str, Array]:
+        arrays = weights.forward().arrays
+        copies = {name: aligned(arrays[name].size, arrays[name].dtype) for name in _RECURRENT & arrays.keys()}
+        for copy in copies.values():
+            self.records.hold(copy)
+        return copies
 
     def _allocate(self, share: Any, part: Part, blocking: ForwardBlocking) -> None:
         """Gives a share its scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""
@@ -93,11 +111,8 @@ class ForwardProgram:
         records.panels(share, vectors_per_panel(records.spec))
         records.blocking(share, part, blocking, blocking.copy_groups)
         share["capacity"], share["fused"], share["row_major"] = blocking.chunk, blocking.fused, blocking.row_major
-        share["slot_row"], share["slot_panel"], share["slot_group"] = (
-            blocking.slot_row,
-            blocking.slot_panel,
-            blocking.slot_group,
-        )
+        share["slot_row"], share["slot_panel"] = blocking.slot_row, blocking.slot_panel
+        share["slot_group"] = blocking.slot_group
         if blocking.own_slots or part.direction not in self._slots:
             slots = blocking.slots // records.item
             self._slots[part.direction] = records.allocate(slots), records.allocate(slots // 2) if two_products else 0
@@ -105,3 +120,15 @@ class ForwardProgram:
         share["gathered_row"] = blocking.x_row
         share["gathered"] = records.allocate(blocking.chunk * blocking.x_row // records.item)
         share["row_table"] = records.allocate(blocking.rows * ROW_ENTRY // records.item)
+
+
+def _planes(spec: Spec) -> dict[str, int]:
+    """Rows of state that each row of the batch has: a share's fields, and how many planes of rows each stands for."""
+    planes = {"h": 2}
+    if spec.cell == "lstm":
+        planes["c"] = 1
+    if spec.cell == "gru_before":
+        planes["rh"] = 1
+    if spec.proj_size:
+        planes["m"] = 1
+    return planes
