@@ -30,10 +30,10 @@ class ForwardProgram:
         batch: int,
         plan: ForwardPlan,
         *,
-        keep: bool = False,
+        save: bool = False,
         copies: bool = False,
     ) -> None:
-        """keep: leaves what the backward pass reads, in memory from `keeper`. copies: threads may have copies of W_h."""
+        """save: saves what the backward pass reads in memory that `saves` leases. copies: threads may copy W_h."""
         self.plan, schedule = plan, plan.schedule
         self._weights: Sequence[Weights] = ()
         spec = weights[0].spec
@@ -50,22 +50,22 @@ class ForwardProgram:
             self._give_rows(share, part, blocking, batch)
             self._copies.append(self._room_for_copies(weights[part.direction]) if copies and blocking.copied else {})
         variant = variant_of(spec)
-        steps_of = variant.step_keep if keep else variant.step
+        steps_of = variant.step_keep if save else variant.step
         kernels = {"project_kernel": variant.project, **dict(zip(PHASE_KERNELS, steps_of[: spec.phases], strict=False))}
-        if keep:
+        if save:
             kernels["copy_kernel"] = copy_steps
         records.kernels(kernels)
-        self.keeper = SavedBuffers(records, steps * batch) if keep else None
+        self.saves = SavedBuffers(records, steps * batch) if save else None
         records.tiles(prefetch=any(blocking.prefetch for blocking in plan.blockings))
         self.use(weights)
 
     @property
     def bytes(self) -> int:
-        """That are held."""
+        """Bytes that the records hold."""
         return self.records.bytes
 
     def use(self, weights: Sequence[Weights]) -> None:
-        """Runs on these weights from now on: other values of the same shapes."""
+        """Runs on these weights from now on, other values of the same shapes."""
         if weights is not self._weights:
             self._weights = weights
             for d, direction in enumerate(weights):

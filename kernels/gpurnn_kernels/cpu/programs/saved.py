@@ -1,8 +1,7 @@
-"""What a forward pass leaves for the backward pass."""
+"""The memory in which a forward pass saves what the backward pass reads."""
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from ...spec import Array
 from ..codegen.aligned import address
@@ -11,11 +10,11 @@ from .blocking import streams
 from .buffers import ARRAYS
 from .command import Records
 
-_SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}
+_SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}  # vectors that a vector of units saves
 
 
 class SavedDirection:
-    """Of one direction: arrays of its gates and cells at [t, b]. `fields`: what the jobs of both passes are told of them."""
+    """What one direction saved: arrays of its gates and cells at [t, b]. `fields`: where the jobs of both passes find them."""
 
     def __init__(self, fields: dict[str, int], arrays: list[Array]) -> None:
         self.fields, self._arrays = fields, arrays
@@ -25,17 +24,18 @@ class SavedDirection:
             ARRAYS.give_back(*getattr(self, "_arrays", ()))  # a constructor that failed left none
 
 
-@dataclass(frozen=True)
 class Saved:
-    """Of one layer: arrays that nobody else changes."""
+    """What a forward pass of one layer saves for the backward pass. Nobody else changes the arrays."""
 
-    x: Array  # (T, B, I)
-    y: Array  # (T, B, D * P)
-    directions: Sequence[SavedDirection]
+    def __init__(self, x: Array, y: Array, x_stays: bool, y_stays: bool) -> None:
+        """x_stays, y_stays: the caller's arrays stay as they are; else the forward pass fills copies as it goes."""
+        self.x = x if x_stays else ARRAYS.lend(x.shape, x.dtype)  # (T, B, I)
+        self.y = y if y_stays else ARRAYS.lend(y.shape, y.dtype)  # (T, B, D * P)
+        self.directions: list[SavedDirection] = []
 
 
 class SavedBuffers:
-    """Gives a forward pass of `rows` rows (t, b) memory for what one direction of it keeps."""
+    """Leases memory for what one direction of a forward pass of `rows` rows (t, b) saves."""
 
     def __init__(self, records: Records, rows: int) -> None:
         spec = records.spec
@@ -50,7 +50,8 @@ class SavedBuffers:
             self._sizes["saved_m"] = rows * records.row
         self._fields = {"saved_row": saved_row, "streaming": streams(rows * saved_row)}
 
-    def keep(self) -> SavedDirection:
+    def lease(self) -> SavedDirection:
+        """Finds memory for one run; it goes back to the pool with the `SavedDirection`."""
         fields, arrays = self._fields.copy(), []
         for name, size in self._sizes.items():
             array = ARRAYS.leased(size, self._dtype)
