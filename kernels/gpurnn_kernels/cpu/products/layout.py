@@ -1,8 +1,8 @@
-"""Weights in the order in which the tiles stream them.
+"""Layouts: the orders in which products read packed weights.
 
-Forward, a matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side;
-`width` of them to a panel: [panel][k][vector][lane], the last panel as narrow as it is. Lanes past H
-are zeros. Backward, vectors are of its K columns, and panels run over its rows; or its columns become strips of AMX tiles.
+Forward, a matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side. A panel
+has `width` vectors, the last one as many as are left: [panel][k][vector][lane]. Lanes past H are zeros. Backward, a vector
+holds columns, and products sum over the rows: [panel][row][vector][lane]; or the columns become strips of AMX tiles.
 
 The units that are left over after whole vectors (4 of 100) would waste most of their lanes. Where that takes fewer vectors,
 their gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
@@ -19,7 +19,7 @@ TAIL_WIDTHS = (1, 2)  # vectors that gates may share: each width is a tile of it
 
 
 def tail_vectors(gates: int, hidden_size: int, lanes: int) -> int:
-    """Vectors that the gates of the left-over units share; 0 where each gate has vectors of its own."""
+    """Gives the vectors that the gates of the left-over units share; 0 where each gate has vectors of its own."""
     needed = -(-gates * (hidden_size % lanes) // lanes)
     return needed if needed in TAIL_WIDTHS and needed < gates else 0
 
@@ -28,8 +28,8 @@ def tail_vectors(gates: int, hidden_size: int, lanes: int) -> int:
 class Layout:
     """The order of one packed array."""
 
-    parameter: str  # that it is of: (all gates * H, K), or a bias, with K = 1
-    gates: tuple[int, ...]  # of it, in this order
+    parameter: str  # the parameter that is packed: (all gates * H, K), or a bias, with K = 1
+    gates: tuple[int, ...]  # its gates, in packed order
     hidden_size: int  # rows of a gate
     columns: int  # K
     lanes: int
@@ -39,17 +39,17 @@ class Layout:
 
     @property
     def units(self) -> int:
-        """Of each gate that fill vectors of their own."""
+        """Units of each gate in vectors of its own."""
         return self.hidden_size // self.lanes * self.lanes if self.tail else self.hidden_size
 
     @property
     def vectors(self) -> int:
-        """Of units, all gates'."""
+        """Vectors of units, of all gates."""
         return -(-self.units // self.lanes) * len(self.gates)
 
     @property
     def pieces(self) -> int:
-        """That threads share out: blocks of strips, or vectors."""
+        """Pieces that threads share out: blocks of strips, or vectors."""
         return blocks_in(self.vectors) if self.order == "strips" else self.vectors
 
     @property
@@ -62,7 +62,7 @@ class Layout:
 
     @property
     def padded(self) -> bool:
-        """With elements that the kernels leave as they are, and that must be zeros."""
+        """Tells whether there are elements that the kernels leave as they are, and that must be zeros."""
         if self.order == "strips":
             return False
         return self.hidden_size % self.lanes > 0 or (self.order == "backward" and self.columns % self.lanes > 0)

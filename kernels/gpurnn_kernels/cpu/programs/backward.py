@@ -1,4 +1,4 @@
-"""The backward pass of one layer: back through time, then the large products. Two commands to the team."""
+"""The backward pass of one layer, made ready: a command goes back through time, then one makes the large products."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ _FIELDS = {"W_x": "dw_x", "W_h": "dw_h", "W_p": "dw_p", "b": "db", "b_hn": "db_h
 
 
 class DirectionGradients:
-    """The arrays of one direction that the products fill: gradients of x and of parameters, matrices with padded columns."""
+    """The arrays of one direction that the products fill: gradients of x and of parameters. Matrices have padded columns."""
 
     def __init__(self, spec: Spec, steps: int, batch: int) -> None:
         self.x = ARRAYS.lend((steps, batch, spec.input_size), spec.dtype)
@@ -43,7 +43,7 @@ class DirectionGradients:
         } | {name: np.empty(size, spec.dtype) for name, size in vectors.items()}
 
     def fields(self) -> dict[str, int]:
-        """Of a job that fills them."""
+        """Gives the fields of a job that fills the arrays."""
         found = {_FIELDS[name]: address(array) for name, array in self._arrays.items()}
         found["dx"] = address(self.x)
         for name in self._columns:
@@ -59,8 +59,8 @@ class DirectionGradients:
 
 
 class BackwardProgram:
-    """The records of one layer's backward pass, all its directions: back through time, then the large products. As a
-    `ForwardProgram`, it does not depend on the arrays of one call, and whoever takes one from the pool has it alone."""
+    """The records of one layer's backward pass, all its directions. Like a `ForwardProgram` it does not depend on the arrays
+    of one call, and whoever takes one from the pool has it alone."""
 
     def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule, products: Products) -> None:
         spec = weights[0].spec
@@ -99,15 +99,15 @@ class BackwardProgram:
         self.use(weights)
 
     def _lay_out_scratch(self, rows: int, step_row: int) -> None:
-        """Of a direction, from the steps to the products, `rows` rows (t, b): gradients of the gates, of what W_hn had alone,
-        of a projected h."""
+        """Lays out what a direction's steps leave for its products, `rows` rows (t, b) of each: the gates' gradients; those of
+        W_hn h + b_hn (dq) or the r * h that W_hn was fed; those of a projected h."""
         records, spec, row = self.records, self.records.spec, self.records.row * self.records.item
         sizes = {"d_gates": rows * step_row * records.item}
         if spec.cell != "lstm":
             sizes["dq" if spec.cell == "gru_after" else "fed"] = rows * row
         if spec.proj_size:
             sizes["saved_dh"] = rows * row
-        self._places, self._bytes = side_by_side(sizes)
+        self._offsets, self._bytes = side_by_side(sizes)
         self._scratch: Array | None = None
         if self._directions * self._bytes <= SCRATCH_BYTES:
             self._scratch = aligned(self._directions * self._bytes // records.item, spec.dtype)
@@ -116,18 +116,18 @@ class BackwardProgram:
 
     @property
     def bytes(self) -> int:
-        """That are held."""
+        """Bytes that the records hold."""
         return self.records.bytes + self._large.bytes
 
     def use(self, weights: Sequence[Weights]) -> None:
-        """Runs on these weights from now on: other values of the same shapes."""
+        """Runs on these weights from now on, other values of the same shapes."""
         if weights is not self._weights:
             self._weights = weights
             for d, direction in enumerate(weights):
                 self.records.set(d, **direction.backward(self._products).addresses)
 
     def run(self, *, ragged: bool) -> None:
-        """ragged: rows past a sequence's end count as zeros."""
+        """Makes all gradients. ragged: rows past a sequence's end count as zeros."""
         records, memory = self.records, self._scratch
         if memory is None:
             memory = ARRAYS.leased(self._directions * self._bytes // records.item, records.spec.dtype)
@@ -140,14 +140,15 @@ class BackwardProgram:
             ARRAYS.give_back(memory)
 
     def _bind_scratch(self, memory: Array) -> None:
-        """Has the steps write there what the products read."""
+        """Has the steps write what the products read into `memory`."""
         start = address(memory)
         for d in range(self._directions):
-            self.records.set(d, **{name: start + d * self._bytes + place for name, place in self._places.items()})
+            self.records.set(d, **{name: start + d * self._bytes + offset for name, offset in self._offsets.items()})
 
 
 def _large_products(like: Records, directions: int, rows: int, threads: int, amx: bool) -> Records:
-    """Records of dW, db and dx, of `rows` rows (t, b), over the jobs of records `like`, which have run back through time."""
+    """Makes the records of dW, db and dx, of `rows` rows (t, b), over the jobs of records `like`, which run back through time
+    first."""
     spec, variant = like.spec, variant_of(like.spec)
     gates = spec.gates * like.blocks
     weight_kernel = variant.amx_weight_gradients if amx else variant.weight_gradients

@@ -1,4 +1,4 @@
-"""How a program cuts its work: rows, steps and panels at once, and where the slots of a chunk of steps lie.
+"""A blocking says how a share cuts its work: rows, steps and panels at once, and where the slots of a chunk of steps lie.
 
 Every tuning constant of the programs stands here; `threads/partition.py` has those of how threads share work. None of them
 changes a result, but for the choice of what AMX makes, which depends on a layer's sizes alone.
@@ -19,25 +19,25 @@ from ..codegen.target import LINE, Target
 from ..passes.backward import NR_BACK
 from ..threads.partition import Part, Schedule, schedule, vectors_per_panel
 
-L2_BYTES = 1 << 21  # of all packed weights: more do not stay in a core's own cache
-L3_BYTES = 1 << 23  # of recurrent weights: more are not counted on to stay in any cache
+L2_BYTES = 1 << 21  # packed weights of more bytes do not stay in a core's own cache
+L3_BYTES = 1 << 23  # recurrent weights of more bytes are not counted on to stay in any cache
 
 # Forward: rows, steps, panels
-ROWS_BYTES = 1 << 22  # that one step of a block of rows may take in scratch memory: each block reads all weights
+ROWS_BYTES = 1 << 22  # scratch memory of a step of a block of rows, at most: each block reads all weights
 ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6, 8 and 12
-SLOT_BYTES = 1 << 18  # that the slots of a chunk of steps may take: about what stays in cache
-MOST_SLOT_BYTES = 1 << 22  # that they may take where W_x, read once a chunk, would be read too often
+SLOT_BYTES = 1 << 18  # slots of a chunk of steps: about as much stays in cache
+MOST_SLOT_BYTES = 1 << 22  # the same where W_x, read once a chunk, would be read too often
 FEW_ROWS = 3  # rows for which a step makes the products of all its panels together
 MANY_ROWS = 16  # rows that leave time to fetch weights ahead, where a core's own cache does not hold them
 SLOT_GAP = 2 * LINE  # between slots that would else fall on the same lines of a cache
 PAGE = 1 << 12  # bytes within which processors fetch ahead
-COPIED_BYTES = range(1 << 17, (1 << 20) + 1)  # of W_h that each thread copies: L1 holds less, and of more L2 holds a part
-STREAMING_BYTES = 3 << 22  # of saved gates: more are far away again before the backward pass reads them
+COPIED_BYTES = range(1 << 17, (1 << 20) + 1)  # a W_h that threads copy: L1 holds a smaller one, and L2 part of a larger one
+STREAMING_BYTES = 3 << 22  # saved gates of more bytes leave the caches before the backward pass reads them
 
 # Backward
 GROUPS = 4  # pieces of a phase that are meant for one thread
 PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next panel does
-SCRATCH_BYTES = 1 << 20  # that a program keeps for what its steps leave for its products; more is leased for each run
+SCRATCH_BYTES = 1 << 20  # memory that a program keeps for what its steps leave for its products; more is leased by run
 # multiply-adds of the large products from which on AMX makes a training step faster
 AMX_WORK = 20_000_000
 # rows and units of a step from which on AMX makes dh_prev: with fewer rows reading W_h takes the time, and its strips are half
@@ -45,11 +45,11 @@ AMX_WORK = 20_000_000
 AMX_ROWS, AMX_UNITS = 16, 96
 
 # Memory to use again
-PACKING_BYTES = 1 << 20  # of packed arrays: threads share out no less, since meeting would take longer
-PROGRAM_BYTES = 32 << 20  # of all layers' programs that nobody runs
-PACKED_BYTES = 256 << 20  # of packed weights of all layers that nothing runs on any more
-PACKERS = 256  # of all layers, counted one by one
-ARRAY_BYTES = 256 << 20  # of training calls: what the forward pass saves, gradients and results
+PACKING_BYTES = 1 << 20  # packed arrays of fewer bytes take one thread less time than several need to meet
+PROGRAM_BYTES = 32 << 20  # programs of all layers that nobody runs
+PACKED_BYTES = 256 << 20  # packed weights of all layers that nothing runs on any more
+PACKERS = 256  # packers of all layers, counted one by one
+ARRAY_BYTES = 256 << 20  # arrays of training calls: saved gates, gradients and results, as large as x, y and more
 LEAST_KEPT = 1 << 12  # bytes, a page: less is not worth the keeping
 LEAST_LENT = 3 << 16  # bytes: an allocator has less at hand; for more it asks the system, page by page, each time
 SPARE_CALLS = 3  # records of a stack that stay ready for callers at the same time
@@ -57,7 +57,7 @@ SPARE_CALLS = 3  # records of a stack that stay ready for callers at the same ti
 
 @dataclass(frozen=True)
 class Blocking:
-    """How one share goes through its work."""
+    """The blocks in which one share goes through its work."""
 
     rows: int  # rows of a block, which goes through all its steps before the next block does
     at_once: int  # panels that a step takes at once
@@ -67,7 +67,7 @@ class Blocking:
 
 @dataclass(frozen=True)
 class ForwardBlocking(Blocking):
-    """How one share of a forward pass goes through its work. Strides and sizes in bytes."""
+    """The blocks in which one share of a forward pass goes through its work. Strides and sizes are in bytes."""
 
     chunk: int  # pairs (step, row) that have slots, and whose x is projected at once
     fused: bool  # each step projects its own x
@@ -87,7 +87,7 @@ class ForwardBlocking(Blocking):
 def forward_blocking(
     spec: Spec, packed: Mapping[str, int], steps: int, batch: int, part: Part, machine: Target
 ) -> ForwardBlocking:
-    """packed: bytes of the packed weights, by their names in a job.
+    """Decides all of a share's blocking. packed: bytes of the packed weights, by their names in a job.
 
     A thread that has rows to itself has them in memory of its own, a page from all else, and reads a copy of W_h where L2
     holds one. Two threads whose rows lie side by side, or that read one W_h from their caches, are slower than two processes:
@@ -97,11 +97,11 @@ def forward_blocking(
     rows, team_size, vector = part.row_end - part.row_begin, part.team_size, machine.vector_bytes
     lanes, width = machine.lanes(spec.dtype.itemsize), vectors_per_panel(spec)
     own_rows = team_size == 1 and rows < batch
-    gates = 4 * vector  # of a panel in a slot
+    gates = 4 * vector  # bytes of a panel's gates in a slot
     panels = -(-spec.hidden_size // (lanes * width))
     mine = -(-panels // team_size)
     x_row = -(-spec.input_size // lanes) * vector
-    step = max(mine * width * gates, x_row)  # of a row at one step
+    step = max(mine * width * gates, x_row)  # bytes of a row at one step
     block = rows_at_once(rows, step)
     row_major = rows <= FEW_ROWS
     fused = _projects_its_own(spec, steps, block, step, row_major)
@@ -153,7 +153,7 @@ def backward_blocking(spec: Spec, part: Part, products: "Products", machine: Tar
 
 
 def rows_at_once(rows: int, row_bytes: int) -> int:
-    """Rows of a block, so that all blocks are about equal and none takes more than ROWS_BYTES (if 24 rows do not)."""
+    """Gives the rows of a block: all blocks are about equal, and none takes more than ROWS_BYTES (if 24 rows do not)."""
     most = max(1, ROWS_BYTES // max(1, row_bytes) // ROWS_MULTIPLE) * ROWS_MULTIPLE
     return max(1, -(-rows // max(1, -(-rows // most))))
 
@@ -164,8 +164,8 @@ def streams(saved_bytes: int) -> bool:
 
 
 def _slots_at_once(slot: int, inputs: int) -> int:
-    """The slots of a chunk, `slot` bytes each. A slot has W_x's share of its chunk to read, inputs / slots of its own
-    bytes, and once slots do not stay in cache, they are read and written from further away."""
+    """Gives the slots of a chunk, `slot` bytes each. Each chunk reads all of W_x: by slot that is inputs / slots times the
+    bytes of a slot. Slots that do not stay in cache are read and written from further away."""
     fitting = SLOT_BYTES // slot
     return fitting if fitting >= inputs // 4 else max(fitting, min(inputs, MOST_SLOT_BYTES // slot))
 
@@ -195,7 +195,7 @@ class Products(NamedTuple):
 
 
 def choose(spec: Spec, steps: int, batch: int, machine: Target) -> Products:
-    """No choice depends on threads, and so the gradients' bits do not."""
+    """Chooses the products that AMX makes. No choice depends on threads, and so the gradients' bits do not."""
     if not machine.amx or spec.dtype != np.float32:
         return Products(False, False)
     work = steps * batch * spec.gates * spec.hidden_size * (2 * spec.input_size + spec.output_size)
@@ -205,7 +205,7 @@ def choose(spec: Spec, steps: int, batch: int, machine: Target) -> Products:
 
 @dataclass(frozen=True)
 class ForwardPlan:
-    """All that is decided of a forward pass before it runs; `str()` tells in one line."""
+    """The decisions about a forward pass before it runs; `str()` tells them in one line."""
 
     schedule: Schedule
     blockings: tuple[ForwardBlocking, ...]  # one a part of the schedule
@@ -224,12 +224,13 @@ def plan_forward(
     machine: Target,
     lengths: Array | None = None,
 ) -> ForwardPlan:
-    """lengths: of the rows, longest first."""
+    """Decides how a forward pass goes. lengths: of the rows, longest first."""
     shares = schedule(spec, directions, batch, threads, machine, vectors_per_panel(spec), lengths, steps=steps)
     return ForwardPlan(shares, tuple(forward_blocking(spec, packed, steps, batch, part, machine) for part in shares.parts))
 
 
 def _told(blockings: Sequence[ForwardBlocking]) -> str:
+    """Puts the blockings of all shares into words."""
     rows, panels = _span((one.rows for one in blockings), "row"), _span((one.at_once for one in blockings), "panel")
     words = [f"{rows} and {panels} at once"]
     if not all(one.fused for one in blockings):

@@ -1,4 +1,4 @@
-"""The memory of one command to the team: jobs, shares, and everything that they point to."""
+"""Records hold the memory of one command to the team: jobs, shares, and everything that they point to."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,14 +17,15 @@ from ..threads.team import current_team
 from .blocking import Blocking
 
 PHASE_KERNELS = ("step_kernel", "second_kernel")  # a job's, of the phases of a step
-_WORDS = 32  # of a bundle: those of one vector, and their steps
+_WORDS = 32  # words of a bundle: those of one vector, and their steps
 
 
 class Records:
-    """`jobs[d]` of direction d; `shares` in the order of threads, those of thread p from starts[p] to starts[p + 1]."""
+    """The jobs and shares of a command. `jobs[d]` is direction d's; `shares` stand in the order of threads, thread p's from
+    starts[p] to starts[p + 1]."""
 
     def __init__(self, spec: Spec, directions: int, parts: Sequence[Part], threads: int, jobs: Array | None = None) -> None:
-        """jobs: those of other records of as many directions, which these run over."""
+        """jobs: those of other records of as many directions, for a command over the same jobs."""
         self.spec = spec
         self.element = spec.dtype.name
         self.threads = threads
@@ -41,11 +42,11 @@ class Records:
         self.shares = aligned_zeros(len(parts) * SHARE.itemsize, np.dtype(np.uint8)).view(SHARE)
         self.starts = np.searchsorted([part.thread for part in parts], np.arange(threads + 1)).astype(np.int64)
         self._memory: list[Any] = []
-        self.bytes = 0  # that are held
+        self.bytes = 0  # of memory that the records hold
         for share, part in zip(self.shares, parts, strict=True):
-            self._place(share, part)
+            self._describe(share, part)
 
-    def _place(self, share: Any, part: Part) -> None:
+    def _describe(self, share: Any, part: Part) -> None:
         share["job"] = self.jobs.ctypes.data + part.direction * self.jobs.itemsize
         share["row_begin"], share["row_end"] = part.row_begin, part.row_end
         share["panel_begin"], share["panel_end"] = part.panel_begin, part.panel_end
@@ -70,25 +71,25 @@ class Records:
         return kernel_address(kernel, self.element)
 
     def kernels(self, kernels: Mapping[str, Any]) -> None:
-        """Has all jobs call these, by their fields."""
+        """Has all jobs call these kernels, by the fields of a job."""
         addresses = {name: self.address_of(kernel) for name, kernel in kernels.items()}
         for d in range(len(self.jobs)):
             self.set(d, **addresses)
 
     def tiles(self, *, transposed: bool = False, prefetch: bool = False) -> None:
-        """Lets the jobs' kernels multiply: `prefetch`, by weights that no cache holds."""
+        """Gives all jobs the tables of the kernels that multiply. prefetch: they fetch weights ahead, which no cache holds."""
         addresses = table(self.element, transposed=transposed, prefetch=prefetch)
         for d in range(len(self.jobs)):
             self.set(d, **{"tiles_transposed" if transposed else "tiles": address(addresses)})
 
     def hold(self, array: Array) -> int:
-        """Keeps an array as long as these records and gives its address."""
+        """Keeps an array as long as these records live, and gives its address."""
         self._memory.append(array)
         self.bytes += array.nbytes
         return address(array)
 
     def allocate(self, count: int) -> int:
-        """The address of `count` elements, not initialised."""
+        """Gives the address of `count` new elements, not initialised."""
         return self.hold(aligned(count, self.spec.dtype))
 
     def set(self, direction: int, **fields: int) -> None:
@@ -97,7 +98,7 @@ class Records:
             words[JOB_WORD[name]] = value
 
     def bind(self, direction: int, name: str, array: Array | None, offset: int = 0) -> None:
-        """The field of an array (T, B, ..) from `offset` bytes on, and those of its strides, which come next; None: 0."""
+        """Sets the field of an array (T, B, ..) from `offset` bytes on, and those of its strides, which come next; None: 0."""
         words, at = self._words[direction], JOB_WORD[name]
         words[at] = 0
         if array is not None:
@@ -105,13 +106,13 @@ class Records:
             words[at + 1], words[at + 2], _ = array.strides
 
     def bind_state(self, direction: int, name: str, arrays: Sequence[Array | None]) -> None:
-        """A direction's part of state arrays h and c (D, B, ..), h's field by its name, c's the next one."""
+        """Sets the fields of a direction's part of state arrays h and c (D, B, ..): h's by its name, and c's, the next one."""
         words = self._words[direction]
         for at, array in enumerate(arrays, JOB_WORD[name]):
             words[at] = 0 if array is None else address(array) + direction * array.strides[0]
 
     def sizes(self, direction: int, spec: Spec, steps: int, batch: int) -> None:
-        """What every job holds."""
+        """Sets the fields that every job has."""
         row = self.row * self.item
         self.set(direction, T=steps, B=batch, I=spec.input_size, H=spec.hidden_size, P=spec.output_size, lanes=self.lanes)
         self.set(direction, h_b=spec.output_size * self.item, c_b=spec.hidden_size * self.item)
@@ -119,5 +120,5 @@ class Records:
         self.set(direction, row=row, unit_row=row)
 
     def run(self) -> None:
-        """On the calling thread and, where shares are meant for more than one, on those of the team."""
+        """Runs the command on the calling thread and, where shares are meant for more than one, on the team's."""
         current_team.team.run(1 if self.alone else self.threads, self.shares, self.starts)

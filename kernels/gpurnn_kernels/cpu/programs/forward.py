@@ -1,6 +1,6 @@
 """The forward pass of one layer, made ready: records and scratch memory.
 
-A program depends on a layer's weights, on T, B and the number of threads, not on the arrays of one call: those are bound to
+A program depends on a layer's weights, on T, B and the number of threads, not on the arrays of one call. Those are bound to
 it, so that it can be kept and run again. Whoever takes one from the pool has it alone.
 """
 
@@ -99,6 +99,7 @@ class ForwardProgram:
         return fields
 
     def _room_for_copies(self, weights: Weights) -> dict[str, Array]:
+        """Finds memory for a thread's copies of recurrent weights, by their names in a share."""
         arrays = weights.forward().arrays
         copies = {name: aligned(arrays[name].size, arrays[name].dtype) for name in _RECURRENT & arrays.keys()}
         for copy in copies.values():
@@ -123,7 +124,7 @@ class ForwardProgram:
 
 
 def _planes(spec: Spec) -> dict[str, int]:
-    """Rows of state that each row of the batch has: a share's fields, and how many planes of rows each stands for."""
+    """Lists a share's fields for rows of state, and how many planes of rows each stands for."""
     planes = {"h": 2}
     if spec.cell == "lstm":
         planes["c"] = 1

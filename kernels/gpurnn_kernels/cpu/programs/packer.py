@@ -1,4 +1,4 @@
-"""Packing the parameters of one direction for one pass, with the team where there is much of them."""
+"""A packer lays out the parameters of one direction for one pass, with the team where there is much of them."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ class Sources(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """The packed arrays of one direction for one pass, by their names in a job, their addresses and bytes."""
+    """The packed arrays of one direction for one pass, by their names in a job; their addresses; the bytes of all."""
 
     arrays: dict[str, Array]
     addresses: dict[str, int]
@@ -49,7 +49,7 @@ class Packer:
     """Packs the parameters of one direction for one pass, as often as they change. For one caller at a time."""
 
     def __init__(self, layouts: Mapping[str, Layout], given: Collection[str], dtype: np.dtype[Any], threads: int) -> None:
-        """given: names of the parameters; arrays of others are zeros. threads: that a call counts on."""
+        """given: names of the parameters; arrays of others are zeros. threads: the number that a call counts on."""
         self._layouts, self._dtype = layouts, dtype
         self._packed = {name: layout for name, layout in layouts.items() if layout.parameter in given}
         shared = sum(layout.size for layout in self._packed.values()) * dtype.itemsize >= PACKING_BYTES
@@ -84,14 +84,15 @@ class Packer:
             share["panel_begin"], share["panel_end"] = bounds[p], bounds[p + 1]
 
     def allocate(self) -> dict[str, Array]:
-        """Memory for the packed arrays: what packing leaves as it is, and all of those that no parameter fills, is zeros."""
+        """Gives memory for the packed arrays. Elements that packing leaves as they are, and arrays of parameters that are not
+        given, are zeros."""
         return {
             name: (aligned_zeros if layout.padded or name not in self._packed else aligned)(layout.size, self._dtype)
             for name, layout in self._layouts.items()
         }
 
     def pack(self, sources: Sources, to: Packed) -> None:
-        """Into arrays that `allocate` gave, to this or another packer of the same layouts."""
+        """Packs into arrays that `allocate` gave, of this packer or another one with the same layouts."""
         for (name, layout), words in zip(self._packed.items(), self._words, strict=True):
             if layout.tail:
                 _pack_tail(to.arrays[name], sources.arrays[layout.parameter], layout)
@@ -100,7 +101,7 @@ class Packer:
 
 
 def _pack_tail(to: Array, source: Array, layout: Layout) -> None:
-    """The units that are left over, in the matrix's own order of gates."""
+    """Packs the units that are left over, in the matrix's own order of gates."""
     by_gate = source.reshape(-1, layout.hidden_size, layout.columns)[:, layout.units :]
     tail = by_gate.reshape(-1, layout.columns)
     at = layout.vectors * layout.lanes * layout.columns

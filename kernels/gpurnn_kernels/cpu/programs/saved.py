@@ -1,4 +1,4 @@
-"""The memory in which a forward pass saves what the backward pass reads."""
+"""The memory in which a forward pass saves gates and cells for the backward pass."""
 
 import sys
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _SAVED_GATES = {"lstm": 4, "gru_before": 3, "gru_after": 4}  # vectors that a ve
 
 
 class SavedDirection:
-    """What one direction saved: arrays of its gates and cells at [t, b]. `fields`: where the jobs of both passes find them."""
+    """The gates and cells that one direction saved at [t, b]. `fields`: where the jobs of both passes find them."""
 
     def __init__(self, fields: dict[str, int], arrays: list[Array]) -> None:
         self.fields, self._arrays = fields, arrays
@@ -25,7 +25,7 @@ class SavedDirection:
 
 
 class Saved:
-    """What a forward pass of one layer saves for the backward pass. Nobody else changes the arrays."""
+    """The arrays that a forward pass of one layer leaves for the backward pass. Nobody else changes them."""
 
     def __init__(self, x: Array, y: Array, x_stays: bool, y_stays: bool) -> None:
         """x_stays, y_stays: the caller's arrays stay as they are; else the forward pass fills copies as it goes."""
@@ -35,7 +35,7 @@ class Saved:
 
 
 class SavedBuffers:
-    """Leases memory for what one direction of a forward pass of `rows` rows (t, b) saves."""
+    """A source of memory for what one direction saves of `rows` rows (t, b)."""
 
     def __init__(self, records: Records, rows: int) -> None:
         spec = records.spec
