@@ -13,10 +13,10 @@ from numba import njit
 
 from bench.harness.cases import CELLS
 from gpurnn_kernels.cpu.cells import gru_after, gru_before, lstm
+from gpurnn_kernels.cpu.codegen.aligned import aligned, aligned_zeros
 from gpurnn_kernels.cpu.codegen.bundle import BUNDLE, put
 from gpurnn_kernels.cpu.codegen.descriptors import ROW_ENTRY, V1, V2, V4
 from gpurnn_kernels.cpu.codegen.intrinsics import flush_denormals, restore_denormals
-from gpurnn_kernels.cpu.programs.buffers import aligned, aligned_zeros
 
 VECTORS = 8 * BUNDLE  # of units, one a row
 RUNS = 400  # in a sample

@@ -11,10 +11,10 @@ from numba import njit
 from ulps import ULPS, error_in_ulps, exact
 
 from gpurnn_kernels.cpu.codegen.activations import ACTIVATIONS
+from gpurnn_kernels.cpu.codegen.aligned import aligned
 from gpurnn_kernels.cpu.codegen.bundle import pointwise
 from gpurnn_kernels.cpu.codegen.intrinsics import flush_denormals, restore_denormals
 from gpurnn_kernels.cpu.codegen.target import target
-from gpurnn_kernels.cpu.programs.buffers import aligned
 
 KINDS = [np.float32, np.float64]
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -12,9 +12,8 @@ from gpurnn_kernels import cpu
 from gpurnn_kernels.cpu import engine
 from gpurnn_kernels.cpu.codegen import amx_permission as permission
 from gpurnn_kernels.cpu.codegen.target import describe, target
-from gpurnn_kernels.cpu.programs import amx_choice as choice
-from gpurnn_kernels.cpu.programs import weights
-from gpurnn_kernels.cpu.programs.amx_choice import Products
+from gpurnn_kernels.cpu.programs import blocking, weights
+from gpurnn_kernels.cpu.programs.blocking import Products
 from gpurnn_kernels.cpu.threads import partition as schedule
 
 needs_amx = pytest.mark.skipif(not target().amx, reason="this processor has no AMX, or the system does not give it")
@@ -24,8 +23,8 @@ RAGGED = [5, 0, 4, 4, 1, 2, 5, 3, 3, 0, 1, 5, 5, 2, 5, 4, 5, 3, 1]
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """AMX makes every product that it can."""
-    for name in ("LEAST_WORK", "LEAST_ROWS", "LEAST_UNITS"):
-        monkeypatch.setattr(choice, name, 0)
+    for name in ("AMX_WORK", "AMX_ROWS", "AMX_UNITS"):
+        monkeypatch.setattr(blocking, name, 0)
 
 
 def check(p: Problem) -> None:
@@ -64,9 +63,9 @@ def test_what_is_chosen_by_itself(cell: str, monkeypatch: pytest.MonkeyPatch) ->
     """Large products are AMX's without being told, and more accurate than multiply-adds."""
     p = Problem(cell, 40, 16, 96, 96, seed=3)
     spec = p.layer._prepared.layers(cpu)[0].spec
-    assert choice.choose(spec, 40, 16) == Products(True, True)
-    assert choice.choose(spec, 2, 16) == Products(False, False)
-    assert choice.choose(spec, 80, 8) == Products(True, False)
+    assert blocking.choose(spec, 40, 16, target()) == Products(True, True)
+    assert blocking.choose(spec, 2, 16, target()) == Products(False, False)
+    assert blocking.choose(spec, 80, 8, target()) == Products(True, False)
     expected, by_amx = p.expected_gradients(), p.gradients()
     with monkeypatch.context() as never:
         never.setattr(engine, "choose", lambda *_: Products(False, False))

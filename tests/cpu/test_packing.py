@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_amx import needs_amx
 
-from gpurnn_kernels.cpu.products.layout import Layout, Order, Packed, Packer, Sources, tail_vectors
+from gpurnn_kernels.cpu.products.layout import Layout, Order, tail_vectors
+from gpurnn_kernels.cpu.programs.packer import Packed, Packer, Sources
 from gpurnn_kernels.cpu.programs.weights import Weights, Workspace
 from gpurnn_kernels.spec import Spec
 

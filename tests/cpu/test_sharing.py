@@ -8,9 +8,9 @@ import pytest
 from numba import cfunc, types
 
 from gpurnn_kernels.cpu.cells.step import next_panel
+from gpurnn_kernels.cpu.codegen.aligned import aligned_zeros
 from gpurnn_kernels.cpu.codegen.descriptors import SHARE, SHARE_POINTER
 from gpurnn_kernels.cpu.codegen.intrinsics import record, store_word
-from gpurnn_kernels.cpu.programs.buffers import aligned_zeros
 from gpurnn_kernels.cpu.threads import layout
 from gpurnn_kernels.cpu.threads.commands import help_once
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from helpers import Floats
 
+from gpurnn_kernels.cpu.codegen.aligned import aligned
 from gpurnn_kernels.cpu.codegen.compile import kernel_address
 from gpurnn_kernels.cpu.codegen.target import target
 from gpurnn_kernels.cpu.products.microkernel import TILES, TILES_PREFETCH, TILES_TRANSPOSED, WIDTHS
-from gpurnn_kernels.cpu.programs.buffers import aligned
 
 FORMS = {"near": TILES, "far": TILES_PREFETCH, "transposed": TILES_TRANSPOSED}
 DEPTHS = (0, 1, 3, 4, 21)

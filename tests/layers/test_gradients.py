@@ -67,22 +67,21 @@ def test_what_goes_past_the_caches(
     cell: str, dtype: str, options: str, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Streaming stores save the same values, at sizes that leave vectors partly filled."""
-    from gpurnn_kernels.cpu.programs import saved as kept
+    from gpurnn_kernels.cpu.programs import blocking
 
     p = Problem(cell, 5, 3, 7, 85, dtype=dtype, lengths=lengths, **LAYERS[options])
     near = p.gradients(BACKENDS["cpu"])
-    monkeypatch.setattr(kept, "STREAMING_BYTES", 0)
+    monkeypatch.setattr(blocking, "STREAMING_BYTES", 0)
     assert_same_bits(p.gradients(BACKENDS["cpu"]), near)
 
 
 @every_kind
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpurnn_kernels.cpu.programs import command as records
-    from gpurnn_kernels.cpu.programs import forward as forward_pass
+    from gpurnn_kernels.cpu.programs import blocking
 
-    monkeypatch.setattr(records, "ROWS_BYTES", 1)
-    monkeypatch.setattr(forward_pass, "SLOT_BYTES", 1)
+    monkeypatch.setattr(blocking, "ROWS_BYTES", 1)
+    monkeypatch.setattr(blocking, "SLOT_BYTES", 1)
     for lengths in (None, [*range(12)] * 5):
         check(Problem(kind, 11, 60, 5, 33, lengths=lengths, **LAYERS[direction]), BACKENDS["cpu"], "float32")
 

@@ -13,7 +13,7 @@ from reference_cells import CELLS
 
 import gpurnn
 from gpurnn.layers.call import PLAIN_BYTES, PLAIN_LEAST, PlainCalls
-from gpurnn_kernels.cpu.engine import PROGRAMS
+from gpurnn_kernels.cpu.programs.layer import PROGRAMS
 
 LIMIT = 32 << 20
 every_cell = pytest.mark.parametrize("cell", CELLS)

@@ -60,11 +60,10 @@ def test_products_of_one_gate_each(dtype: str, threads: int) -> None:
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large layers cut their work in this way; here a small one does."""
-    from gpurnn_kernels.cpu.programs import command as records
-    from gpurnn_kernels.cpu.programs import forward as forward_pass
+    from gpurnn_kernels.cpu.programs import blocking
 
-    monkeypatch.setattr(records, "ROWS_BYTES", 1)
-    monkeypatch.setattr(forward_pass, "SLOT_BYTES", 1)
+    monkeypatch.setattr(blocking, "ROWS_BYTES", 1)
+    monkeypatch.setattr(blocking, "SLOT_BYTES", 1)
     for lengths in (None, [*range(12)] * 5):
         check(Problem(kind, 11, 60, 5, 33, lengths=lengths, **LAYERS[direction]), BACKENDS["cpu"], "float32")
 

@@ -3,6 +3,7 @@ the work is shared out; gradients are the same in every run and on any number of
 
 import copy
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,9 @@ from reference import packed
 
 import gpurnn
 from gpurnn_kernels.cpu import engine
-from gpurnn_kernels.cpu.programs import command as records
+from gpurnn_kernels.cpu.codegen.aligned import address
+from gpurnn_kernels.cpu.products.microkernel import table
+from gpurnn_kernels.cpu.programs import blocking
 from gpurnn_kernels.cpu.programs import forward as forward_pass
 from gpurnn_kernels.cpu.threads import partition as schedule
 
@@ -52,8 +55,8 @@ def test_rows_alone_in_every_direction(cell: str, options: str) -> None:
 @every_dtype
 def test_wide_rows_do_not_depend_on_the_batch(cell: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So wide that a batch is cut into blocks of rows."""
-    monkeypatch.setattr(records, "ROWS_BYTES", 1 << 19)
-    assert records.rows_at_once(130, 520 * 4 * np.dtype(dtype).itemsize) < 130
+    monkeypatch.setattr(blocking, "ROWS_BYTES", 1 << 19)
+    assert blocking.rows_at_once(130, 520 * 4 * np.dtype(dtype).itemsize) < 130
     p = Problem(cell, 3, 130, 24, 520, dtype=dtype)
     y, state = p.run()
     for n in (1, 2, 31):
@@ -146,8 +149,8 @@ def test_steps_that_project_their_own_x(cell: str, split: str, monkeypatch: pyte
         for lengths in (None, [5, 0, 4, 4, 1, 2, 5, 3, 3, 0, 1, 5, 5]):
             expected = everything(Problem(cell, 5, 13, 6, 70, lengths=lengths, **LAYERS[options]))
             with monkeypatch.context() as small:
-                small.setattr(forward_pass, "SLOT_BYTES", 1)
-                small.setattr(forward_pass, "MOST_SLOT_BYTES", 1)
+                small.setattr(blocking, "SLOT_BYTES", 1)
+                small.setattr(blocking, "MOST_SLOT_BYTES", 1)
                 made = programs(small)
                 assert_same_bits(everything(Problem(cell, 5, 13, 6, 70, lengths=lengths, **LAYERS[options])), expected)
             alone = {bool(share["fused"]) for program in made for share in program.records.shares}
@@ -186,7 +189,7 @@ def test_streams_share_units(cell: str, far: bool, B: int, threads: int, monkeyp
     y, state = p.run()
     monkeypatch.setattr(schedule, "_choose", lambda *_: ("units", "forced"))
     if far:
-        monkeypatch.setattr(forward_pass, "L3_BYTES", 0)
+        monkeypatch.setattr(blocking, "L3_BYTES", 0)
     gpurnn.set_num_threads(threads)
     made = programs(monkeypatch)
     stream = p.layer.stream(B, p.state)
@@ -210,7 +213,7 @@ def test_threads_with_copies_of_weights(cell: str, threads: int, monkeypatch: py
         gpurnn.set_num_threads(threads)
         for wanted in expected:
             assert_same_bits(p.layer(p.x), wanted)
-    copies = [bool(own._copies) for program in made for _, own in program._own]
+    copies = [bool(copies) for program in made for copies in program._copies]
     assert sum(copies) >= threads - 1
 
 
@@ -270,7 +273,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[forward_pass.ForwardProgra
 
 @every_cell
 @pytest.mark.parametrize("options", ["forward", "both", "stacked"])
-@pytest.mark.parametrize(("B", "H"), [(1, 9), (1, 600), (2, 40), (64, 40), (130, 300)])
+@pytest.mark.parametrize(("B", "H"), [(1, 9), (1, 600), (2, 40), (64, 40), (130, 300), (40, 600)])
 def test_a_plan_tells_what_runs(cell: str, options: str, B: int, H: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = programs(monkeypatch)
     gpurnn.set_num_threads(2)
@@ -281,8 +284,18 @@ def test_a_plan_tells_what_runs(cell: str, options: str, B: int, H: int, monkeyp
         p.run()
         assert len(plan.layers) == len(made) == p.layer.num_layers
         for line, program in zip(plan.layers, made, strict=True):
-            ran = program.schedule
-            assert line.endswith(str(ran))
+            ran = program.plan.schedule
+            assert f": {program.plan}" in line
+            shares = program.records.shares
+            assert ("each step projects its own x" in line) == any(shares["fused"])
+            assert ("x projected" in line) == (not all(shares["fused"]))
+            ahead = address(table("float32", transposed=False, prefetch=True))
+            prefetched = all(program.records.jobs["tiles"] == ahead)
+            assert ("weights prefetched" in line) == prefetched
+            assert prefetched or (B, H) != (40, 600)
+            assert ("row-major slots" in line) == any(shares["row_major"])
+            assert re.search(rf"\b{shares['row_cap'].max()} rows? and", line)
+            assert re.search(rf"\b{shares['at_once'].max()} panels? at once", line)
             assert f"{p.layer.cell}_forward, float32" in line
             assert line in str(plan)
             for d, split in enumerate(ran.splits):

@@ -24,7 +24,7 @@ FILES = (
     "threads/count.py",
     "programs/call.py",
     "programs/command.py",
-    "products/layout.py",
+    "programs/packer.py",
     "cpu/engine.py",
 )
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ..aside import aside
 
 _MODULES = {
-    "programs.ahead": ("warmup",),
+    "programs.warmup": ("warmup",),
     "programs.call": ("PlainCall", "Stepper"),
-    "engine": ("backward", "describe", "forward", "prepare"),
+    "engine": ("backward", "describe", "forward"),
+    "programs.layer": ("prepare",),
     "programs.buffers": ("ARRAYS",),
     "threads.count": ("Threads", "get_num_threads", "set_num_threads"),
     "threads.openmp": ("openmp_of",),
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from .engine import backward as backward
     from .engine import describe as describe
     from .engine import forward as forward
-    from .engine import prepare as prepare
-    from .programs.ahead import warmup as warmup
     from .programs.buffers import ARRAYS as ARRAYS
     from .programs.call import PlainCall as PlainCall
     from .programs.call import Stepper as Stepper
+    from .programs.layer import prepare as prepare
+    from .programs.warmup import warmup as warmup
     from .threads.count import Threads as Threads
     from .threads.count import get_num_threads as get_num_threads
     from .threads.count import set_num_threads as set_num_threads

@@ -5,50 +5,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spec import Array, Parameters, Spec
-from .cells import cell_of
+from ..spec import Array, Spec
+from .codegen.aligned import address
 from .codegen.target import target
 from .products.gemm import NR_BACK
-from .programs.amx_choice import choose
 from .programs.backward import BackwardProgram, DirectionGradients
-from .programs.buffers import ARRAYS, Bound, BufferPool
-from .programs.command import address
+from .programs.blocking import choose
 from .programs.forward import ForwardProgram
+from .programs.layer import Layer, plan
 from .programs.saved import Saved
-from .programs.weights import Weights, Workspace
 from .threads.count import get_num_threads
-from .threads.partition import Schedule, schedule
+from .threads.partition import schedule
 from .threads.team import current_team
-
-PROGRAMS = Bound(32 << 20)  # of all layers, that stay
-
-
-class Programs:
-    """Those of one layer that have run, by T, B and threads, and what its weights pass on: layers with other weights of the
-    same shapes use them again."""
-
-    def __init__(self) -> None:
-        self.forward: BufferPool[ForwardProgram] = BufferPool(PROGRAMS, lambda program: program.bytes)
-        self.workspace = Workspace()
-        self.backward: BufferPool[BackwardProgram] = BufferPool(PROGRAMS, lambda program: program.bytes)
-
-
-class Layer:
-    """The packed weights of one layer, a `Weights` a direction, and the programs that run on weights of their shapes."""
-
-    def __init__(self, directions: Sequence[Weights], programs: Programs) -> None:
-        self.directions = tuple(directions)
-        self.spec = directions[0].spec
-        self.programs = programs
-
-
-def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
-    programs = Programs() if previous is None else previous.programs
-    return Layer([Weights(*one, programs.workspace) for one in zip(specs, parameters, strict=True)], programs)
 
 
 class _Order:
-    """Rows by length, longest first; nothing when they are all alike. `fields`: what a job is told of it."""
+    """The order of rows by length, longest first; none when all have T steps. `fields`: where a job finds it."""
 
     def __init__(self, lengths: Array | None) -> None:
         self.lengths: Array | None = None
@@ -60,22 +32,18 @@ class _Order:
             self.fields = {name: address(array) for name, array in arrays.items()}
 
 
-def _bytes_of_one(spec: Spec) -> int:
-    """One direction's part of a row of y."""
+def _row_bytes(spec: Spec) -> int:
+    """Bytes of one direction's part of a row of y."""
     return spec.output_size * spec.dtype.itemsize
 
 
-def plan(layer: Layer, steps: int, batch: int, threads: int, lengths: Array | None = None) -> Schedule:
-    """How a call with `batch` rows is shared out; lengths: of the rows, longest first."""
-    spec, vectors = layer.spec, cell_of(layer.spec).products[0].panel
-    return schedule(spec, len(layer.directions), batch, threads, target(), vectors, lengths, steps=steps)
-
-
 def describe(layer: Layer, x: Array, lengths: Array | None) -> str:
-    """In one line, what `forward` would run and why, if no other call has the threads."""
-    spec = layer.spec
-    shared = plan(layer, x.shape[0], x.shape[1], get_num_threads(), _Order(lengths).lengths)
-    return f"{spec.variant}_forward, {spec.dtype.name}, {target()}: {shared}"
+    """Says in one line how `forward` would run and why, if no other call has the threads."""
+    spec, (steps, batch, _) = layer.spec, x.shape
+    ways = [str(plan(layer, steps, batch, get_num_threads(), _Order(lengths).lengths))]
+    if target().amx:
+        ways.append(f"gradients: {choose(spec, steps, batch, target())}")
+    return f"{spec.variant}_forward, {spec.dtype.name}, {target()}: {'; '.join(ways)}"
 
 
 def forward(
@@ -90,50 +58,44 @@ def forward(
     x_stays: bool = False,
     y_stays: bool = False,
 ) -> Saved | None:
-    """Runs one layer: fills y (T, B, D * P) and the final state; -> what `backward` reads, if it is to be kept, with copies of
-    x and y but for those that stay as they are.
+    """Runs one layer: fills y (T, B, D * P) and the final state. With `keep` it gives what `backward` reads, with copies of x
+    and y where these do not stay as they are.
 
-    x (T, B, I) of any strides, but with its inputs side by side where it is kept; y with its units side by side, already zero
-    past `lengths`; state arrays (D, B, P) and (D, B, H), contiguous, the initial ones None for zeros; lengths (B,) int64,
-    checked.
+    x (T, B, I) has any strides, but its inputs side by side with `keep`; y has its units side by side, and is zero past
+    `lengths`; state arrays (D, B, P) and (D, B, H) are contiguous, the initial ones None for zeros; lengths (B,) are int64.
     """
+    saved = Saved(x, y, x_stays, y_stays) if keep else None
     steps, batch, _ = x.shape
-    directions, of_one = layer.directions, _bytes_of_one(layer.spec)
-    x_copy, own_y = x, y
-    if keep:
-        x_copy = x if x_stays else ARRAYS.lend(x.shape, x.dtype)
-        own_y = y if y_stays else ARRAYS.lend(y.shape, y.dtype)
     if batch == 0:
-        return Saved(x_copy, own_y, []) if keep else None
-    order = _Order(lengths)
+        return saved
+    directions, order = layer.directions, _Order(lengths)
     threads = current_team.team.offers(get_num_threads())
     for direction in directions:
-        direction.forward(threads)  # packed by all threads; whoever asks first packs alone else
+        direction.forward(threads)  # packed by all threads; else who first needs them packs alone
     key = (steps, batch, threads, keep)
     program = layer.programs.forward.take(key) if lengths is None else None
     if program is None:
-        program = ForwardProgram(directions, steps, batch, plan(layer, steps, batch, threads, order.lengths), keep=keep)
+        program = ForwardProgram(directions, steps, batch, plan(layer, steps, batch, threads, order.lengths), save=keep)
     else:
         program.use(directions)
     records = program.records
-    kept = []
     for d in range(len(directions)):
+        at = d * _row_bytes(layer.spec)
         records.bind(d, "x", x)
-        records.bind(d, "y", own_y, d * of_one)
-        if keep:
-            # x by one direction for both
-            records.bind(d, "x_copy", None if x_stays or d else x_copy)
-            records.bind(d, "y_copy", None if y_stays else y, d * of_one)
+        records.bind(d, "y", saved.y if saved else y, at)
         for name, arrays in (("h_0", state), ("h_n", final)):
             records.bind_state(d, name, arrays)
         records.set(d, x_i=x.strides[2], **order.fields)
-        if program.keeper:
-            kept.append(program.keeper.keep())
-            records.set(d, **kept[-1].fields)
+        if saved and program.saves:
+            # the first direction copies x for both
+            records.bind(d, "x_copy", None if saved.x is x or d else saved.x)
+            records.bind(d, "y_copy", None if saved.y is y else y, at)
+            saved.directions.append(program.saves.lease())
+            records.set(d, **saved.directions[d].fields)
     records.run()
     if lengths is None:
         layer.programs.forward.give(key, program)
-    return Saved(x_copy, own_y, kept) if keep else None
+    return saved
 
 
 @dataclass(frozen=True)
@@ -151,19 +113,19 @@ def backward(
     dfinal: Sequence[Array | None],
     dstate: Sequence[Array],
 ) -> LayerGradients:
-    """Gradients of a call of `forward` with keep=True from an initial state; fills dstate, those of the latter.
+    """Gives the gradients of a call of `forward` with keep=True from an initial state, and fills dstate, the initial state's.
 
-    dy (T, B, D * P) with its units side by side; dfinal, of the final state, like the state, contiguous; None for zeros.
+    dy (T, B, D * P) has its units side by side; dfinal, of the final state, is like the state, contiguous; None for zeros.
     """
     x, y = kept.x, kept.y
     steps, batch, _ = x.shape
-    spec, directions, of_one = layer.spec, layer.directions, _bytes_of_one(layer.spec)
+    spec, directions = layer.spec, layer.directions
     if batch == 0 or steps == 0:
-        return _gradients_of_nothing(layer, x, dfinal, dstate)
+        return _gradients_without_steps(layer, x, dfinal, dstate)
     order = _Order(lengths)
     found = [DirectionGradients(spec, steps, batch) for _ in directions]
     threads = current_team.team.offers(get_num_threads())
-    products = choose(spec, steps, batch)
+    products = choose(spec, steps, batch, target())
     for direction in directions:
         direction.backward(products, threads)
     key = (steps, batch, threads)
@@ -177,7 +139,7 @@ def backward(
     for d, one in enumerate(found):
         records.bind(d, "x", x)
         for name, array in (("y", y), ("dy", dy)):
-            records.bind(d, name, array, d * of_one)
+            records.bind(d, name, array, d * _row_bytes(spec))
         for name, arrays in (("h_0", state), ("dh_n", dfinal), ("dh_0", dstate)):
             records.bind_state(d, name, arrays)
         records.set(d, **order.fields, **kept.directions[d].fields, **one.fields())
@@ -191,8 +153,10 @@ def backward(
     return LayerGradients(dx, tuple(one.parameters() for one in found))
 
 
-def _gradients_of_nothing(layer: Layer, x: Array, dfinal: Sequence[Array | None], dstate: Sequence[Array]) -> LayerGradients:
-    """Without a step, the state's gradient passes through and all else is zero."""
+def _gradients_without_steps(
+    layer: Layer, x: Array, dfinal: Sequence[Array | None], dstate: Sequence[Array]
+) -> LayerGradients:
+    """The state's gradient passes through, and all else is zero."""
     for first, last in zip(dstate, dfinal, strict=True):
         first[...] = 0 if last is None else last
     parameters = tuple(

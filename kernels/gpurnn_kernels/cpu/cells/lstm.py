@@ -104,7 +104,7 @@ def _steps(options: tuple[str, ...]) -> Steps:
 class LSTM(Cell):
     products = (PRODUCT,)
     planes = ("c",)
-    planes_back = ("dc", "c")
+    planes_back = ("dc", "c_start")
     saved_gates = 4
     has_c = True
     shares_vectors = True

@@ -39,7 +39,7 @@ def h_before(job, row, s):
 @inlined
 def c_before(job, row, s):
     """The address of the c that a row's step s started from: a padded row."""
-    return job.c + row * job.row if s == 0 else job.saved_c + saved_row(job, row, s - 1) * job.unit_row
+    return job.c_start + row * job.row if s == 0 else job.saved_c + saved_row(job, row, s - 1) * job.unit_row
 
 
 WORDS: dict[str, Any] = {
@@ -48,11 +48,11 @@ WORDS: dict[str, Any] = {
     # forward: pre-activated gates, vector after vector, as the tiles leave them
     "slot": lambda share, block, slot: slot_at(share, block, slot),
     # rows of units; c is changed in place; rh is what a later product reads, m what W_p projects
-    "h": lambda job, row, s, block: job.h + (s & 1) * job.h_plane + row * job.row + block * V1,
-    "h_next": lambda job, row, s, block: job.h + (~s & 1) * job.h_plane + row * job.row + block * V1,
-    "c": lambda job, row, block: job.c + row * job.row + block * V1,
-    "rh": lambda job, row, block: job.rh + row * job.row + block * V1,
-    "m": lambda job, row, block: job.m + row * job.row + block * V1,
+    "h": lambda job, share, row, s, block: share.h + (s & 1) * share.h_plane + row * job.row + block * V1,
+    "h_next": lambda job, share, row, s, block: share.h + (~s & 1) * share.h_plane + row * job.row + block * V1,
+    "c": lambda job, share, row, block: share.c + row * job.row + block * V1,
+    "rh": lambda job, share, row, block: share.rh + row * job.row + block * V1,
+    "m": lambda job, share, row, block: share.m + row * job.row + block * V1,
     # the row table's entry; bytes along `saved`
     "entry": lambda share, index: share.row_table + index * ROW_ENTRY,
     "saved_unit": lambda block, saved_gates: block * (saved_gates * V1),

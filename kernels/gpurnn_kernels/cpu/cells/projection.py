@@ -42,7 +42,7 @@ def make_projected_step(name: str) -> Any:
     def second(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        m, h_next = job.m + first * job.row, job.h + (~s & 1) * job.h_plane + first * job.row
+        m, h_next = share.m + first * job.row, share.h + (~s & 1) * share.h_plane + first * job.row
         panel, columns = next_group(share, 0), output_blocks(job)
         while panel >= 0:
             gemm(job, panel, panel + 1, columns, rows, m, job.row, job.w_p, job.H, job.zeros, 0, 0, h_next, job.row, 0)

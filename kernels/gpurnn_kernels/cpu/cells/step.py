@@ -108,7 +108,7 @@ def make_step(name: str, begin: Any, add_to: Any, form: Any) -> Any:
     def step(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        h = job.h + (s & 1) * job.h_plane + first * job.row
+        h = share.h + (s & 1) * share.h_plane + first * job.row
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:

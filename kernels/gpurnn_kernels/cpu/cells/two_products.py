@@ -63,7 +63,7 @@ def make_step(name: str, products: Products, reset: Any, update: Any) -> tuple[A
     def step(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        h = job.h + (s & 1) * job.h_plane + first * job.row
+        h = share.h + (s & 1) * share.h_plane + first * job.row
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:
@@ -78,7 +78,7 @@ def make_step(name: str, products: Products, reset: Any, update: Any) -> tuple[A
     def second(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        rh = job.rh + first * job.row
+        rh = share.rh + first * job.row
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:

@@ -20,7 +20,7 @@ from numba.core import types
 from numba.core.datamodel.models import RecordModel
 from numba.core.datamodel.registry import register_default
 
-from ..programs.buffers import ALIGNMENT
+from .aligned import ALIGNMENT
 from .target import target
 
 VECTOR_BYTES = target().vector_bytes
@@ -47,8 +47,8 @@ _JOB = (
     *("w_p", "peephole", "limit", "zeros"),
     # user arrays (B, P) and (B, H): initial and final state, and their gradients; h's and c's stride of a row
     *("h_0", "c_0", "h_n", "c_n", "h_b", "c_b", "dh_n", "dc_n", "dh_0", "dc_0"),
-    # padded rows in `order`: h twice (read one, write the other), c, rh = r * h, m = o * tanh(c); their row stride
-    *("h", "h_plane", "c", "rh", "m", "row"),
+    # stride of padded rows in `order`
+    *("row",),
     # for the backward pass, at [t, b]: activated gates; c; m; their strides of a (t, b) row; whether they go past the caches
     *("saved", "saved_row", "saved_c", "saved_m", "unit_row", "streaming"),
     # arrays that get copies of x and of y as the steps go, or 0: the backward pass's own x, and the caller's y
@@ -56,8 +56,8 @@ _JOB = (
     # gradients at [t, b] (rows of units: unit_row apart): of the gates that W_x saw; what W_hn alone saw (dq) or was fed (rh)
     *("d_gates", "d_row", "dq", "fed", "saved_dh"),
     # gradients in `order`, rows padded: of h, c, r * h, m; of h as it was before a step; of one step's gates, in two planes,
-    # those of n `step_n` bytes along
-    *("dh", "dc", "drh", "dm", "dh_step", "step", "step_plane", "step_row", "step_n"),
+    # those of n `step_n` bytes along; and the initial c
+    *("dh", "dc", "drh", "dm", "dh_step", "step", "step_plane", "step_row", "step_n", "c_start"),
     # results: dW (gates * H, columns) with padded rows, db, db_hn; and the lengths by index in the batch, or 0
     *("dw_x", "dw_x_row", "dw_h", "dw_h_row", "dw_p", "dw_p_row", "db", "db_hn", "d_peephole", "gates", "batch_lengths"),
     # by gate, two words: which gradients its rows of W_h saw, and what they were multiplied by (see `weight_gradients.py`)
@@ -90,8 +90,9 @@ _SHARE = (
     *("at_once", "groups", "turn"),
     # groups of a step's first phase, of its second one (0: there is none), of copies; how each is meant to be shared out
     *("groups_1", "cuts_1", "groups_2", "cuts_2", "groups_3", "cuts_3"),
-    # room for a job of the share's own, the fields in it that are, and the kernel that runs it
-    *("own", "own_fields", "own_kernel"),
+    # the forward pass's state, padded rows in `order`, which shares of the same rows share: h twice (read one, write the
+    # other), c, rh = r * h, m = o * tanh(c); the packed recurrent weights, the job's or a copy of them
+    *("h", "h_plane", "c", "rh", "m", "w_h", "w_h_n"),
     # room for what a bundle of vectors takes
     *("words",),
     # groups of this phase that the share has taken; the team's memory where threads claim them, or 0; what a worker has

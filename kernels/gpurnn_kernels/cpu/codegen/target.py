@@ -11,7 +11,6 @@ from numba.core.registry import cpu_target
 from .amx_permission import granted, wanted
 
 LINE = 64  # bytes of a cache line, to which no two threads write
-L2_BYTES = 1 << 21  # bytes of weights: more do not stay in a core's own cache
 # by vector registers
 _OF_FIRST_CACHE = {32: 1 << 15, 16: 1 << 14}  # bytes of a panel that is read again and again: of 32 KiB and more
 # sums that keep multiply-adds busy, of one row and of more; that registers hold. One row waits for weights, which come faster

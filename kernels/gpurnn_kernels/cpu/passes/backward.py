@@ -59,7 +59,7 @@ def backward(job, share):
         rows = min(share.row_cap, share.row_end - first)
         load_rows(job, first, rows, job.dh_n, job.h_b, job.P, job.dh, share.out_begin, share.out_end)
         if job.dc:
-            for user, padded in ((job.dc_n, job.dc), (job.c_0, job.c)):
+            for user, padded in ((job.dc_n, job.dc), (job.c_0, job.c_start)):
                 load_rows(job, first, rows, user, job.c_b, job.H, padded, first_block(share), last_block(job, share))
         active, before = 0, 0
         for s in range(steps_of(job, first) - 1, -2, -1):

@@ -82,9 +82,9 @@ def load_rows(job, first, rows, user, stride, size, padded, block_begin, block_e
 @inlined
 def load_state(job, share, first, rows, h, c):
     """This share's part of the arrays that a user has at h (B, P) and, for an LSTM, c (B, H)."""
-    load_rows(job, first, rows, h, job.h_b, job.P, job.h, share.out_begin, share.out_end)
-    if job.c:
-        load_rows(job, first, rows, c, job.c_b, job.H, job.c, first_block(share), last_block(job, share))
+    load_rows(job, first, rows, h, job.h_b, job.P, share.h, share.out_begin, share.out_end)
+    if share.c:
+        load_rows(job, first, rows, c, job.c_b, job.H, share.c, first_block(share), last_block(job, share))
 
 
 @called
@@ -100,9 +100,9 @@ def store_rows(job, first, rows, padded, plane, user, stride, size, block_begin,
 @inlined
 def store_state(job, share, first, rows):
     """This share's part of the final state."""
-    store_rows(job, first, rows, job.h, job.h_plane, job.h_n, job.h_b, job.P, share.out_begin, share.out_end)
-    if job.c:
-        store_rows(job, first, rows, job.c, 0, job.c_n, job.c_b, job.H, first_block(share), last_block(job, share))
+    store_rows(job, first, rows, share.h, share.h_plane, job.h_n, job.h_b, job.P, share.out_begin, share.out_end)
+    if share.c:
+        store_rows(job, first, rows, share.c, 0, job.c_n, job.c_b, job.H, first_block(share), last_block(job, share))
 
 
 @called
@@ -264,16 +264,3 @@ def forward(job, share):
     # the backward pass may read on other threads
     if job.streaming:
         store_fence()
-
-
-def forward_own(job, share):
-    """`own_kernel` over a job of the share's own: a copy, but for `own_fields`: the bytes of a job, how many fields there are,
-    then the offset and the value of each."""
-    source, addressed = address_of(job), address_of(share)
-    share = record(share)
-    own, fields = share.own, share.own_fields
-    copy_memory(own, source, load_word(fields))
-    for i in range(load_word(fields + 8)):
-        field = fields + 16 * (i + 1)
-        store_word(own + load_word(field), load_word(field + 8))
-    call_words(share.own_kernel, (own, addressed))

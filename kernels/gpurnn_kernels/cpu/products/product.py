@@ -65,7 +65,7 @@ class Product:
     panel: int = 1  # vectors of units of a panel, 1 or 2; with 1, the gates of units left over may share vectors
     slot: int = 4  # vectors of a slot
     h_at: int = 0  # vectors of a slot before those that W_h makes
-    suffix: str = ""  # of the weights' fields in a job: w_x, w_h, b
+    suffix: str = ""  # of the weights' fields: w_x and b in a job, w_h in a share
     slot_at: Any = slot_at  # where a panel's slot lies
     divisor: int = 1  # of the slots' stride: a slot of a second product may be smaller
     put: Any = nothing_put  # fills the vectors of a slot that W_x does not make
@@ -108,7 +108,7 @@ class Product:
         def add_to(job, share, rows, a, descending, slot, panel, count):
             whole, packed, wide, rest = parts(job, panel, count)
             row, depth, step = share.slot_row // divisor, job.P, wide * V1 if vectors == 4 else slot_size
-            w, out = job[w_h] + panel * depth * size, at(share, panel, slot)
+            w, out = share[w_h] + panel * depth * size, at(share, panel, slot)
             gemm_add(job, wide, rows, a, job.row, packed, w, depth, out + h_at, row, step, descending)
             if (2 * whole if pairs else whole) < count:
                 w, out = w + whole * depth * size, out + whole * slot_size

@@ -1,1 +1,1 @@
-"""Calls made ready: records filled in, memory found, commands given to the threads."""
+"""Programs make calls ready: they fill in records, find memory and give commands to the threads."""

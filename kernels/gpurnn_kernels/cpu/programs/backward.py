@@ -1,14 +1,14 @@
-"""The backward pass of one layer: back through time, then the large products. Two commands to the team."""
+"""The backward pass of one layer, made ready: a command goes back through time, then one makes the large products."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ...spec import Array, Spec
 from ..cells import cell_of, steps_of
-from ..codegen.bundle import BUNDLE
+from ..codegen.aligned import address, aligned, side_by_side
 from ..codegen.descriptors import VECTOR_BYTES
+from ..codegen.target import target
 from ..passes.amx_gradients import amx_input_gradients, amx_recurrent_product, amx_weight_gradients, gradients_room
 from ..passes.backward import backward
 from ..passes.option_gradients import option_gradients
@@ -16,19 +16,16 @@ from ..passes.weight_gradients import all_weight_gradients, input_gradients, scr
 from ..products.amx.strips import rows_room
 from ..products.gemm import NR_BACK
 from ..threads.partition import Part, Schedule, cut
-from .amx_choice import Products
-from .buffers import ARRAYS, aligned, side_by_side
-from .command import PHASE_KERNELS, Records, address, rows_at_once
+from .blocking import PRODUCT_ROWS, SCRATCH_BYTES, Products, backward_blocking
+from .buffers import ARRAYS
+from .command import PHASE_KERNELS, Records
 from .weights import Weights
 
-_GROUPS = 4  # pieces of a phase that are meant for one thread
-_PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next one does
-_SCRATCH_BYTES = 1 << 20  # that a program holds of what its steps leave for its products; more is borrowed for each run
 _FIELDS = {"W_x": "dw_x", "W_h": "dw_h", "W_p": "dw_p", "b": "db", "b_hn": "db_hn", "peephole": "d_peephole"}
 
 
 class DirectionGradients:
-    """The arrays of one direction that the products fill: gradients of x and of parameters, matrices with padded columns."""
+    """The arrays of one direction that the products fill: gradients of x and of parameters. Matrices have padded columns."""
 
     def __init__(self, spec: Spec, steps: int, batch: int) -> None:
         self.x = ARRAYS.lend((steps, batch, spec.input_size), spec.dtype)
@@ -48,7 +45,7 @@ class DirectionGradients:
         } | {name: np.empty(size, spec.dtype) for name, size in vectors.items()}
 
     def fields(self) -> dict[str, int]:
-        """Of a job that fills them."""
+        """Gives the fields of a job that fills the arrays."""
         found = {_FIELDS[name]: address(array) for name, array in self._arrays.items()}
         found["dx"] = address(self.x)
         for name in self._columns:
@@ -64,8 +61,8 @@ class DirectionGradients:
 
 
 class BackwardProgram:
-    """The records of one layer's backward pass, all its directions: back through time, then the large products. As a
-    `ForwardProgram`, it does not depend on the arrays of one call, and whoever takes one from the pool has it alone."""
+    """The records of one layer's backward pass, all its directions. Like a `ForwardProgram` it does not depend on the arrays
+    of one call, and whoever takes one from the pool has it alone."""
 
     def __init__(self, weights: Sequence[Weights], steps: int, batch: int, schedule: Schedule, products: Products) -> None:
         spec = weights[0].spec
@@ -90,12 +87,11 @@ class BackwardProgram:
             records.set(d, recurrent=records.hold(np.array(cell.recurrent, np.int64)))
         for share, part in zip(records.shares, schedule.parts, strict=True):
             share["kernel"] = records.address_of(backward)
-            share["row_cap"] = rows_at_once(part.row_end - part.row_begin, step_row * records.item)
-            self._lay_out_phases(share, part)
+            blocking = backward_blocking(spec, part, products, target())
+            records.panels(share, NR_BACK)
+            records.blocking(share, part, blocking)
             if products.recurrent:
-                share["slots"] = records.allocate(
-                    rows_room(int(share["row_cap"]), records.blocks * spec.gates) // records.item
-                )
+                share["slots"] = records.allocate(rows_room(blocking.rows, records.blocks * spec.gates) // records.item)
         kernels = dict(zip(PHASE_KERNELS, steps_of(spec).step_back, strict=False))
         if products.recurrent:
             kernels["recurrent_kernel"] = amx_recurrent_product
@@ -106,50 +102,36 @@ class BackwardProgram:
         self._lay_out_scratch(steps * batch, step_row)
         self.use(weights)
 
-    def _lay_out_phases(self, share: Any, part: Part) -> None:
-        """A step's panels in groups, each a piece of its phases: several a thread, so that one can help another, but with a
-        bundle of vectors where there are so many. AMX splits the gates' gradients once for each: it has one group a thread."""
-        records, spec = self.records, self.records.spec
-        panels = records.panels(share, NR_BACK)
-        each = -(-panels // part.team_size)
-        if part.team_size > 1 and not self._products.recurrent:
-            each = min(each, max(BUNDLE // NR_BACK, -(-each // _GROUPS)))
-        share["at_once"], groups = max(1, each), -(-panels // max(1, each))
-        if spec.proj_size:
-            records.phases(share, part, -(-records.out_blocks // NR_BACK), groups)
-        else:
-            records.phases(share, part, groups, groups if spec.phases == 2 else 0)
-
     def _lay_out_scratch(self, rows: int, step_row: int) -> None:
-        """Of a direction, from the steps to the products, `rows` rows (t, b): gradients of the gates, of what W_hn had alone,
-        of a projected h."""
+        """Lays out what a direction's steps leave for its products, `rows` rows (t, b) of each: the gates' gradients; those of
+        W_hn h + b_hn (dq) or the r * h that W_hn was fed; those of a projected h."""
         records, spec, row = self.records, self.records.spec, self.records.row * self.records.item
         sizes = {"d_gates": rows * step_row * records.item}
         if name := cell_of(spec).left_by_step:
             sizes[name] = rows * row
         if spec.proj_size:
             sizes["saved_dh"] = rows * row
-        self._places, self._bytes = side_by_side(sizes)
+        self._offsets, self._bytes = side_by_side(sizes)
         self._scratch: Array | None = None
-        if self._directions * self._bytes <= _SCRATCH_BYTES:
+        if self._directions * self._bytes <= SCRATCH_BYTES:
             self._scratch = aligned(self._directions * self._bytes // records.item, spec.dtype)
             records.hold(self._scratch)
             self._bind_scratch(self._scratch)
 
     @property
     def bytes(self) -> int:
-        """That are held."""
+        """Bytes that the records hold."""
         return self.records.bytes + self._large.bytes
 
     def use(self, weights: Sequence[Weights]) -> None:
-        """Runs on these weights from now on: other values of the same shapes."""
+        """Runs on these weights from now on, other values of the same shapes."""
         if weights is not self._weights:
             self._weights = weights
             for d, direction in enumerate(weights):
                 self.records.set(d, **direction.backward(self._products).addresses)
 
     def run(self, *, ragged: bool) -> None:
-        """ragged: rows past a sequence's end count as zeros."""
+        """Makes all gradients. ragged: rows past a sequence's end count as zeros."""
         records, memory = self.records, self._scratch
         if memory is None:
             memory = ARRAYS.leased(self._directions * self._bytes // records.item, records.spec.dtype)
@@ -162,14 +144,15 @@ class BackwardProgram:
             ARRAYS.give_back(memory)
 
     def _bind_scratch(self, memory: Array) -> None:
-        """Has the steps write there what the products read."""
+        """Has the steps write what the products read into `memory`."""
         start = address(memory)
         for d in range(self._directions):
-            self.records.set(d, **{name: start + d * self._bytes + place for name, place in self._places.items()})
+            self.records.set(d, **{name: start + d * self._bytes + offset for name, offset in self._offsets.items()})
 
 
 def _large_products(like: Records, directions: int, rows: int, threads: int, amx: bool) -> Records:
-    """Records of dW, db and dx, of `rows` rows (t, b), over the jobs of records `like`, which have run back through time."""
+    """Makes the records of dW, db and dx, of `rows` rows (t, b), over the jobs of records `like`, which run back through time
+    first."""
     spec = like.spec
     gates = spec.gates * like.blocks
     weight_kernel = amx_weight_gradients if amx else all_weight_gradients
@@ -188,8 +171,8 @@ def _large_products(like: Records, directions: int, rows: int, threads: int, amx
             mine = part.panel_end - part.panel_begin
             room = max(scratch(mine) * VECTOR_BYTES, gradients_room(mine) if amx else 0)
         else:
-            room = rows_room(part.row_end - part.row_begin, gates) if amx else NR_BACK * _PRODUCT_ROWS * VECTOR_BYTES
+            room = rows_room(part.row_end - part.row_begin, gates) if amx else NR_BACK * PRODUCT_ROWS * VECTOR_BYTES
         share["slots"] = records.allocate(room // like.item)
-        share["row_cap"] = _PRODUCT_ROWS
+        share["row_cap"] = PRODUCT_ROWS
         share["out_begin"], share["out_end"] = outputs[part.thread], outputs[part.thread + 1]
     return records

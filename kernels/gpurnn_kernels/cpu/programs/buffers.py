@@ -1,73 +1,51 @@
-"""Memory to use again: what one call leaves and a later one with the same key takes, instead of fresh memory, which costs more
-to touch for the first time than to fill."""
+"""Pools of buffers that one call gives back and a later one takes again. Fresh memory costs more to touch for the first time
+than to fill."""
 
 import itertools
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ...spec import Array
+from ..codegen.aligned import aligned
+from .blocking import ARRAY_BYTES, LEAST_KEPT, LEAST_LENT
 
-_LEAST = 1 << 12  # bytes, a page: less is not worth the keeping
-_LEAST_LENT = 3 << 16  # bytes: an allocator has less at hand, and asks the system for more, page by page, each time
-ALIGNMENT = 128  # bytes, two cache lines: processors fetch them in pairs
 T = TypeVar("T")
 
 
-def aligned(count: int, dtype: np.dtype[np.generic]) -> Array:
-    """`count` elements on cache lines of their own, not initialised."""
-    buffer = np.empty(count * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % ALIGNMENT
-    return buffer[start : start + count * dtype.itemsize].view(dtype)
-
-
-def aligned_zeros(count: int, dtype: np.dtype[np.generic]) -> Array:
-    array = aligned(count, dtype)
-    array[:] = 0
-    return array
-
-
-def side_by_side(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
-    """-> where things of so many bytes begin in one piece of memory, on cache lines of their own, and the bytes of it."""
-    places, end = {}, 0
-    for name, size in sizes.items():
-        places[name] = end
-        end += -(-size // ALIGNMENT) * ALIGNMENT
-    return places, end
-
-
 class Bound:
-    """How many bytes the things on several shelves may take together: of more, the longest unused go first, whichever shelf
-    they lie on. It has no lock, which a forked child might find held for ever: what two threads may do at once costs a thing
-    at worst, or puts the count of bytes out until it is next taken anew."""
+    """A limit to the bytes that several pools hold together: the buffers that were given back first go first, whichever pool
+    they lie in. It has no lock, which a forked child might find held for ever: two threads at once may lose a buffer at worst,
+    or put the count of bytes out until it is next taken anew."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.free: dict[tuple[int, Any], list[tuple[Any, int]]] = {}  # by shelf and key, what was given last comes last
+        self.free: dict[tuple[int, Any], list[tuple[Any, int]]] = {}  # by pool and key; the last given stands last
         self.bytes = 0
 
     def thin_out(self) -> None:
-        kept = 0
-        for place, things in reversed(list(self.free.items())):
-            size = sum(size for _, size in things)
-            if kept + size > self.limit:
+        """Drops what was given back first until the limit is kept."""
+        held = 0
+        for place, buffers in reversed(list(self.free.items())):
+            size = sum(size for _, size in buffers)
+            if held + size > self.limit:
                 self.free.pop(place, None)
             else:
-                kept += size
-        self.bytes = kept
+                held += size
+        self.bytes = held
 
 
-_numbers = itertools.count()  # of shelves
+_numbers = itertools.count()  # of pools
 
 
 class BufferPool(Generic[T]):
-    """Things by key, under a bound that other shelves may share. They go when the shelf does."""
+    """Buffers by key, under a bound that other pools may share. They go when the pool does."""
 
     def __init__(self, bound: Bound, size: Callable[[T], int]) -> None:
-        """size: the bytes of a thing."""
+        """size: gives the bytes of a buffer."""
         self._bound, self._size, self._number = bound, size, next(_numbers)
 
     def __del__(self, at_exit: Callable[[], bool] = sys.is_finalizing) -> None:
@@ -79,51 +57,51 @@ class BufferPool(Generic[T]):
     def take(self, key: Any) -> T | None:
         bound = self._bound
         try:
-            thing, size = bound.free[self._number, key].pop()
+            buffer, size = bound.free[self._number, key].pop()
         except (KeyError, IndexError):
             return None
         bound.bytes -= size
-        found: T = thing
+        found: T = buffer
         return found
 
-    def give(self, key: Any, thing: T) -> None:
-        bound, place, size = self._bound, (self._number, key), self._size(thing)
-        bound.free[place] = [*bound.free.pop(place, ()), (thing, size)]  # as the last one
+    def give(self, key: Any, buffer: T) -> None:
+        bound, place, size = self._bound, (self._number, key), self._size(buffer)
+        bound.free[place] = [*bound.free.pop(place, ()), (buffer, size)]  # as the last one
         bound.bytes += size
         if bound.bytes > bound.limit:
             bound.thin_out()
 
 
 class Arrays(BufferPool[Array]):
-    """Arrays by their bytes."""
+    """A pool of arrays by their bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(Bound(limit), lambda array: array.nbytes)
 
     def leased(self, count: int, dtype: np.dtype[Any]) -> Array:
-        """As `aligned`, from the shelf where it has one; `give_back` gives it back."""
-        if count * dtype.itemsize < _LEAST:
+        """Gives an array like `aligned`, from the pool where it holds one; `give_back` returns it."""
+        if count * dtype.itemsize < LEAST_KEPT:
             return aligned(count, dtype)
         found = self.take(count * dtype.itemsize)
         return aligned(count, dtype) if found is None else found.view(dtype)
 
     def give_back(self, *arrays: Array | None) -> None:
-        """Nobody may use the arrays, of any shape but contiguous, any more."""
+        """Takes contiguous arrays of any shape back. Nobody may use them any more."""
         for array in arrays:
-            if array is not None and array.nbytes >= _LEAST:
+            if array is not None and array.nbytes >= LEAST_KEPT:
                 self.give(array.nbytes, array.reshape(-1))
 
     def lend(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """As np.empty, for whoever calls the library: a large array's memory comes from the shelf, and goes back once nobody
-        has the array or a view of it any more."""
+        """Gives an array like np.empty, for callers of the library: a large one's memory comes from the pool, and returns once
+        nobody has the array or a view of it any more."""
         count = math.prod(shape)
-        if count * dtype.itemsize < _LEAST_LENT:
+        if count * dtype.itemsize < LEAST_LENT:
             return np.empty(shape, dtype)
         return np.asarray(_Loan(self, self.leased(count, dtype).reshape(shape)))
 
 
 class _Loan:
-    """What an array that was lent stands on, and what goes when it does."""
+    """The memory under an array that was lent. It returns to the pool when this object goes."""
 
     def __init__(self, arrays: Arrays, memory: Array) -> None:
         self._arrays, self._memory = arrays, memory
@@ -135,5 +113,4 @@ class _Loan:
             self._arrays.give_back(memory)
 
 
-# of training calls: what the forward pass keeps, the gates' gradients and the results, as large as x, y and more
-ARRAYS = Arrays(256 << 20)
+ARRAYS = Arrays(ARRAY_BYTES)

@@ -1,7 +1,7 @@
-"""A stack of layers made ready for one shape of input: what a plain call and a streamed step run.
+"""A stack of layers made ready for one shape of input: plain calls and streamed steps run it.
 
-All that a call changes are a few addresses: those of x, y, the final state and, between stacked layers, a scratch array. A
-table says which job fields they go to, so that a call is one entry into machine code, without Python work per layer.
+A call changes a few addresses alone: those of x, y, the final state and, between stacked layers, a scratch array. A table says
+which job fields they go to, so that a call is one entry into machine code, without Python work per layer.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,31 +9,32 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...spec import Array
+from ..codegen.aligned import address
 from ..codegen.compile import entry
 from ..codegen.descriptors import job_dtype
 from ..codegen.inline import called
 from ..codegen.intrinsics import load_word, store_word
 from ..codegen.target import target
-from ..engine import Layer, plan
 from ..threads.commands import INTERRUPTED, run_command
 from ..threads.count import get_num_threads
 from ..threads.interrupts import INTERRUPTS
 from ..threads.partition import worth_sharing
 from ..threads.team import Team, current_team
-from .command import Records, address
+from .blocking import SPARE_CALLS
+from .command import Records
 from .forward import ForwardProgram
+from .layer import Layer, plan
 
 X, Y, BETWEEN, H, C = range(5)  # the arrays of a call
 _TEAM, _HEAD = 4, 7  # the word of a description for a team's memory; words before those of its layers
-_SPARE = 3  # chains for callers at the same time that are kept
-OVERLAP = -1  # what a step gives, and does nothing, where out lies over x: it would write what it still has to read
+OVERLAP = -1  # a step's result, without a step, where out lies over x: it would write what it still has to read
 _BIND = 24  # bytes of a row of the table: address of the field, which array, bytes to add
 
 
 @called
 def run_stack(description, x, y, between, h, c):
-    """Binds the addresses of a call's arrays and runs layer after layer, with the team if the description names one; -> what
-    the team met, as `judge`."""
+    """Binds the addresses of a call's arrays and runs layer after layer, with the team if the description names one; -> like
+    `judge`, what the team met."""
     table = load_word(description)
     for i in range(load_word(description + 8)):
         row = table + _BIND * i
@@ -74,6 +75,7 @@ def _call_float64(description, x, y, between, h, c):
 
 @called
 def run_step(description, x, x_bytes, y, y_bytes):
+    """Runs a step like `run_stack`, or gives OVERLAP."""
     if x < y + y_bytes and y < x + x_bytes:
         return OVERLAP
     return run_stack(description, x, y, load_word(description + 24), 0, 0)
@@ -129,7 +131,7 @@ class StackCall:
         self._binds.append((records.jobs.ctypes.data + direction * records.jobs.itemsize + at, array, offset))
 
     def bind_final_state(self) -> None:
-        """Has the final state written to H (L * D, B, P) and C (L * D, B, H)."""
+        """Binds the final state to H (L * D, B, P) and C (L * D, B, H)."""
         for index, records in enumerate(self.records):
             spec = records.spec
             for d in range(len(records.jobs)):
@@ -138,7 +140,7 @@ class StackCall:
                 self.bind(index, d, "c_n", C, row * spec.hidden_size)
 
     def describe(self, between: int = 0) -> None:
-        """Fixes the table. `between`: the address of a scratch array of the chain's own, for a caller that brings none."""
+        """Fixes the table. `between`: the address of a scratch array of the stack's own, for a caller that brings none."""
         self._table = np.array(self._binds, np.int64)
         words = [self._table.ctypes.data, len(self._table), len(self.records), between, 0, self.threads, INTERRUPTS.address]
         for records in self.records:
@@ -158,7 +160,7 @@ class StackCall:
 
 
 class StackCalls:
-    """Chains for one shape, made as callers need them: for the calling thread alone, or by the threads that share a call."""
+    """Stacks made ready for one shape as callers need them, for the calling thread alone or for as many as share a call."""
 
     def __init__(self, make: Callable[[int], StackCall]) -> None:
         self._make = make
@@ -167,7 +169,7 @@ class StackCalls:
         self._shared: dict[int, bool] = {}  # whether a call with so many threads is shared out
 
     def shared(self, wanted: int) -> StackCall | None:
-        """A chain for a caller and its team, if the caller may use so many threads and it is worth it."""
+        """Gives a stack for a caller and its team, if the caller may use so many threads and it is worth it."""
         if wanted > 1 and self._shared.get(wanted, True):
             team = current_team.team
             if team.offers(wanted) > 1:
@@ -179,28 +181,28 @@ class StackCalls:
         return None
 
     def alone(self) -> StackCall:
-        """A chain for the calling thread alone."""
+        """Gives a stack for the calling thread alone."""
         return self._alone.pop() if self._alone else self._make(1)
 
     @property
     def bytes(self) -> int:
-        """Bytes that the chains hold which nobody runs."""
+        """Bytes that the stacks hold which nobody runs."""
         return sum(stack.bytes for spare in (self._alone, *self._together.values()) for stack in spare)
 
     def give(self, stack: StackCall) -> None:
-        """Keeps a chain for the next caller."""
+        """Keeps a stack for the next caller."""
         if stack.on_team:
             if stack.threads not in self._together:
                 self._together = {stack.threads: []}  # other numbers of threads are those of before
             spare = self._together[stack.threads]
         else:
             spare = self._alone
-        if len(spare) < _SPARE:
+        if len(spare) < SPARE_CALLS:
             spare.append(stack)
 
 
 class PlainCall:
-    """Calls without initial state and lengths, over contiguous arrays of one shape."""
+    """A stack's calls without initial state and lengths, over contiguous arrays of one shape."""
 
     def __init__(self, layers: Sequence[Layer], steps: int, batch: int, strides: Sequence[int]) -> None:
         def make(threads: int) -> StackCall:
@@ -214,12 +216,12 @@ class PlainCall:
 
     @property
     def bytes(self) -> int:
-        """Bytes that the chains hold."""
+        """Bytes that the stacks hold which nobody runs."""
         return self._calls.bytes
 
     def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
-        """x, y and what stacked layers hand on: 3-D, contiguous, in the layout of the strides; h (L * D, B, P) and
-        c (L * D, B, H)."""
+        """Fills y and the final state, h (L * D, B, P) and c (L * D, B, H). x, y and `between`, scratch between layers, are
+        3-D, contiguous, in the layout of the strides."""
         stack = self._calls.shared(get_num_threads()) or self._calls.alone()
         found = self._call(stack.description, x, y, between, h, c)
         if found:
@@ -228,10 +230,10 @@ class PlainCall:
 
 
 class Stepper:
-    """Steps over state arrays (L, B, P) and (L, B, H), moved on in place."""
+    """A stack's steps over state arrays (L, B, P) and (L, B, H), which they move on in place."""
 
     def __init__(self, layers: Sequence[Layer], batch: int, state: Sequence[Array], threads: int | None = None) -> None:
-        """threads: that steps may use; None: as many as calls."""
+        """threads: the number that steps may use; None: as many as calls."""
         spec = layers[0].spec
         self._threads = threads
         if threads is None:
@@ -255,7 +257,7 @@ class Stepper:
         self._small = not any(worth_sharing(one.spec, batch, 1, target()) for one in layers)
 
     def step(self, x: Array, out: Array) -> None:
-        """x (B, I) -> out (B, P), both contiguous. Nothing is allocated, but a copy of x where out lies over it."""
+        """Makes out (B, P) of x (B, I), both contiguous. It allocates nothing but a copy of x where out lies over it."""
         stack = None if self._small else self._calls.shared(self._threads or get_num_threads())
         description = (stack or self._mine).description
         found = self._run(description, x, out)

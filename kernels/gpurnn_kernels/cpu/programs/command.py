@@ -1,12 +1,12 @@
-"""The memory of one command to the team: jobs, shares, and everything that they point to."""
+"""Records hold the memory of one command to the team: jobs, shares, and everything that they point to."""
 
 from collections.abc import Mapping, Sequence
-from ctypes import addressof, c_char
 from typing import Any
 
 import numpy as np
 
 from ...spec import Array, Spec
+from ..codegen.aligned import address, aligned, aligned_zeros
 from ..codegen.compile import kernel_address
 from ..codegen.descriptors import JOB_WORD, SHARE, VECTOR_BYTES, job_dtype
 from ..codegen.target import LINE
@@ -14,37 +14,18 @@ from ..products.microkernel import table
 from ..threads.partition import Part, cut
 from ..threads.phases import MOMENT
 from ..threads.team import current_team
-from .buffers import aligned, aligned_zeros
+from .blocking import Blocking
 
 PHASE_KERNELS = ("step_kernel", "second_kernel")  # a job's, of the phases of a step
-_WORDS = 32  # of a bundle: those of one vector, and their steps
-ROWS_BYTES = 1 << 22  # that one step of a block of rows may take in a kernel's scratch memory: each block reads all weights
-ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6, 8 and 12
-
-_byte_at: Any = c_char.from_buffer  # its stub knows of no arrays
-
-
-def address(array: Array | None) -> int:
-    """Of the first element; 0 for no array."""
-    if array is None:
-        return 0
-    try:
-        return addressof(_byte_at(array))  # a quarter of what array.ctypes.data takes
-    except (TypeError, ValueError):  # read-only, with gaps, or empty
-        return int(array.__array_interface__["data"][0])
-
-
-def rows_at_once(rows: int, row_bytes: int) -> int:
-    """Rows of a block, so that all blocks are about equal and none takes more than ROWS_BYTES (if 24 rows do not)."""
-    most = max(1, ROWS_BYTES // max(1, row_bytes) // ROWS_MULTIPLE) * ROWS_MULTIPLE
-    return max(1, -(-rows // max(1, -(-rows // most))))
+_WORDS = 32  # words of a bundle: those of one vector, and their steps
 
 
 class Records:
-    """`jobs[d]` of direction d; `shares` in the order of threads, those of thread p from starts[p] to starts[p + 1]."""
+    """The jobs and shares of a command. `jobs[d]` is direction d's; `shares` stand in the order of threads, thread p's from
+    starts[p] to starts[p + 1]."""
 
     def __init__(self, spec: Spec, directions: int, parts: Sequence[Part], threads: int, jobs: Array | None = None) -> None:
-        """jobs: those of other records of as many directions, which these run over."""
+        """jobs: those of other records of as many directions, for a command over the same jobs."""
         self.spec = spec
         self.element = spec.dtype.name
         self.threads = threads
@@ -61,11 +42,11 @@ class Records:
         self.shares = aligned_zeros(len(parts) * SHARE.itemsize, np.dtype(np.uint8)).view(SHARE)
         self.starts = np.searchsorted([part.thread for part in parts], np.arange(threads + 1)).astype(np.int64)
         self._memory: list[Any] = []
-        self.bytes = 0  # that are held
+        self.bytes = 0  # of memory that the records hold
         for share, part in zip(self.shares, parts, strict=True):
-            self._place(share, part)
+            self._describe(share, part)
 
-    def _place(self, share: Any, part: Part) -> None:
+    def _describe(self, share: Any, part: Part) -> None:
         share["job"] = self.jobs.ctypes.data + part.direction * self.jobs.itemsize
         share["row_begin"], share["row_end"] = part.row_begin, part.row_end
         share["panel_begin"], share["panel_end"] = part.panel_begin, part.panel_end
@@ -74,41 +55,41 @@ class Records:
         share["leads"] = part.team_size if part.team_size > 1 else 0
         share["patience"] = MOMENT
 
-    def phases(self, share: Any, part: Part, *groups: int) -> None:
-        """The phases of a share: how many groups of panels each has, and which of them are meant for which thread."""
-        for phase, count in enumerate(groups, 1):
+    def blocking(self, share: Any, part: Part, blocking: Blocking, *pieces: int) -> None:
+        """Has a share go through its work as `blocking` says; pieces: of what comes after the phases of a step. Each phase is
+        told which of its groups are meant for which thread."""
+        share["row_cap"], share["at_once"] = blocking.rows, blocking.at_once
+        for phase, count in enumerate((blocking.groups, blocking.second_groups, *pieces), 1):
             share[f"groups_{phase}"] = count
             share[f"cuts_{phase}"] = self.hold(np.array(cut(count, part.team_size), np.int64))
 
-    def panels(self, share: Any, vectors: int) -> int:
-        """All panels of units are the share's, `vectors` vectors each, and all vectors of h; -> how many panels."""
-        panels = -(-self.blocks // vectors)
-        share["panel"], share["panel_end"], share["out_end"] = vectors, panels, self.out_blocks
-        return panels
+    def panels(self, share: Any, vectors: int) -> None:
+        """Has a share make all panels of units, `vectors` vectors each, and all vectors of h."""
+        share["panel"], share["panel_end"], share["out_end"] = vectors, -(-self.blocks // vectors), self.out_blocks
 
     def address_of(self, kernel: Any) -> int:
         return kernel_address(kernel, self.element)
 
     def kernels(self, kernels: Mapping[str, Any]) -> None:
-        """Has all jobs call these, by their fields."""
+        """Has all jobs call these kernels, by the fields of a job."""
         addresses = {name: self.address_of(kernel) for name, kernel in kernels.items()}
         for d in range(len(self.jobs)):
             self.set(d, **addresses)
 
     def tiles(self, *, transposed: bool = False, prefetch: bool = False) -> None:
-        """Lets the jobs' kernels multiply: `prefetch`, by weights that no cache holds."""
+        """Gives all jobs the tables of the kernels that multiply. prefetch: they fetch weights ahead, which no cache holds."""
         addresses = table(self.element, transposed=transposed, prefetch=prefetch)
         for d in range(len(self.jobs)):
             self.set(d, **{"tiles_transposed" if transposed else "tiles": address(addresses)})
 
     def hold(self, array: Array) -> int:
-        """Keeps an array as long as these records and gives its address."""
+        """Keeps an array as long as these records live, and gives its address."""
         self._memory.append(array)
         self.bytes += array.nbytes
         return address(array)
 
     def allocate(self, count: int) -> int:
-        """The address of `count` elements, not initialised."""
+        """Gives the address of `count` new elements, not initialised."""
         return self.hold(aligned(count, self.spec.dtype))
 
     def set(self, direction: int, **fields: int) -> None:
@@ -117,7 +98,7 @@ class Records:
             words[JOB_WORD[name]] = value
 
     def bind(self, direction: int, name: str, array: Array | None, offset: int = 0) -> None:
-        """The field of an array (T, B, ..) from `offset` bytes on, and those of its strides, which come next; None: 0."""
+        """Sets the field of an array (T, B, ..) from `offset` bytes on, and those of its strides, which come next; None: 0."""
         words, at = self._words[direction], JOB_WORD[name]
         words[at] = 0
         if array is not None:
@@ -125,19 +106,19 @@ class Records:
             words[at + 1], words[at + 2], _ = array.strides
 
     def bind_state(self, direction: int, name: str, arrays: Sequence[Array | None]) -> None:
-        """A direction's part of state arrays h and c (D, B, ..), h's field by its name, c's the next one."""
+        """Sets the fields of a direction's part of state arrays h and c (D, B, ..): h's by its name, and c's, the next one."""
         words = self._words[direction]
         for at, array in enumerate(arrays, JOB_WORD[name]):
             words[at] = 0 if array is None else address(array) + direction * array.strides[0]
 
     def sizes(self, direction: int, spec: Spec, steps: int, batch: int) -> None:
-        """What every job holds."""
+        """Sets the fields that every job has."""
         row = self.row * self.item
         self.set(direction, T=steps, B=batch, I=spec.input_size, H=spec.hidden_size, P=spec.output_size, lanes=self.lanes)
         self.set(direction, h_b=spec.output_size * self.item, c_b=spec.hidden_size * self.item)
         self.set(direction, reverse=spec.reverse, gates=spec.gates)
-        self.set(direction, row=row, h_plane=batch * row, unit_row=row)
+        self.set(direction, row=row, unit_row=row)
 
     def run(self) -> None:
-        """On the calling thread and, where shares are meant for more than one, on those of the team."""
+        """Runs the command on the calling thread and, where shares are meant for more than one, on the team's."""
         current_team.team.run(1 if self.alone else self.threads, self.shares, self.starts)

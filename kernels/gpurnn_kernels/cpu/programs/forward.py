@@ -1,37 +1,24 @@
 """The forward pass of one layer, made ready: records and scratch memory.
 
-A program depends on a layer's weights, on T, B and the number of threads, not on the arrays of one call: those are bound to
+A program depends on a layer's weights, on T, B and the number of threads, not on the arrays of one call. Those are bound to
 it, so that it can be kept and run again. Whoever takes one from the pool has it alone.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+from ...spec import Array, Spec
 from ..cells import cell_of, steps_of
-from ..codegen.bundle import BUNDLE
-from ..codegen.descriptors import ROW_ENTRY, VECTOR_BYTES
-from ..codegen.target import L2_BYTES, LINE
+from ..codegen.aligned import address, aligned
+from ..codegen.descriptors import ROW_ENTRY
 from ..passes.forward import copy_steps, forward
-from ..products.gemm import NR_BACK
-from ..products.layout import Packed
-from ..threads.partition import Part, Schedule
-from .command import PHASE_KERNELS, Records, rows_at_once
-from .own import OwnJob
+from ..threads.partition import Part
+from .blocking import PAGE, ForwardBlocking, ForwardPlan
+from .command import PHASE_KERNELS, Records
 from .saved import SavedBuffers
 from .weights import Weights, tail_vectors_of, wide_vectors
 
-SLOT_BYTES = 1 << 18  # of pre-activated gates that a chunk of steps may take: about what stays in cache
-MOST_SLOT_BYTES = 1 << 22  # that it may take where W_x, read once a chunk, would be read too often
-FEW_ROWS = 3  # that have the products of a step made for all panels together
-L3_BYTES = 1 << 23  # of packed recurrent weights: more are not counted on to stay in any cache
-MANY_ROWS = 16  # that leave time to fetch weights ahead, where all packed ones leave a core's own cache
-
-
-def slots_at_once(slot: int, inputs: int) -> int:
-    """Of a chunk of steps, `slot` bytes each. A slot has W_x's share of its chunk to read, inputs / slots times its own bytes,
-    and once slots do not stay in cache, they are read and written from further away."""
-    fitting = SLOT_BYTES // slot
-    return fitting if fitting >= inputs // 4 else max(fitting, min(inputs, MOST_SLOT_BYTES // slot))
+_RECURRENT = {"w_h", "w_h_n"}  # the packed weights that a share reads by its own fields
 
 
 class ForwardProgram:
@@ -42,122 +29,108 @@ class ForwardProgram:
         weights: Sequence[Weights],
         steps: int,
         batch: int,
-        schedule: Schedule,
+        plan: ForwardPlan,
         *,
-        keep: bool = False,
+        save: bool = False,
         copies: bool = False,
     ) -> None:
-        """keep: leaves what the backward pass reads, in memory from `keeper`. copies: threads may have copies of W_h."""
-        self.schedule = schedule
+        """save: saves what the backward pass reads in memory that `saves` leases. copies: threads may copy W_h."""
+        self.plan, schedule = plan, plan.schedule
         self._weights: Sequence[Weights] = ()
         spec = weights[0].spec
         self.records = records = Records(spec, len(weights), schedule.parts, schedule.threads)
         for d, direction in enumerate(weights):
             records.sizes(d, direction.spec, steps, batch)
             records.set(d, tail=tail_vectors_of(spec), wide=wide_vectors(spec))
-        rows = max(part.row_end - part.row_begin for part in schedule.parts)
-        self._slots: dict[int, tuple[int, int]] = {}  # by direction, those of n apart
-        for share, part in zip(records.shares, schedule.parts, strict=True):
+        self._slots: dict[int, tuple[int, int]] = {}  # by direction: the slots, and those of n
+        self._state: dict[int, dict[str, int]] = {}  # by direction: addresses of its rows
+        self._copies: list[dict[str, Array]] = []  # by share: its own copies of recurrent weights
+        for share, part, blocking in zip(records.shares, schedule.parts, plan.blockings, strict=True):
             share["kernel"] = records.address_of(forward)
-            self._allocate(share, part, steps)
-        packed = [direction.forward() for direction in weights]
-        self._own: list[tuple[int, OwnJob]] = []  # by direction
-        self._make_planes(batch, packed if copies else None)
-        self.keeper = SavedBuffers(records, steps * batch) if keep else None
+            self._allocate(share, part, blocking)
+            self._give_rows(share, part, blocking, batch)
+            self._copies.append(self._room_for_copies(weights[part.direction]) if copies and blocking.copied else {})
+        self.saves = SavedBuffers(records, steps * batch) if save else None
         its_steps = steps_of(spec)
         step = its_steps.step
-        if self.keeper:
-            step = its_steps.step_streaming if self.keeper.streaming else its_steps.step_saved
+        if self.saves:
+            step = its_steps.step_streaming if self.saves.streaming else its_steps.step_saved
         kernels = {"project_kernel": its_steps.project, **dict(zip(PHASE_KERNELS, step, strict=False))}
-        if keep:
+        if save:
             kernels["copy_kernel"] = copy_steps
         records.kernels(kernels)
-        prefetch = packed[0].bytes > L2_BYTES if rows >= MANY_ROWS else packed[0].arrays["w_h"].nbytes > L3_BYTES
-        records.tiles(prefetch=prefetch)
+        records.tiles(prefetch=any(blocking.prefetch for blocking in plan.blockings))
         self.use(weights)
 
     @property
     def bytes(self) -> int:
-        """That are held."""
+        """Bytes that the records hold."""
         return self.records.bytes
 
     def use(self, weights: Sequence[Weights]) -> None:
-        """Runs on these weights from now on: other values of the same shapes."""
+        """Runs on these weights from now on, other values of the same shapes."""
         if weights is not self._weights:
             self._weights = weights
             for d, direction in enumerate(weights):
                 self.records.set(d, **direction.forward().addresses)
-            for d, own in self._own:
-                own.use(weights[d].forward())
+            for share, part, copies in zip(self.records.shares, self.plan.schedule.parts, self._copies, strict=True):
+                packed = weights[part.direction].forward()
+                for name in _RECURRENT & packed.arrays.keys():
+                    if name in copies:
+                        copies[name][:] = packed.arrays[name]
+                    share[name] = address(copies[name]) if copies else packed.addresses[name]
 
-    def _make_planes(self, batch: int, copied: Sequence[Packed] | None) -> None:
-        """Rows of units: those of a direction, or each thread's own. copied: weights of which threads may have copies."""
-        records, spec = self.records, self.records.spec
-        planes = {"h": 2, **dict.fromkeys(cell_of(spec).planes, 1)}
-        if spec.proj_size:
-            planes["m"] = 1
-        for share, part in zip(records.shares, self.schedule.parts, strict=True):
-            d = part.direction
-            if self.schedule.splits[d] == "rows":
-                self._own.append((d, OwnJob(records, share, part, planes, copied[d] if copied else None)))
-            elif part.rank == 0:
-                records.set(d, **{name: records.allocate(count * batch * records.row) for name, count in planes.items()})
+    def _give_rows(self, share: Any, part: Part, blocking: ForwardBlocking, batch: int) -> None:
+        """Gives a share its rows of state: those of its direction, or memory of its own, in which rows keep their numbers."""
+        if blocking.own_rows:
+            fields = self._rows(part.row_begin, part.row_end, PAGE)
+        else:
+            fields = self._state.get(part.direction) or self._rows(0, batch)
+            self._state[part.direction] = fields
+        for name, value in fields.items():
+            share[name] = value
 
-    def _allocate(self, share: Any, part: Part, steps: int) -> None:
-        """A share's scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""
-        records, spec = self.records, self.records.spec
-        rows = part.row_end - part.row_begin
-        product, *second = cell_of(spec).products
-        panels = records.panels(share, product.panel)
-        inputs = -(-spec.input_size // records.lanes) * VECTOR_BYTES
-        size = product.slot * VECTOR_BYTES
-        mine = -(-panels // part.team_size)
-        slot = max(mine * size, inputs)
-        cap = rows_at_once(rows, slot)
-        capacity = max(cap, min(rows * steps, slots_at_once(slot, spec.input_size) // cap * cap))
-        share["row_major"] = row_major = rows <= FEW_ROWS
-        share["fused"] = fused = self._projects_its_own(steps, cap, slot, row_major)
-        if fused:
-            capacity = cap
-        at_once = 1 if not row_major else BUNDLE // product.panel if fused else max(1, mine)
-        share["at_once"], groups = at_once, -(-panels // at_once)
-        outputs = -(-records.out_blocks // NR_BACK) if spec.proj_size else 0
-        records.phases(share, part, groups, groups if second else outputs, min(rows, 2 * part.team_size))
-        # a step of two phases leaves its slots from the first one for the second
-        one = fused and not row_major and not second
-        if one:
-            panels = 1
-        share["row_cap"], share["capacity"] = cap, capacity
-        by_group = row_major and part.team_size > 1
-        of_row = at_once if by_group else panels
-        share["slot_row"] = of_row * size + 2 * LINE if row_major else size
-        if by_group:
-            share["slot_group"] = -(-capacity * (at_once * size + 2 * LINE) // 4096) * 4096 + 2 * LINE
-            share["slot_n_group"] = share["slot_group"] // len(product.h_gates)
-        share["slot_panel"] = size if row_major else 0 if one else capacity * size
-        if one or not share["leads"] or part.direction not in self._slots:
-            elements = capacity * (panels * size + 2 * LINE) // records.item
-            if by_group:
-                elements = groups * int(share["slot_group"]) // records.item
-            self._slots[part.direction] = (
-                records.allocate(elements),
-                records.allocate(elements // len(product.h_gates)) if second else 0,
-            )
+    def _rows(self, begin: int, end: int, gap: int = 0) -> dict[str, int]:
+        """Finds memory for rows [begin, end) of state and `gap` bytes more; -> by a share's fields, where row 0 would lie."""
+        records, planes = self.records, _planes(self.records.spec)
+        row = records.row * records.item
+        at = records.allocate((sum(planes.values()) * (end - begin) * row + gap) // records.item)
+        fields = {"h_plane": (end - begin) * row}
+        for name, count in planes.items():
+            fields[name] = at - begin * row
+            at += count * fields["h_plane"]
+        return fields
+
+    def _room_for_copies(self, weights: Weights) -> dict[str, Array]:
+        """Finds memory for a thread's copies of recurrent weights, by their names in a share."""
+        arrays = weights.forward().arrays
+        copies = {name: aligned(arrays[name].size, arrays[name].dtype) for name in _RECURRENT & arrays.keys()}
+        for copy in copies.values():
+            self.records.hold(copy)
+        return copies
+
+    def _allocate(self, share: Any, part: Part, blocking: ForwardBlocking) -> None:
+        """Gives a share its scratch memory: slots for a chunk of steps, rows of x, addresses of rows of y."""
+        records = self.records
+        product, *second = cell_of(records.spec).products
+        gates = len(product.h_gates)
+        records.panels(share, product.panel)
+        records.blocking(share, part, blocking, blocking.copy_groups)
+        share["capacity"], share["fused"], share["row_major"] = blocking.chunk, blocking.fused, blocking.row_major
+        share["slot_row"], share["slot_panel"] = blocking.slot_row, blocking.slot_panel
+        share["slot_group"], share["slot_n_group"] = blocking.slot_group, blocking.slot_group // gates
+        if blocking.own_slots or part.direction not in self._slots:
+            slots = blocking.slots // records.item
+            self._slots[part.direction] = records.allocate(slots), records.allocate(slots // gates) if second else 0
         share["slots"], share["slots_n"] = share["slots_base"], share["slots_n_base"] = self._slots[part.direction]
-        share["slot_0"] = 0
-        share["gathered_row"] = inputs
-        share["gathered"] = records.allocate(capacity * inputs // records.item)
-        share["row_table"] = records.allocate(cap * ROW_ENTRY // records.item)
+        share["gathered_row"] = blocking.x_row
+        share["gathered"] = records.allocate(blocking.chunk * blocking.x_row // records.item)
+        share["row_table"] = records.allocate(blocking.rows * ROW_ENTRY // records.item)
 
-    def _projects_its_own(self, steps: int, rows: int, slot: int, row_major: bool) -> bool:
-        """Whether a step projects its own x: of a stream, to begin with those of both weights that are still in cache; of a
-        sequence, where there are rows enough to read W_x for them, and their slots would leave the cache before the step."""
-        spec = self.records.spec
-        if steps == 1 and spec.gates * spec.hidden_size * spec.output_size * self.records.item <= L3_BYTES:
-            return True
-        return (
-            len(cell_of(spec).products) == 1
-            and not row_major
-            and SLOT_BYTES // slot < 2 * rows
-            and 2 * rows >= spec.input_size
-        )
+
+def _planes(spec: Spec) -> dict[str, int]:
+    """Lists a share's fields for rows of state, and how many planes of rows each stands for."""
+    planes = {"h": 2, **dict.fromkeys(cell_of(spec).planes, 1)}
+    if spec.proj_size:
+        planes["m"] = 1
+    return planes

@@ -3,7 +3,7 @@
 from ..cells import CELLS
 from ..passes.amx_gradients import amx_input_gradients, amx_recurrent_product, amx_weight_gradients
 from ..passes.backward import backward
-from ..passes.forward import copy_steps, forward, forward_own
+from ..passes.forward import copy_steps, forward
 from ..passes.option_gradients import option_gradients
 from ..passes.weight_gradients import all_weight_gradients, input_gradients
 from ..products.microkernel import TILES, TILES_PREFETCH, TILES_TRANSPOSED
@@ -20,7 +20,6 @@ KERNELS = tuple(
             *TILES.values(),
             *TILES_PREFETCH.values(),
             forward,
-            forward_own,
             copy_steps,
             pack_backward,
             *TILES_TRANSPOSED.values(),

@@ -1,20 +1,19 @@
-"""What a forward pass leaves for the backward pass."""
+"""The memory in which a forward pass saves gates and cells for the backward pass."""
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from ...spec import Array
 from ..cells import cell_of
+from ..codegen.aligned import address
 from ..codegen.descriptors import VECTOR_BYTES
+from .blocking import streams
 from .buffers import ARRAYS
-from .command import Records, address
-
-STREAMING_BYTES = 3 << 22  # of kept gates: more are far away again before the backward pass reads them
+from .command import Records
 
 
 class SavedDirection:
-    """Of one direction: arrays of its gates and cells at [t, b]. `fields`: what the jobs of both passes are told of them."""
+    """The gates and cells that one direction saved at [t, b]. `fields`: where the jobs of both passes find them."""
 
     def __init__(self, fields: dict[str, int], arrays: list[Array]) -> None:
         self.fields, self._arrays = fields, arrays
@@ -24,17 +23,18 @@ class SavedDirection:
             ARRAYS.give_back(*getattr(self, "_arrays", ()))  # a constructor that failed left none
 
 
-@dataclass(frozen=True)
 class Saved:
-    """Of one layer: arrays that nobody else changes."""
+    """The arrays that a forward pass of one layer leaves for the backward pass. Nobody else changes them."""
 
-    x: Array  # (T, B, I)
-    y: Array  # (T, B, D * P)
-    directions: Sequence[SavedDirection]
+    def __init__(self, x: Array, y: Array, x_stays: bool, y_stays: bool) -> None:
+        """x_stays, y_stays: the caller's arrays stay as they are; else the forward pass fills copies as it goes."""
+        self.x = x if x_stays else ARRAYS.lend(x.shape, x.dtype)  # (T, B, I)
+        self.y = y if y_stays else ARRAYS.lend(y.shape, y.dtype)  # (T, B, D * P)
+        self.directions: list[SavedDirection] = []
 
 
 class SavedBuffers:
-    """Gives a forward pass of `rows` rows (t, b) memory for what one direction of it keeps."""
+    """A source of memory for what one direction saves of `rows` rows (t, b)."""
 
     def __init__(self, records: Records, rows: int) -> None:
         spec, cell = records.spec, cell_of(records.spec)
@@ -47,10 +47,11 @@ class SavedBuffers:
             self._sizes["saved_c"] = rows * records.row
         if spec.proj_size:
             self._sizes["saved_m"] = rows * records.row
-        self.streaming = rows * saved_row > STREAMING_BYTES
+        self.streaming = streams(rows * saved_row)
         self._fields = {"saved_row": saved_row, "streaming": self.streaming}
 
-    def keep(self) -> SavedDirection:
+    def lease(self) -> SavedDirection:
+        """Finds memory for one run; it goes back to the pool with the `SavedDirection`."""
         fields, arrays = self._fields.copy(), []
         for name, size in self._sizes.items():
             array = ARRAYS.leased(size, self._dtype)

@@ -7,27 +7,28 @@ import numpy as np
 
 from ...spec import Array, Parameters, Spec
 from ..cells import cell_of
+from ..codegen.aligned import aligned_zeros
 from ..codegen.target import target
 from ..products.gemm import NR_BACK
-from ..products.layout import Layout, Order, Packed, Packer, Sources, tail_vectors
+from ..products.layout import Layout, Order, tail_vectors
 from ..products.microkernel import WIDTHS
-from .amx_choice import Products
-from .buffers import Bound, BufferPool, aligned_zeros
+from .blocking import PACKED_BYTES, PACKERS, Products
+from .buffers import Bound, BufferPool
+from .packer import Packed, Packer, Sources
 
-PACKED = Bound(256 << 20)  # weights of all layers that nothing runs on any more, for those that take their place
-PACKERS = Bound(256)  # of all layers, counted one by one
+_PACKED, _PACKERS = Bound(PACKED_BYTES), Bound(PACKERS)
 
 
 class Workspace:
-    """What the weights of one layer pass on to the next ones: packed arrays by pass, and packers by pass and threads."""
+    """Memory that the weights of one layer pass on to the next ones: packed arrays by pass, packers by pass and threads."""
 
     def __init__(self) -> None:
-        self.packed: BufferPool[Packed] = BufferPool(PACKED, lambda packed: packed.bytes)
-        self.packers: BufferPool[Packer] = BufferPool(PACKERS, lambda packer: 1)
+        self.packed: BufferPool[Packed] = BufferPool(_PACKED, lambda packed: packed.bytes)
+        self.packers: BufferPool[Packer] = BufferPool(_PACKERS, lambda packer: 1)
 
 
 class Weights:
-    """Packed weights. `forward` and `backward` name them as a job's fields do, and are made at first use."""
+    """The packed weights of both passes, made at first use, by the names of a job's fields."""
 
     def __init__(self, spec: Spec, parameters: Parameters, workspace: Workspace) -> None:
         self.spec = spec
@@ -43,7 +44,7 @@ class Weights:
                 self._workspace.packed.give(backward, packed)
 
     def forward(self, threads: int = 1) -> Packed:
-        """threads: that a call counts on."""
+        """threads: the number that a call counts on."""
         return self._of(None, threads)
 
     def backward(self, products: Products, threads: int = 1) -> Packed:
@@ -51,7 +52,7 @@ class Weights:
 
     def _of(self, backward: Products | None, threads: int) -> Packed:
         found = self._passes.get(backward)
-        # of two threads that come first, one packs in vain
+        # two threads that come first both pack, one of them in vain
         return self._passes.setdefault(backward, self._pack(backward, threads)) if found is None else found
 
     def _pack(self, backward: Products | None, threads: int) -> Packed:
@@ -69,10 +70,10 @@ class Weights:
 
 
 def _constants(spec: Spec, backward: bool) -> dict[str, Array]:
-    """What the kernels read besides."""
+    """Makes the arrays that kernels read besides: zeros, and a vector of the clip."""
     found, lanes = {}, target().lanes(spec.dtype.itemsize)
     if backward:
-        # what the sums of a panel of any width start from
+        # the sums of a panel of any width start from these
         found["b"] = aligned_zeros(max(WIDTHS) * lanes, spec.dtype)
     if spec.has_options:
         limit = aligned_zeros(lanes, spec.dtype)
@@ -83,14 +84,19 @@ def _constants(spec: Spec, backward: bool) -> dict[str, Array]:
 
 
 def wide_vectors(spec: Spec) -> int:
-    """Vectors of a wide panel."""
+    """Gives the vectors of a wide panel."""
     return target().wide(spec.output_size)
 
 
 def tail_vectors_of(spec: Spec) -> int:
-    """Vectors that the gates of the left-over units share; 0 for none, and for kernels that do not know of it."""
+    """Gives the vectors that the gates of the left-over units share; 0 for none, and for kernels that cannot."""
     known = cell_of(spec).shares_vectors and not spec.has_options
     return tail_vectors(spec.gates, spec.hidden_size, target().lanes(spec.dtype.itemsize)) if known else 0
+
+
+def packed_bytes(spec: Spec) -> dict[str, int]:
+    """Gives the bytes of each packed array of the forward pass, by its name in a job."""
+    return {name: layout.size * spec.dtype.itemsize for name, layout in _forward_layouts(spec).items()}
 
 
 def _forward_layouts(spec: Spec) -> dict[str, Layout]:

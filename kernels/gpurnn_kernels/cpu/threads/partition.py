@@ -1,6 +1,6 @@
-"""Who does what: how a layer's directions, rows and units are shared out to threads.
+"""The partition of a layer's work: its directions, rows and units are shared out to threads.
 
-Three ways, whichever the cost model finds cheapest; the bits are the same in all of them:
+There are three ways, and the cost model chooses the cheapest. The bits are the same in all of them:
     one     one thread does it all;
     rows    each thread takes rows of the batch through the whole sequence;
     units   all threads make panels of units of all rows, step by step: a phase ends when all its panels are done.
@@ -23,10 +23,10 @@ Split = Literal["one", "rows", "units"]
 _PHASE = {32: 1500.0, 16: 2000.0}  # the end of a phase
 _HANDED = {32: 180.0, 16: 0.0}  # a cache line that another thread has written: far on a mesh of cores, near within a cluster
 _UNIT = {32: 70.0, 16: 100.0}  # the cell equations of one vector of units of one row
-_READ = 2.3  # a vector of weights, from the second cache: so much a tile takes at least
-_READ_FAR = {32: 11.0, 16: 2.3}  # one that the second cache does not hold
+_READ = 2.3  # a vector of weights from L2: so much a tile takes at least
+_READ_FAR = {32: 11.0, 16: 2.3}  # a vector of weights that L2 does not hold
 _WAIT_FAR = {32: 4.0, 16: 0.0}  # what multiply-adds of many rows wait for it
-_NEAR_BYTES = {32: 1 << 20, 16: 1 << 19}  # of weights that it may not hold, beside all else
+_NEAR_BYTES = {32: 1 << 20, 16: 1 << 19}  # of weights: more may not stay in L2 beside all else
 _SHARED = {32: 1.0, 16: 1.06}  # times as long take two threads that both read such weights
 _LEAST_CALL = 150_000.0  # a call that threads share: about 50 us
 # what units may cost more than rows: threads that share rows help each other where one has not its CPU to itself
@@ -35,8 +35,8 @@ _HELPED = 0.95
 
 @dataclass(frozen=True)
 class Part:
-    """One thread's part of one direction: rows [row_begin, row_end) x panels [panel_begin, panel_end). Several threads may
-    have the same part."""
+    """One thread's part of one direction: rows [row_begin, row_end) x panels [panel_begin, panel_end). Threads that make
+    panels of the same rows have the same part."""
 
     direction: int
     thread: int
@@ -60,12 +60,12 @@ class Schedule:
 
 
 def cut(count: int, parts: int) -> list[int]:
-    """Bounds of `parts` stretches of as equal length as can be."""
+    """Gives the bounds of `parts` stretches of as equal length as can be."""
     return [count * part // parts for part in range(parts + 1)]
 
 
 def _tile_cost(rows: int, wide: int, beyond_l2: bool, machine: Target) -> float:
-    """The cost of one vector of weights for all rows, in tiles of wide panels. `beyond_l2`: the second cache does not hold the
+    """Estimates the cost of one vector of weights for all rows, in tiles of wide panels. beyond_l2: L2 does not hold the
     weights."""
     tiles = -(-rows // machine.tile_rows(wide))
     heights = [rows // tiles + (tile < rows % tiles) for tile in range(tiles)]
@@ -75,7 +75,7 @@ def _tile_cost(rows: int, wide: int, beyond_l2: bool, machine: Target) -> float:
 
 
 def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
-    """Rough cost of one step: `rows` rows x `vectors` vectors of units. The input is projected many steps at a time."""
+    """Estimates the cost of a step, `rows` rows x `vectors` vectors of units. The input is projected many steps at a time."""
     depth = spec.gates * spec.output_size + spec.proj_size
     beyond_l2 = depth * vectors * machine.vector_bytes >= _NEAR_BYTES[machine.registers]
     tiles = _tile_cost(rows, machine.wide(spec.output_size), beyond_l2, machine) if rows else 0.0
@@ -83,13 +83,13 @@ def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
 
 
 def worth_sharing(spec: Spec, batch: int, steps: int, machine: Target) -> bool:
-    """Whether a call takes so long that other threads are woken for it."""
+    """Tells whether a call takes so long that other threads are woken for it."""
     vectors = -(-spec.hidden_size // machine.lanes(spec.dtype.itemsize))
     return steps * step_cost(spec, batch, vectors, machine) >= _LEAST_CALL
 
 
 def _phase_cost(spec: Spec, rows: int, crew: int, machine: Target) -> float:
-    """Of threads that share `rows` rows: the end of a phase, and the part of h that others have made."""
+    """Estimates what a phase costs threads that share `rows` rows: its end, and reading the part of h that others made."""
     lines = -(-spec.output_size * spec.dtype.itemsize // LINE) * (crew - 1) / crew
     return _PHASE[machine.registers] + _HANDED[machine.registers] * rows * lines
 
@@ -105,8 +105,8 @@ def schedule(
     *,
     steps: int | None = None,
 ) -> Schedule:
-    """Shares out the recurrence of one layer. `vectors`: of units in a panel; `lengths`: of the rows, longest first, when
-    they differ: then rows are shared out by their steps. `steps`: of a call, where they are known."""
+    """Shares out the recurrence of one layer. vectors: of units in a panel. lengths: of the rows, longest first, where they
+    differ; then rows are shared out by their steps. steps: of the call, where they are known."""
     panels = -(-spec.hidden_size // (machine.lanes(spec.dtype.itemsize) * vectors))
     splits: list[Split] = []
     parts: list[Part] = []
@@ -129,7 +129,7 @@ def schedule(
 
 
 def cut_by_steps(lengths: Array, parts: int) -> list[int]:
-    """Bounds of stretches of rows with about as many steps each."""
+    """Gives the bounds of stretches of rows with about as many steps each."""
     done = np.concatenate([[0], np.cumsum(lengths)])
     wanted = done[-1] * np.arange(parts + 1) / parts
     after = np.searchsorted(done, wanted)

@@ -1,4 +1,4 @@
-"""Compiling, or loading from the cache, every kernel ahead of its first use."""
+"""`warmup` compiles every kernel, or loads it from the cache, ahead of its first use."""
 
 from collections.abc import Callable
 
