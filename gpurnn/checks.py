@@ -10,6 +10,8 @@ from gpurnn_kernels.spec import Array
 
 from .backend import HOST, Place, on_device, place_of
 
+DTYPES = ("float16", "float32", "float64")
+
 
 def size(name: str, value: Any, least: int = 1) -> int:
     """An integer >= `least`."""
@@ -36,14 +38,25 @@ def number(name: str, value: Any) -> float:
     return float(value)
 
 
-def clip(value: Any) -> float | None:
+def clip(name: str, value: Any) -> float | None:
     """A positive number, or None."""
     if value is None:
         return None
-    found = number("clip", value)
+    found = number(name, value)
     if found <= 0:
-        raise ValueError(f"clip: expected a positive number, got {value}")
+        raise ValueError(f"{name}: expected a positive number, got {value}")
     return found
+
+
+def dtype(name: str, value: Any) -> np.dtype[Any]:
+    """A dtype that layers have, as NumPy's own object: one that was unpickled is equal to it, and another."""
+    if value is None:
+        raise TypeError(f"{name}: expected one of {', '.join(DTYPES)}, got None")
+    given = np.dtype(value)
+    if given.name not in DTYPES or not given.isnative:
+        raise ValueError(f"{name}: expected one of {', '.join(DTYPES)}, got {given}")
+    own: np.dtype[Any] = np.dtype(given.type)
+    return own
 
 
 def precision(value: Any, dtype: np.dtype[Any]) -> str | None:

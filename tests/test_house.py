@@ -132,6 +132,9 @@ def private_attributes(tree: ast.Module) -> set[str]:
     return set(filter(is_private, own))
 
 
+NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}  # public, but for their names
+
+
 def foreign_private_attributes(package: Package) -> list[str]:
     """Places where a module uses a private attribute that belongs to a class of another module."""
     trees = {module: parsed(path) for module, path in package.modules().items()}
@@ -139,7 +142,7 @@ def foreign_private_attributes(package: Package) -> list[str]:
     all_private = {name for names in own.values() for name in names}
     found: list[str] = []
     for module, tree in trees.items():
-        foreign = all_private - own[module]
+        foreign = all_private - own[module] - NAMED_TUPLES
         found += [
             f"{module}, line {node.lineno}: {ast.unparse(node)}"
             for node in ast.walk(tree)
@@ -150,10 +153,10 @@ def foreign_private_attributes(package: Package) -> list[str]:
 
 # each rule, and the packages that do not keep it yet
 RULES: dict[Callable[[Package], list[str]], tuple[str, ...]] = {
-    import_circles: ("gpurnn", "bench"),
+    import_circles: ("bench",),
     docstrings_without_a_subject: ("gpurnn", "gpurnn_kernels", "bench", "ptx_emulator", "tests"),
     long_signatures: ("gpurnn_kernels", "bench", "tests"),
-    foreign_private_attributes: ("gpurnn", "tests"),
+    foreign_private_attributes: ("tests",),
 }
 
 
@@ -187,10 +190,10 @@ BROKEN = {
     },
 }
 KEPT = {
-    "__init__.py": "from .b import f",
+    "__init__.py": "from .b import B",
     "a.py": '"""A class."""\nfrom . import c\nclass A:\n    def f(self, a, b, c, d, e, f, g, h, *, i):\n        self._x = 1',
-    "b.py": "from .a import A\nclass B(A):\n    def g(self, other):\n        return self._x, other._replace(x=1)\nf = 1",
-    "c.py": '"""Ofttimes this is needed."""\nimport ast',
+    "b.py": "from .a import A\nclass B(A):\n    def g(self, other):\n        return self._x, self._make(), other._make()",
+    "c.py": '"""Often this is needed."""\nimport ast',
 }
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from gpurnn_kernels.spec import Array
 
+from ..layers.make import Layer
+
 log = logging.getLogger("gpurnn")
 
 STEPS, ROWS = 4, 3
@@ -21,13 +23,13 @@ LARGEST = 2.0  # sum of magnitudes in a row of weights
 Run = Callable[[Array, list[Array]], tuple[Array, list[Array]]]
 
 
-def scale(layer: Any) -> float:
+def scale(layer: Layer) -> float:
     """By what the source's weights are to be multiplied for `agree`: a power of two."""
     rows = _row_sums(layer)
     return 1.0 if not rows > LARGEST else float(2.0 ** np.floor(np.log2(LARGEST / rows)))
 
 
-def agree(layer: Any, run: Run, source: str, precision: Any = None) -> None:
+def agree(layer: Layer, run: Run, source: str, precision: Any = None) -> None:
     """Runs both on the same random numbers. Raises ValueError if they differ by more than rounding explains.
 
     run: the source, its weights times `scale(layer)`.
@@ -52,12 +54,12 @@ def agree(layer: Any, run: Run, source: str, precision: Any = None) -> None:
         _compare(f"{source}: {name}", got, wanted, allowed)
 
 
-def tolerance(layer: Any, precision: Any) -> float:
+def tolerance(layer: Layer, precision: Any) -> float:
     """How far two ways of rounding may lie apart: more with large weights, whose sums round more coarsely."""
     return float(np.finfo(precision).eps) * 32 * (4 + _row_sums(layer))
 
 
-def _row_sums(layer: Any) -> float:
+def _row_sums(layer: Layer) -> float:
     """The largest sum of magnitudes in a row of any matrix."""
     return max(float(np.abs(array).sum(axis=-1).max()) for name, array in layer.params.items() if "W_" in name)
 

@@ -11,8 +11,9 @@ import numpy as np
 
 import gpurnn
 
-from ..layers.files import load_with_extra
-from ..layers.files import save as save_layer
+from ..layers.description import described
+from ..layers.files import save
+from ..layers.make import load_with_extra
 from .data import COEFFICIENTS, SPEAKERS, Array, Utterances
 
 
@@ -56,7 +57,8 @@ class Classifier:
 
     def save(self, path: Path) -> None:
         """Writes the layer and, beside its parameters, the readout's arrays to one safetensors file."""
-        save_layer(self.layer, path, {f"readout.{name}": value for name, value in vars(self.readout).items()})
+        readout = {f"readout.{name}": value for name, value in vars(self.readout).items()}
+        save(path, described("LSTM", self.layer.configuration()), self.layer.params | readout)
 
 
 def pooled(y: Array, lengths: Array) -> Array:

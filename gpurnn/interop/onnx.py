@@ -16,8 +16,8 @@ from onnx.reference.op_run import OpRun
 
 from gpurnn_kernels.spec import Array
 
-from ..convert.gates import Kind
 from ..convert.onnx.operator import DEFAULTS, Operator, layer_of
+from ..layers.description import Kind
 
 
 class _Recurrent(OpRun):

@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from gpurnn_kernels.spec import Array, CellName
+from gpurnn_kernels.spec import Array
 
-from .. import checks
+from . import parameters
 from .base import RecurrentLayer
+from .call import run
+from .description import described
 
 
-class GRU(RecurrentLayer):
+class GRU(RecurrentLayer[Array]):
     """Gated recurrent unit; the default is reset-before (PyTorch and Keras 3 default to `reset_after=True`).
 
         z, r = sigma(W_h h + W_x x + b)[z, r]
@@ -37,12 +39,8 @@ class GRU(RecurrentLayer):
     Raises ValueError and TypeError for arguments out of range or of the wrong type.
     """
 
-    states = ("h",)
+    _kind = "GRU"
     reset_after: bool
-    _arguments = (
-        *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "reverse", "reset_after"),
-        *("clip", "dtype", "precision", "fast_math"),
-    )
 
     def __init__(
         self,
@@ -62,16 +60,8 @@ class GRU(RecurrentLayer):
         seed: Any = None,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "seed")}
-        self._set_up(**arguments)
-        self._start(self._draw(seed))
-
-    def _set_up(self, *, reset_after: bool, clip: Any, **common: Any) -> None:  # type: ignore[override]
-        self._configure(**common)
-        self._set(reset_after=checks.flag("reset_after", reset_after), clip=checks.clip(clip))
-
-    @property
-    def cell(self) -> CellName:
-        return "gru_after" if self.reset_after else "gru_before"
+        description = described("GRU", arguments)
+        self._begin(description, parameters.draw(description.shapes, description.hidden_size, description.dtype, seed))
 
     def __call__(self, x: Array, state: Array | None = None, lengths: Any = None) -> tuple[Array, Array]:
         """Runs the layer over a batch of sequences.
@@ -85,5 +75,5 @@ class GRU(RecurrentLayer):
         Returns y (T, B, D*H) in x's layout, and h_n in the state's shape; row l*D + d is layer l, direction d.
         Raises ValueError for wrong shapes and lengths, TypeError for wrong types and dtypes.
         """
-        y, final = self._run(x, state, lengths)
+        y, final = run(self._prepared, x, state, lengths)
         return y, final

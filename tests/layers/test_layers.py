@@ -291,7 +291,7 @@ def test_what_goes_the_short_way(cell: str, tmp_path: Path, monkeypatch: pytest.
     def long_way(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("gpurnn.layers.base.Arguments", long_way)
+    monkeypatch.setattr("gpurnn.layers.call.Arguments", long_way)
     monkeypatch.setattr("gpurnn.checks.array", long_way)
     stream = p.layer.stream(3)
     for x in (p.x, mapped, pickled, buffer):

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ...layers.description import Kind
 from ..check import log
-from ..gates import Kind
 
 KINDS: dict[str, Kind] = {"LSTM": "LSTM", "GRU": "GRU", "CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 

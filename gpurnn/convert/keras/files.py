@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...layers.make import Layer
 from ..check import log
 from ..found import Found, choose, named
-from . import hdf5_reader as hdf5
+from . import hdf5
+from .build import build
 from .config import Description, describe, refuse_state, warn_of_mask
-from .hdf5 import Stored, stored_layers
 from .model import TEXT, Model
+from .stored import Stored, stored_layers
 from .weights import cell_of
 
 MODEL, WEIGHTS = "config.json", "model.weights.h5"
@@ -31,10 +33,8 @@ class Opened(NamedTuple):
     version: str | None  # None: of a Keras whose default is sigmoid
 
 
-def read(path: Any, name: str | None, recurrent_activation: str | None) -> Any:
-    """See `from_keras`."""
-    from .live import build
-
+def read(path: Any, name: str | None, recurrent_activation: str | None) -> Layer:
+    """Converts a layer of a file; see `from_keras`."""
     with named(path), opened(path) as file:
         chosen = choose(file.layers, name, lambda one: one.names, _found, "name=...")
         label = f"{path}: {chosen.names[0]}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpurnn_kernels.spec import Array
 
-from ..gates import Kind, Source
+from ...gates import Kind, Source
 
 Shapes = Sequence[tuple[int, ...]]
 

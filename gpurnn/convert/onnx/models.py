@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...layers.description import Kind
+from ...layers.make import Layer
 from .. import check
 from ..found import Found, choose, named
-from ..gates import Kind
 from .check import runner
 from .constants import Constants
 from .graph import Node, recurrent
@@ -20,7 +21,7 @@ OPSET = 7  # the first with today's LSTM and GRU
 
 
 @np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
-def from_onnx(path_or_model: Any, node: str | None = None) -> Any:
+def from_onnx(path_or_model: Any, node: str | None = None) -> Layer:
     """A layer with the weights of an LSTM or GRU operator.
 
     Args:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from gpurnn_kernels.spec import Array
 
-from .. import gates
-from ..gates import Kind, Source
+from ... import gates
+from ...gates import Kind, Source
+from ...layers.make import Layer, converted
 
 ACTIVATIONS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh")}
 DIRECTIONS = ("forward", "reverse", "bidirectional")
@@ -56,8 +57,8 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def layer_of(operator: Operator) -> Any:
-    """The layer of an operator. Raises ValueError for what it cannot represent."""
+def layer_of(operator: Operator) -> Layer:
+    """Makes the layer of an operator. Raises ValueError for what it cannot represent."""
     kind, attributes, W, R, B, P, label = operator
     direction = attributes["direction"]
     if direction not in DIRECTIONS:
@@ -88,7 +89,7 @@ def layer_of(operator: Operator) -> Any:
     directions = [
         gates.direction(kind, gates.ONNX, _source(operator, index), reset_after=reset_after) for index in range(count)
     ]
-    return gates.layer(kind, configuration, [directions])
+    return converted(kind, configuration, [directions])
 
 
 def _source(operator: Operator, index: int) -> Source:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...layers.make import Layer
 from ..found import Found, named
 from .modules import described, find, from_torch, is_weight
 
@@ -17,7 +18,7 @@ NAME = 1024  # characters
 SHARED = 16  # times the file's size is what recurrent layers may hold: layers that share weights are counted apart
 
 
-def from_file(path: Any, prefix: str = "") -> Any:
+def from_file(path: Any, prefix: str = "") -> Layer:
     """A layer out of a file: a state dict, or a checkpoint that has one inside; see `from_torch`.
 
     Raises FileNotFoundError for a missing file, ValueError for anything else that is wrong with it.

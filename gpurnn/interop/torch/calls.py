@@ -12,8 +12,8 @@ import torch.utils.dlpack
 
 from gpurnn_kernels.spec import Array
 
-from ...convert import gates
-from ...convert.torch.modules import Shape
+from ...export.torch import Shape
+from ...layers.make import converted
 
 Tensor = torch.Tensor
 
@@ -34,7 +34,7 @@ class Prepared(NamedTuple):
             check_dtype(one.dtype)
         arrays = {name: one.detach().cpu().numpy() for name, one in zip(shape.names, weights, strict=True)}
         dtype = next(iter(arrays.values())).dtype
-        layer = gates.layer(shape.kind, shape.configuration(dtype), shape.params(arrays))
+        layer = converted(shape.kind, shape.configuration(dtype), shape.params(arrays))
         return cls([one.detach().clone() for one in weights], layer)
 
     def stands_for(self, weights: Sequence[Tensor]) -> bool:

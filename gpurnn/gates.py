@@ -5,13 +5,13 @@ Elsewhere z is how much of the OLD value stays, here how much of the new one ent
 sigma(-a) = 1 - sigma(a).
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gpurnn_kernels.spec import Array
 
-Kind = Literal["LSTM", "GRU"]
+from .layers.description import Kind as Kind
 
 
 class Order(NamedTuple):
@@ -105,32 +105,3 @@ def undo(kind: Kind, order: Order, params: dict[str, Array], gradients: bool = F
         b_x, b_h = theirs(kind, order, b), theirs(kind, order, other)
     W_x, W_h = theirs(kind, order, params["W_x"]), theirs(kind, order, params["W_h"])
     return Source(W_x, W_h, b_x, b_h, params["W_p"].copy() if "W_p" in params else None)
-
-
-def layer(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[str, Array]]]) -> Any:
-    """A `gpurnn.LSTM` or `GRU` of these arguments, the others by default, and these parameters: per layer, per direction.
-
-    Raises NotImplementedError for options that are not built, ValueError and TypeError for what cannot be.
-    """
-    import gpurnn
-
-    from ..layers import parameters
-
-    cls = gpurnn.LSTM if kind == "LSTM" else gpurnn.GRU
-    if np.dtype(configuration["dtype"]) == np.float16:
-        # such a layer runs on a GPU only: nothing could check it here
-        raise NotImplementedError("float16 weights are not converted; convert the model to float32 first")
-    lost = [name for name, value in configuration.items() if value and name not in cls._arguments]
-    if lost:
-        raise ValueError(f"gpurnn.{kind} has no {', '.join(lost)}")
-    defaults = {"num_layers": 1, **(cls.__init__.__kwdefaults__ or {})}
-    full = {name: configuration.get(name, defaults.get(name)) for name in cls._arguments}
-    two, backward = bool(full["bidirectional"]), bool(full["reverse"])
-    prefixes = [prefix for _, _, prefix in parameters.prefixes(len(directions), two, backward)]
-    flat = [one for found in directions for one in found]
-    arrays = {
-        prefix + name: np.ascontiguousarray(array)
-        for prefix, found in zip(prefixes, flat, strict=True)
-        for name, array in found.items()
-    }
-    return cls.with_params(full, arrays)
