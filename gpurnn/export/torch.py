@@ -47,6 +47,7 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, layer: Description) -> Shape:
+        """Takes the sizes and options of a layer."""
         sizes = layer.input_size, layer.hidden_size, layer.num_layers
         return cls(layer.kind, *sizes, layer.bias, layer.bidirectional, layer.proj_size)
 
@@ -71,7 +72,7 @@ class Shape(NamedTuple):
         return [stem + suffix for suffixes in self.suffixes for suffix in suffixes for stem in self.stems]
 
     def sizes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each weight, by its name."""
+        """Gives the shape of each weight, by its name."""
         rows, out = (4 if self.kind == "LSTM" else 3) * self.hidden_size, self.proj_size or self.hidden_size
         found: dict[str, tuple[int, ...]] = {}
         for index, suffixes in enumerate(self.suffixes):
@@ -82,7 +83,7 @@ class Shape(NamedTuple):
         return found
 
     def params(self, weights: Mapping[str, Array]) -> list[list[dict[str, Array]]]:
-        """gpurnn's parameters, per layer, per direction."""
+        """Gives gpurnn's parameters, per layer, per direction."""
         return [[self._direction(weights, suffix) for suffix in suffixes] for suffixes in self.suffixes]
 
     def _direction(self, weights: Mapping[str, Array], suffix: str) -> dict[str, Array]:
@@ -91,7 +92,7 @@ class Shape(NamedTuple):
         return gates.direction(self.kind, gates.TORCH, source, reset_after=self.kind == "GRU")
 
     def weights(self, params: Mapping[str, Array], gradients: bool = False) -> dict[str, Array]:
-        """PyTorch's weights, or their gradients, from gpurnn's parameters, in PyTorch's order."""
+        """Gives PyTorch's weights, or their gradients, from gpurnn's parameters, in PyTorch's order."""
         found: dict[str, Array] = {}
         for index, suffixes in enumerate(self.suffixes):
             for suffix in suffixes:
@@ -104,12 +105,12 @@ class Shape(NamedTuple):
         return found
 
     def configuration(self, dtype: np.dtype[Any], batch_first: bool = False) -> dict[str, Any]:
-        """The arguments of gpurnn's constructor."""
+        """Gives the arguments of gpurnn's constructor, those of the other kind among them, off."""
         found = self._asdict() | {"dtype": dtype, "batch_first": batch_first, "reset_after": self.kind == "GRU"}
         return {name: value for name, value in found.items() if name != "kind"}
 
     def module(self, torch: Any, batch_first: bool = False) -> Any:
-        """PyTorch's layer without numbers yet: the global random generator stays as it is."""
+        """Makes PyTorch's layer without numbers yet: the global random generator stays as it is."""
         options = {"bias": self.bias, "batch_first": batch_first, "bidirectional": self.bidirectional, "device": "meta"}
         if self.kind == "LSTM":
             options["proj_size"] = self.proj_size

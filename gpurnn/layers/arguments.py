@@ -63,7 +63,7 @@ class Arguments:
         return given
 
     def output(self, *, lent: bool = False) -> Array:
-        """An array for y as (T, B, D * P), in the layout that the caller will see; zeros where no kernel will write.
+        """Gives an array for y as (T, B, D * P), in the layout that the caller will see; zeros where no kernel will write.
 
         lent: it comes from memory that calls use again.
         """
@@ -72,7 +72,7 @@ class Arguments:
         return self._rows(self.steps, self.batch, lent)
 
     def between(self) -> Array:
-        """An array for what stacked layers hand on, (T, B, D * P) without gaps, of memory that calls use again."""
+        """Gives an array for the output of one stacked layer, (T, B, D * P) without gaps, of memory that calls use again."""
         return self._rows(self.steps, self.batch, True)
 
     def _rows(self, first: int, second: int, lent: bool) -> Array:
@@ -82,9 +82,9 @@ class Arguments:
         return rows
 
     def inside(self, array: Array) -> Array:
-        """An array in the layout of the caller's x as (T, B, n)."""
+        """Gives an array in the layout of the caller's x as (T, B, n)."""
         return array[:, None] if self.unbatched else array.swapaxes(0, 1) if self.batch_first else array
 
     def as_given(self, y: Array) -> Array:
-        """(T, B, n) in the layout of the caller's x."""
+        """Gives an array (T, B, n) in the layout of the caller's x."""
         return y[:, 0] if self.unbatched else y.swapaxes(0, 1) if self.batch_first else y

@@ -73,7 +73,7 @@ class Description:
         return self.proj_size or self.hidden_size
 
     def state_shapes(self, batch: int) -> list[tuple[int, int, int]]:
-        """The shapes of h (L * D, B, P) and, for an LSTM, of c (L * D, B, H)."""
+        """Gives the shapes of h (L * D, B, P) and, for an LSTM, of c (L * D, B, H)."""
         sizes = (self.output_size, self.hidden_size)[: len(self.states)]
         return [(self.num_layers * self.directions, batch, size) for size in sizes]
 
@@ -116,15 +116,15 @@ class Description:
         }
 
     def configuration(self) -> dict[str, Any]:
-        """The constructor's arguments as JSON's types."""
+        """Gives the constructor's arguments in JSON's types."""
         return {name: _plain(getattr(self, name)) for name in ARGUMENTS[self.kind]}
 
     def attributes(self) -> dict[str, Any]:
-        """The attributes that a layer has of its description: its arguments, and what follows from them."""
+        """Gives the attributes that a layer has of its description: its arguments, and what follows from them."""
         return {name: getattr(self, name) for name in (*ARGUMENTS[self.kind], *_MIRRORED, *_FOLLOWING)}
 
     def call_text(self, name: str) -> str:
-        """The call of a constructor called `name` that makes such a layer; arguments that have their defaults are left out."""
+        """Writes the call of a constructor `name` that makes such a layer; arguments that have their defaults are left out."""
         words = [
             f"{one}={value!r}" if one in _DEFAULTS else str(value)
             for one, value in self.configuration().items()
@@ -158,8 +158,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def described(kind: Kind, configuration: Mapping[str, Any]) -> Description:
-    """The description of a layer from its constructor's arguments, which a file or a pickle of another version may hold:
-    arguments that are missing have their defaults.
+    """Checks a constructor's arguments, which may come from a file or a pickle of another version: those that are missing have
+    their defaults.
 
     Raises ValueError for names that this version does not know, missing ones without a default and values out of range,
     TypeError for wrong types, NotImplementedError for values that are not built yet.

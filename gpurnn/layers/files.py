@@ -21,7 +21,7 @@ _KEY, _FORMAT_KEY = "gpurnn", "gpurnn_format"
 
 
 class Content(NamedTuple):
-    """What a layer's file holds."""
+    """The content of a layer's file."""
 
     description: Description
     params: dict[str, Array]
@@ -100,7 +100,7 @@ def _read(source: Path, file: Any, extra: tuple[str, ...]) -> Content:
 
 
 def _metadata(source: Path, text: str) -> tuple[Kind, dict[str, Any]]:
-    """The kind of layer and the constructor's arguments that a file names."""
+    """Gives the kind of layer and the constructor's arguments that a file names."""
     try:
         description = json.loads(text)
         name, arguments = description["layer"], dict(description["arguments"])

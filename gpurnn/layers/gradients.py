@@ -1,4 +1,4 @@
-"""Gradients of a call, by exact back-propagation through time: what `layer.vjp` gives."""
+"""Gradients of a call by exact back-propagation through time, for `layer.vjp`."""
 
 from __future__ import annotations
 

@@ -42,6 +42,9 @@ class LSTM(RecurrentLayer[tuple[Array, Array]]):
         fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made
             of it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
 
+        lstm = gpurnn.LSTM(input_size=40, hidden_size=128)
+        y, (h_n, c_n) = lstm(np.zeros((100, 8, 40), np.float32))  # (T, B, I) -> (T, B, H)
+
     Raises ValueError and TypeError for arguments out of range or of the wrong type.
     """
 

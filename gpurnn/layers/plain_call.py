@@ -15,13 +15,15 @@ from ..backend import HOST
 from .arguments import Arguments
 from .prepared import Prepared
 
-READ_ONLY_BYTES = 1 << 16  # of a read-only x that is copied for a plain call: more takes longer to copy than the long way
-PLAIN_BYTES = 32 << 20  # of all layers' plain calls
-PLAIN_LEAST = 1 << 14  # that one of them counts as at least: its own objects
+READ_ONLY_BYTES = (
+    1 << 16
+)  # a read-only x up to this size is copied for a plain call: a larger copy takes longer than the long way
+PLAIN_BYTES = 32 << 20  # bytes that all layers' plain calls may hold
+PLAIN_LEAST = 1 << 14  # bytes that one of them counts as at least: its own objects
 
 
 def for_plain_call(x: Any, dtype: np.dtype[Any]) -> Array | None:
-    """x as a `PlainCall` takes it, contiguous and writeable, or a copy where x is small and read-only; else None."""
+    """Gives x as a `PlainCall` takes it, contiguous and writeable, or a copy where x is small and read-only; else None."""
     found = checks.ready(x, dtype)
     if found is None or found.flags.writeable:
         return found
@@ -69,40 +71,44 @@ class PlainCall:
 
     @property
     def bytes(self) -> int:
-        """Bytes that the call holds."""
+        """The bytes that the call holds."""
         return PLAIN_LEAST + self._stack_call.bytes
 
     def stay(self) -> None:
-        """Calls with this shape of x and these parameters go the short way from now on."""
+        """Makes calls with this shape of x and these parameters go the short way from now on."""
         home = self._home()
         if home is not None:
             home.plain_calls[self._shape] = self
             PLAIN_CALLS.add(self)
 
     def leave(self) -> None:
-        """Calls with this shape of x and these parameters go the long way again."""
+        """Makes calls with this shape of x and these parameters go the long way again."""
         home = self._home()
         if home is not None:
             home.plain_calls.pop(self._shape, None)
 
 
 class PlainCalls:
-    """The plain calls that are ready, of all layers. Of more than so many bytes, those leave that were not called for longest:
-    at each look at them, all that were called since the last one count as later than those that were not."""
+    """The plain calls of all layers that are ready, at most `limit` bytes of them.
+
+    Where they hold more, those leave that were not called for longest: at each look at them, all that were called since the
+    last look count as later than those that were not.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._calls: dict[int, weakref.ref[PlainCall]] = {}  # by number, the first to leave first
         self._numbers = itertools.count()
-        self._next_look = 0  # with so many
+        self._next_look = 0  # the number of calls at which to look
 
     def add(self, call: PlainCall) -> None:
+        """Counts a call in."""
         self._calls[next(self._numbers)] = weakref.ref(call)
         if len(self._calls) >= self._next_look:
             self.look()
 
     def look(self) -> None:
-        """Calls leave, if all together hold too much."""
+        """Lets calls leave if all together hold too much."""
         found = [(number, reference()) for number, reference in list(self._calls.items())]
         for number, _ in found:
             self._calls.pop(number, None)

@@ -1,4 +1,4 @@
-"""The states of a layer: an LSTM's pair (h, c), a GRU's h, as users hand them in and as kernels take them."""
+"""States of a layer, an LSTM's (h, c) or a GRU's h, as users hand them in and as kernels take them."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from .description import Description
 def checked(
     description: Description, name: str, state: Any, batch: int, place: Place, unbatched: bool = False
 ) -> list[Array | None]:
-    """The state's arrays as (L * D, B, P) and (L * D, B, H), contiguous; None each when there is none.
+    """Gives the state's arrays as (L * D, B, P) and (L * D, B, H), contiguous; None each when there is none.
 
     name: the argument that the state was, for errors. Raises ValueError for wrong shapes, TypeError for wrong types.
     """
@@ -39,18 +39,18 @@ def checked(
 
 
 def as_given(arrays: list[Array], unbatched: bool) -> Any:
-    """The arrays as users see them: a pair for an LSTM, one array for a GRU."""
+    """Gives the arrays as users see them: a pair for an LSTM, one array for a GRU."""
     shaped = [array[:, 0] if unbatched else array for array in arrays]
     return tuple(shaped) if len(shaped) == 2 else shaped[0]
 
 
 def empty(description: Description, batch: int, place: Place) -> list[Array]:
-    """Arrays to be filled by kernels, (L * D, B, P) and (L * D, B, H)."""
+    """Gives arrays to be filled by kernels, (L * D, B, P) and (L * D, B, H)."""
     return [place.empty(shape, description.dtype) for shape in description.state_shapes(batch)]
 
 
 def of_layer(description: Description, arrays: list[Array] | list[Array | None], index: int) -> list[Any]:
-    """The part of layer `index`, (D, B, ..), of arrays (L * D, B, ..)."""
+    """Gives the part of layer `index`, (D, B, ..), of arrays (L * D, B, ..)."""
     if description.num_layers == 1:
         return arrays
     part = slice(index * description.directions, (index + 1) * description.directions)

@@ -12,7 +12,10 @@ from .objects import from_layer
 
 @np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
 def from_keras(layer_or_path: Any, name: str | None = None, *, recurrent_activation: str | None = None) -> Layer:
-    """A layer with the weights of a Keras one.
+    """Makes a layer with the weights of a Keras one.
+
+        lstm = gpurnn.from_keras(model.get_layer("lstm"))
+        lstm = gpurnn.from_keras("model.keras", "lstm")
 
     Args:
         layer_or_path: a built Keras layer: LSTM, GRU, CuDNNLSTM, CuDNNGRU or a Bidirectional of one; or a file: a model or
@@ -21,11 +24,10 @@ def from_keras(layer_or_path: Any, name: str | None = None, *, recurrent_activat
         recurrent_activation: "sigmoid", for weights from a Keras before 2.3, whose default was another and whose weight
             files do not say.
 
-    Gives a batch_first layer that returns all outputs and the state. A weight file without a model does not say go_backwards
-    and merge_mode: forward and side by side are taken. A warning is logged of a layer behind Masking
-    or Embedding(mask_zero=True): its call needs lengths (`gpurnn.interop.keras.lengths_of`). Raises ValueError for what cannot
-    be represented, with the reason; FileNotFoundError; TypeError for what is no Keras layer; NotImplementedError for options
-    that are not built.
+    Returns a batch_first layer. A weight file without a model does not say go_backwards and merge_mode: forward and side by
+    side are taken. A warning is logged of a layer behind Masking or Embedding(mask_zero=True): its call needs lengths
+    (`gpurnn.interop.keras.lengths_of`). Raises ValueError with the reason for layers that cannot be represented,
+    FileNotFoundError, TypeError for anything but a Keras layer or a path, NotImplementedError for options that are not built.
     """
     if recurrent_activation not in (None, "sigmoid"):
         raise ValueError(f"recurrent_activation: only 'sigmoid' can be represented, got {recurrent_activation!r}")

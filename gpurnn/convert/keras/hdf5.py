@@ -1,4 +1,4 @@
-"""What is read of an HDF5 file: links are refused, and bounds follow from the file's size.
+"""A reader of HDF5 files that refuses links and takes its bounds from the file's size.
 
 An HDF5 file can name the same bytes any number of times: objects by hard links, texts by references into a heap, chunks by
 addresses. Sizes that it claims are therefore compared with the size of the file itself, and what is made of it is summed.
@@ -39,11 +39,11 @@ class Reader:
         self._largest: int | None = None
 
     def has(self, group: Any, name: str) -> bool:
-        """Whether a group has a link of that name, which is not followed."""
+        """Tells whether a group has a link of that name, which is not followed."""
         return bool(group.id.links.exists(name.encode()))
 
     def child(self, group: Any, path: str) -> Any:
-        """What lies at a path. Raises ValueError where it is missing or a link leads there."""
+        """Gives the object at a path. Raises ValueError where it is missing or a link leads there."""
         import h5py
 
         self._visit(1)
@@ -58,7 +58,7 @@ class Reader:
         return at
 
     def texts(self, thing: Any, name: str) -> list[str]:
-        """The texts of an attribute; none where it is missing or empty."""
+        """Gives the texts of an attribute; none where it is missing or empty."""
         import h5py
 
         if name not in thing.attrs:
@@ -80,11 +80,11 @@ class Reader:
         return found
 
     def text(self, thing: Any, name: str) -> str | None:
-        """The first text of an attribute."""
+        """Gives the first text of an attribute."""
         return next(iter(self.texts(thing, name)), None)
 
     def number(self, thing: Any, name: str) -> int | None:
-        """An attribute that is one integer."""
+        """Gives an attribute that is one integer; None where it is missing."""
         if name not in thing.attrs:
             return None
         attribute = thing.attrs.get_id(name)
@@ -93,7 +93,7 @@ class Reader:
         return int(np.ravel(thing.attrs[name])[0])
 
     def array(self, dataset: Any) -> Array:
-        """A dataset's floating-point numbers, once it is certain that the file holds them."""
+        """Gives a dataset's floating-point numbers, once it is certain that the file holds them."""
         if dataset.dtype.kind != "f":
             raise ValueError(f"{dataset.name}: expected floating-point numbers, got {dataset.dtype}")
         if dataset.external is not None or dataset.is_virtual:
@@ -117,7 +117,7 @@ class Reader:
             raise ValueError(f"the attribute {name!r} may claim {size} bytes of text, in a file of {self._size} bytes")
 
     def _largest_heap(self, count: int) -> int:
-        """No text is longer than this. A text stands in a collection, whose size is found without reading any."""
+        """Gives a bound on a text's length, the size of the largest collection of texts, found without reading any."""
         if count * self._size <= SPARE + GROWTH * self._size:
             return self._size
         if self._largest is None:
@@ -128,7 +128,7 @@ class Reader:
 
 @contextmanager
 def opened(source: Path, data: Path | io.BytesIO) -> Iterator[Reader]:
-    """The file `source`, or `data` out of it. Raises ValueError for what is no HDF5 file."""
+    """Opens the file `source`, or `data` out of it. Raises ValueError for what is no HDF5 file."""
     try:
         import h5py
     except ImportError:
@@ -151,7 +151,7 @@ def _bytes(data: Path | io.BytesIO) -> Iterator[Any]:
 
 
 def _heaps(data: Any) -> Iterator[int]:
-    """The sizes of all collections of texts."""
+    """Gives the sizes of all collections of texts."""
     at = data.find(HEAP)
     while at >= 0:
         claimed = int.from_bytes(data[at + len(HEAP) : at + len(HEAP) + 8], "little")

@@ -48,7 +48,7 @@ def from_layer(layer: Any) -> Layer:
 
 
 def _runner(layer: Any, description: Description, factor: float) -> check.Run:
-    """A copy of the layer, its weights times a factor, that returns all there is: the user's own is left alone."""
+    """Gives a copy of the layer, its weights times a factor, that returns all there is: the user's own is left alone."""
     config = dict(layer.get_config())
     inner = ("layer", "backward_layer") if description.bidirectional else ()
     whole = {"return_sequences": True, "return_state": True, "stateful": False}

@@ -26,23 +26,24 @@ class Stored(NamedTuple):
     """A recurrent layer in a file, not read yet: one cell, or two for both directions, forward first."""
 
     names: list[str]  # the first is its own, the others serve as well
-    cells: list[list[Any]]  # of each, its datasets
+    cells: list[list[Any]]  # the datasets of each cell
     layouts: list[Layout]
 
     def read(self, reader: Reader) -> list[list[Array]]:
+        """Reads the weights, per cell."""
         return [[reader.array(dataset) for dataset in cell] for cell in self.cells]
 
 
 class _Cell(NamedTuple):
-    place: tuple[str, ...]  # of the layer: components of its path
-    backward: bool | None  # which half of a Bidirectional
+    place: tuple[str, ...]  # the layer's path in components
+    backward: bool | None  # whether it is the backward half of a Bidirectional; None: it is no half
     datasets: list[Any]
     layout: Layout
     names: list[str]
 
 
 def stored_layers(reader: Reader, group: Any, archive: bool) -> list[Stored]:
-    """The layers of an open file or group, in its order."""
+    """Gives the layers of an open file or group, in its order."""
     cells = _archive_cells(reader, group) if archive else _legacy_cells(reader, group)
     found: dict[tuple[str, ...], list[_Cell]] = {}
     for cell in cells:
@@ -59,7 +60,7 @@ def stored_layers(reader: Reader, group: Any, archive: bool) -> list[Stored]:
 
 
 def _own_names(layers: list[Stored]) -> list[Stored]:
-    """The first name of each is one that no other has first."""
+    """Makes the first name of each layer one that no other has first."""
     count: dict[str, int] = {}
     for layer in layers:
         count[layer.names[0]] = count.get(layer.names[0], 0) + 1
@@ -91,7 +92,7 @@ def _legacy_cells(reader: Reader, group: Any) -> Iterator[_Cell]:
 
 
 def _cell_place(weight: str) -> tuple[str, ...]:
-    """ "bidirectional/forward_lstm/lstm_cell" of "bidirectional/forward_lstm/lstm_cell/kernel:0", as components."""
+    """Gives the components "bidirectional", "forward_lstm", "lstm_cell" of "bidirectional/forward_lstm/lstm_cell/kernel:0"."""
     place, slash, leaf = weight.partition(":")[0].rpartition("/")
     if slash:
         return tuple(part for part in place.split("/") if part)
@@ -100,7 +101,7 @@ def _cell_place(weight: str) -> tuple[str, ...]:
 
 
 def _layer_place(place: tuple[str, ...]) -> tuple[tuple[str, ...], bool | None]:
-    """The layer that a cell belongs to, and which half of a Bidirectional it is."""
+    """Gives the place of the layer that a cell belongs to, and whether it is the backward half of a Bidirectional."""
     for index, part in enumerate(place):
         match = _DIRECTION.fullmatch(part)
         if match:
@@ -149,7 +150,7 @@ def _layer_names(reader: Reader, group: Any) -> list[str]:
 
 
 def _attribute_list(reader: Reader, group: Any, name: str) -> list[str]:
-    """Keras cuts long lists into "name0", "name1", ..."""
+    """Gives a list of texts, which Keras cuts into "name0", "name1", ... where it is long."""
     if name in group.attrs:
         return reader.texts(group, name)
     found: list[str] = []

@@ -23,16 +23,19 @@ _NAME = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d{1,9})(_reverse)?)?")
 
 @np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
 def from_torch(x: Any, *, prefix: str = "") -> Layer:
-    """A layer with the weights of a PyTorch one.
+    """Makes a layer with the weights of a PyTorch one.
+
+        lstm = gpurnn.from_torch(torch.nn.LSTM(40, 128))
+        lstm = gpurnn.from_torch(model.state_dict(), prefix="encoder.lstm")
 
     Args:
         x: a `torch.nn.LSTM`, `GRU`, `LSTMCell` or `GRUCell`, or a module that has one inside, or a state dict, of tensors or
             NumPy arrays (PyTorch need not be installed then).
         prefix: which one of several: "encoder.lstm.". A state dict does not say batch_first: set it on what you hand in.
 
-    Gives a `gpurnn.LSTM`, or a `gpurnn.GRU` with reset_after=True, of the same dtype. The two biases are summed where they
-    always meet. Dropout is dropped: it is the identity at inference. Raises ValueError for what cannot be represented,
-    TypeError for what is none of these, NotImplementedError for options that are not built.
+    Returns a `gpurnn.LSTM`, or a `gpurnn.GRU` with reset_after=True, of the same dtype. The two biases are summed where they
+    always meet. Dropout is dropped: it is the identity at inference. Raises ValueError for layers that cannot be represented,
+    TypeError for anything but modules and state dicts, NotImplementedError for options that are not built.
     """
     if isinstance(x, Mapping):
         return _from_state(x, prefix)
@@ -77,7 +80,7 @@ def _before_call(label: str, x: Any) -> None:
 
 
 def _kind_of(torch: Any, x: Any) -> Kind | None:
-    """None for a subclass that computes something of its own, and for anything else."""
+    """Gives the kind of a module; None for a subclass that computes something of its own, and for anything else."""
     kinds: list[tuple[Any, Kind]] = [(torch.nn.LSTM, "LSTM"), (torch.nn.GRU, "GRU")]
     kinds += [(torch.nn.LSTMCell, "LSTM"), (torch.nn.GRUCell, "GRU")]
     for cls, kind in kinds:
@@ -109,12 +112,12 @@ def _from_state(state: Mapping[Any, Any], prefix: str) -> Layer:
 
 
 def is_weight(key: str) -> bool:
-    """Whether a state dict's key may name a weight of a recurrent layer."""
+    """Tells whether a state dict's key may name a weight of a recurrent layer."""
     return _NAME.fullmatch(key.rpartition(".")[2]) is not None
 
 
 def find(state: Mapping[Any, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
-    """The prefixes at which a state dict holds a recurrent layer, and the shapes of the weights there."""
+    """Gives the prefixes at which a state dict holds a recurrent layer, and the shapes of the weights there."""
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, value in state.items():
         start, dot, name = str(key).rpartition(".")
@@ -125,7 +128,7 @@ def find(state: Mapping[Any, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def described(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Found:
-    """For lists: whatever is wrong with it is told when it is converted."""
+    """Describes a layer for lists: whatever is wrong with it is told when it is converted."""
     cell = "weight_ih" in sizes
     try:
         shape = _shape(prefix, {name + "_l0" if cell else name: size for name, size in sizes.items()})
@@ -136,7 +139,7 @@ def described(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Found:
 
 
 def _shape(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Shape:
-    """What weights of these shapes must belong to."""
+    """Gives the sizes of the layer that weights of these shapes belong to. Raises ValueError if they belong to none."""
     label = prefix or "state dict"
     first, second, hr = sizes.get("weight_ih_l0", ()), sizes.get("weight_hh_l0", ()), sizes.get("weight_hr_l0")
     if len(first) != 2 or len(second) != 2 or (hr is not None and len(hr) != 2):
@@ -164,7 +167,7 @@ def _shape(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Shape:
 
 
 def _array(name: str, value: Any) -> Array:
-    """A weight as NumPy, without a copy where it lies in the host's memory."""
+    """Gives a weight as NumPy's array, without a copy where it lies in the host's memory."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":
@@ -191,7 +194,7 @@ def _layer(shape: Shape, weights: Mapping[str, Array], batch_first: bool = False
 
 
 def runner(torch: Any, shape: Shape, weights: Mapping[str, Array]) -> check.Run:
-    """PyTorch's layer of these weights as a function of arrays."""
+    """Gives PyTorch's layer of these weights as a function of arrays."""
     module = shape.module(torch)
     module.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()}, assign=True)
 

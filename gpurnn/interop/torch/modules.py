@@ -34,7 +34,7 @@ class Recurrent(torch.nn.RNNBase):
         )
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """As PyTorch's: a tensor (T, B, I), or (B, T, I) with batch_first, or (T, I), or a PackedSequence; and the state."""
+        """Runs a tensor (T, B, I), or (B, T, I) with batch_first, or (T, I), or a PackedSequence, as PyTorch does."""
         packed = isinstance(input, PackedSequence)
         now = operators.runs_now(input.data if packed else input)
         if not now:
