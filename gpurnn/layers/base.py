@@ -126,7 +126,12 @@ class RecurrentLayer(Generic[State]):
         return Stream(self._prepared, batch_size, state, threads)
 
     def plan(self, x: Array, lengths: Any = None) -> Plan:
-        """Tells what a call with this x would run: `str(layer.plan(x))` says which kernels, on what, and why.
+        """Tells which kernels a call would run, on what, and why.
+
+            print(layer.plan(x))
+
+        Args:
+            x, lengths: what the call would take, in its shapes and dtypes.
 
         Raises as the call does.
         """
@@ -135,6 +140,8 @@ class RecurrentLayer(Generic[State]):
     def to_torch(self) -> Any:
         """Makes the torch.nn.LSTM or torch.nn.GRU that computes the same, with this layer's parameters.
 
+            module = gpurnn.LSTM(40, 128).to_torch()
+
         Raises ValueError for what PyTorch has not: a GRU with the reset before, reverse, peepholes, clip, input_forget.
         """
         from ..export.torch import to_torch
@@ -142,7 +149,10 @@ class RecurrentLayer(Generic[State]):
         return to_torch(self._prepared.description, self.params)
 
     def save(self, path: Any) -> None:
-        """Writes parameters and constructor arguments to a safetensors file, atomically; `gpurnn.load` reads it.
+        """Writes parameters and constructor arguments to a safetensors file, atomically.
+
+            layer.save("layer.safetensors")
+            layer = gpurnn.load("layer.safetensors")
 
         Raises OSError where nothing can be written.
         """

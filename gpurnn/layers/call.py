@@ -44,7 +44,7 @@ def run(prepared: Prepared, x: Any, state: Any, lengths: Any) -> tuple[Array, An
 
 
 class Plan:
-    """The kernels that a call would run, one text a layer in `layers`; `str()` tells them all."""
+    """The kernels that a call would run, and why: one text a layer in `layers`, all of them in `str()`; see `layer.plan`."""
 
     def __init__(self, layer: str, shape: tuple[int, ...], layers: list[str]) -> None:
         self.layers = layers

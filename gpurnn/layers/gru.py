@@ -69,6 +69,8 @@ class GRU(RecurrentLayer[Array]):
     def __call__(self, x: Array, state: Array | None = None, lengths: Any = None) -> tuple[Array, Array]:
         """Runs the layer over a batch of sequences.
 
+            y, h_n = gru(x, lengths=[100, 3, 0, 50])
+
         Args:
             x: (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch; of the layer's dtype.
             state: h_0 (L*D, B, H), or (L*D, H) without a batch; None for zeros.

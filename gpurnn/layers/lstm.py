@@ -85,6 +85,8 @@ class LSTM(RecurrentLayer[tuple[Array, Array]]):
     ) -> tuple[Array, tuple[Array, Array]]:
         """Runs the layer over a batch of sequences.
 
+            y, (h_n, c_n) = lstm(x, lengths=[100, 3, 0, 50])
+
         Args:
             x: (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch; of the layer's dtype.
             state: (h_0, c_0), (L*D, B, P) and (L*D, B, H), or (L*D, P) and (L*D, H) without a batch; None for zeros. P is

@@ -208,6 +208,8 @@ class Stream(Generic[State]):
     def reset(self, rows: Any = None) -> None:
         """Zeroes the state of the given rows, integer indices or a boolean mask (B,), or of all.
 
+            stream.reset([0, 3])
+
         Raises ValueError for indices out of range and masks of another shape, TypeError for other types.
         """
         if rows is None:
