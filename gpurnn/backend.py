@@ -61,7 +61,7 @@ class Place:
         """Gives an array of zeros."""
         return np.zeros(shape, dtype) if self.device is None else self.device.zeros(shape, dtype)
 
-    def lend(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    def lease(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         """Gives an array to be filled whose memory comes back for others when nobody has the array any more."""
         if self.device is not None:
             return self.empty(shape, dtype)  # from CuPy's pool

@@ -62,21 +62,21 @@ class Arguments:
             prepared.known_shapes[given.shape] = self.__dict__.copy()
         return given
 
-    def output(self, *, lent: bool = False) -> Array:
+    def output(self, *, leased: bool = False) -> Array:
         """Gives an array for y as (T, B, D * P), in the layout that the caller will see; zeros where no kernel will write.
 
-        lent: it comes from memory that calls use again.
+        leased: it comes from memory that calls use again.
         """
         if self.batch_first:
-            return self._rows(self.batch, self.steps, lent).swapaxes(0, 1)
-        return self._rows(self.steps, self.batch, lent)
+            return self._rows(self.batch, self.steps, leased).swapaxes(0, 1)
+        return self._rows(self.steps, self.batch, leased)
 
     def between(self) -> Array:
         """Gives an array for the output of one stacked layer, (T, B, D * P) without gaps, of memory that calls use again."""
         return self._rows(self.steps, self.batch, True)
 
-    def _rows(self, first: int, second: int, lent: bool) -> Array:
-        rows = (self.place.lend if lent else self.place.empty)((first, second, self.y_shape[-1]), self._dtype)
+    def _rows(self, first: int, second: int, leased: bool) -> Array:
+        rows = (self.place.lease if leased else self.place.empty)((first, second, self.y_shape[-1]), self._dtype)
         if self.lengths is not None:
             rows[...] = 0
         return rows

@@ -31,7 +31,7 @@ def run(prepared: Prepared, x: Any, state: Any, lengths: Any) -> tuple[Array, An
         y = arguments.output()
         final = states.empty(description, arguments.batch, place)
         # stacked layers write y and one scratch array in turn, so that the last one writes y
-        targets = [y, arguments.output(lent=True) if len(layers) > 1 else y]
+        targets = [y, arguments.output(leased=True) if len(layers) > 1 else y]
         source = arguments.x
         for index, layer in enumerate(layers):
             out = targets[(len(layers) - 1 - index) % 2]

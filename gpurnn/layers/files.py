@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ class Content(NamedTuple):
     extra: dict[str, Array]
 
 
-def save(path: Any, description: Description, arrays: Mapping[str, Array]) -> None:
+def save(path: str | os.PathLike[str], description: Description, arrays: Mapping[str, Array]) -> None:
     """Writes a layer's file whole, or not at all (see `new_file`): its parameters, with more arrays among them or without."""
     from safetensors.numpy import save as encode
 
@@ -40,7 +41,7 @@ def save(path: Any, description: Description, arrays: Mapping[str, Array]) -> No
         file.write(data)
 
 
-def read(path: Any, extra: tuple[str, ...] = ()) -> Content:
+def read(path: str | os.PathLike[str], extra: tuple[str, ...] = ()) -> Content:
     """Reads a layer's file that must hold the arrays named `extra`, too.
 
     Raises FileNotFoundError for a missing file, ValueError for anything else that is wrong with it. Sizes are checked
@@ -66,7 +67,7 @@ def _opened(source: Path) -> Iterator[Any]:
         raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
 
 
-def is_layer(path: Any) -> bool:
+def is_layer(path: str | os.PathLike[str]) -> bool:
     """Tells whether `save` wrote a safetensors file. Raises FileNotFoundError, and ValueError for other files."""
     with _opened(Path(path)) as file:
         return _KEY in (file.metadata() or {})

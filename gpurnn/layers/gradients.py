@@ -35,9 +35,9 @@ class VJP(Generic[State]):
     Copies of it are itself, since nothing changes it. It cannot be pickled.
     """
 
-    def __init__(self, call: _Call, kept: list[Any], given: list[Array], lengths: Array | None) -> None:
-        """Takes what each layer's forward pass left for its backward pass (`kept`), and the initial state (`given`)."""
-        self._call, self._kept, self._given, self._lengths = call, kept, given, lengths
+    def __init__(self, call: _Call, saved: list[Any], given: list[Array], lengths: Array | None) -> None:
+        """Takes what each layer's forward pass left for its backward pass (`saved`), and the initial state (`given`)."""
+        self._call, self._saved, self._given, self._lengths = call, saved, given, lengths
 
     def __call__(self, dy: Array | None, dstate: State | None = None) -> Gradients[State]:
         """Gives the gradients of the scalar sum(y * dy) + sum(state * dstate).
@@ -60,7 +60,7 @@ class VJP(Generic[State]):
         found: dict[str, Array] = {}
         for index in reversed(range(len(layers))):
             initial, dlast, dfirst = (states.of_layer(layer, arrays, index) for arrays in (self._given, dfinal, dinitial))
-            got = place.kernels.backward(layers[index], self._kept[index], initial, self._lengths, d, dlast, dfirst)
+            got = place.kernels.backward(layers[index], self._saved[index], initial, self._lengths, d, dlast, dfirst)
             d = got.x
             for prefix, arrays in zip(layer.prefixes[index], got.parameters, strict=True):
                 found |= {prefix + name: array for name, array in arrays.items()}
@@ -103,8 +103,8 @@ def vjp(prepared: Prepared, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP[
             for array, shape in zip(arguments.state, description.state_shapes(arguments.batch), strict=True)
         ]
         final = states.empty(description, arguments.batch, place)
-        out = arguments.output(lent=True)
-        source, kept = arguments.x, []
+        out = arguments.output(leased=True)
+        source, saved = arguments.x, []
         x_stays = source.strides[-1] != source.itemsize
         if x_stays:
             source = source.copy()  # kernels copy rows as a whole
@@ -113,9 +113,9 @@ def vjp(prepared: Prepared, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP[
             y = arguments.between() if y_stays else out
             initial, last = (states.of_layer(description, arrays, index) for arrays in (given, final))
             stays = {"x_stays": x_stays or index > 0, "y_stays": y_stays}
-            kept.append(kernels.forward(one, source, initial, lengths, y, last, keep=True, **stays))
+            saved.append(kernels.forward(one, source, initial, lengths, y, last, keep=True, **stays))
             source = y
-    gradients: VJP[Any] = VJP(_Call(prepared, arguments, layers), kept, given, lengths)
+    gradients: VJP[Any] = VJP(_Call(prepared, arguments, layers), saved, given, lengths)
     return (arguments.as_given(out), states.as_given(final, arguments.unbatched)), gradients
 
 

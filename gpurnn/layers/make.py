@@ -1,5 +1,6 @@
 """Layers made of what files and converters hold: the constructor's arguments and the parameters."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from .lstm import LSTM
 Layer = LSTM | GRU
 
 
-def load(path: Any) -> Layer:
+def load(path: str | os.PathLike[str]) -> Layer:
     """Reads the layer that `save` wrote to a file.
 
         layer.save("layer.safetensors")
@@ -27,7 +28,7 @@ def load(path: Any) -> Layer:
     return load_with_extra(path, ())[0]
 
 
-def load_with_extra(path: Any, extra: tuple[str, ...]) -> tuple[Layer, dict[str, Array]]:
+def load_with_extra(path: str | os.PathLike[str], extra: tuple[str, ...]) -> tuple[Layer, dict[str, Array]]:
     """Reads a layer, and the further arrays of these names that the file must hold; raises as `load` does."""
     found = files.read(path, extra)
     return layer_of(found.description.kind, found.description.configuration(), found.params), found.extra

@@ -59,7 +59,7 @@ class PlainCall:
         self.used = True
         dtype = self._dtype
         y = np.empty(self._y_shape, dtype)
-        between = HOST.lend(self._y_shape, dtype) if self._stacked else y
+        between = HOST.lease(self._y_shape, dtype) if self._stacked else y
         h = np.empty(self._state_shapes[0], dtype)
         c = np.empty(self._state_shapes[1], dtype) if self._has_c else h
         if self._unbatched:
