@@ -1,7 +1,7 @@
 """Many series at once: a layer over an array larger than anybody holds, on two worker processes, with Dask.
 
-The data are made chunk by chunk on the workers, and only what is asked of the outputs comes back: which of 20,000 noisy
-series hold a short burst. The same bits would come from one call over one array; a sample of them is compared.
+The data are made chunk by chunk on the workers, and only the answer comes back: which of 20,000 noisy series hold a
+short burst. The same bits would come from one call over one array; a sample of them is compared.
 
     pip install 'gpurnn[examples]'
     python examples/many_series_dask.py
@@ -21,7 +21,7 @@ UNITS = 32
 
 
 def series(block, block_info=None):
-    """A chunk (T, B, 1): noise, and in every third row a burst of 20 steps."""
+    """Makes a chunk (T, B, 1) of noise, with a burst of 20 steps in every third row."""
     first = block_info[None]["array-location"][1][0]
     generator = np.random.default_rng(first)
     x = 0.3 * generator.standard_normal(block.shape).astype(np.float32)
@@ -32,7 +32,7 @@ def series(block, block_info=None):
 
 
 def leaky_counter():
-    """An LSTM that needs no training: its cells add up what exceeds a threshold and forget slowly."""
+    """Makes an LSTM that needs no training: its cells add up values above a threshold and forget slowly."""
     layer = gpurnn.LSTM(1, UNITS, seed=0)
     W_x, b = np.zeros((4 * UNITS, 1), np.float32), np.zeros(4 * UNITS, np.float32)
     f, i, o, g = (slice(gate * UNITS, (gate + 1) * UNITS) for gate in range(4))

@@ -31,13 +31,13 @@ def file_of(package, *parts):
 
 
 def word_list():
-    """Evenly out of the list of the package xkcdpass, which is EFF's."""
+    """Takes words evenly from EFF's list in the package xkcdpass."""
     words = sorted(set(re.findall(r"(?m)^[a-z]+$", file_of("xkcdpass", "static", "eff-long").read_text())))
     return words[:: len(words) // WORDS][:WORDS]
 
 
 def loop(weights, words):
-    """g2p-en's own steps, in NumPy: a word at a time, a letter at a time."""
+    """Runs g2p-en's own steps in NumPy: a word at a time, a letter at a time."""
 
     def cell(x, h, part):
         gates_x = x @ weights[f"{part}_w_ih"].T + weights[f"{part}_b_ih"]
@@ -67,13 +67,13 @@ def spelled(word):
 
 
 def gru(weights, part):
-    """The GRU of one half: named and ordered as PyTorch's, and so read as PyTorch's."""
+    """Reads the GRU of one half, whose weights have PyTorch's names and order."""
     state = {"weight_ih_l0": "w_ih", "weight_hh_l0": "w_hh", "bias_ih_l0": "b_ih", "bias_hh_l0": "b_hh"}
     return gpurnn.from_torch({name: weights[f"{part}_{ours}"] for name, ours in state.items()})
 
 
 def batched(weights, encoder, decoder, words):
-    """All words at once."""
+    """Runs the encoder over all words at once, and the decoder step by step."""
     indices = [spelled(word) for word in words]
     lengths = np.array([len(one) for one in indices])
     padded = np.zeros((lengths.max(), len(words)), int)
@@ -94,7 +94,7 @@ def batched(weights, encoder, decoder, words):
 
 
 def timed(run):
-    """The shortest of three times, and the result."""
+    """Gives the shortest of three times, and the result."""
     times = []
     for _ in range(3):
         begin = time.perf_counter()

@@ -35,7 +35,7 @@ class Memory(torch.nn.Module):
 
 
 def batch(generator):
-    """Noise (B, T, 8) in which a symbol lights up somewhere in the first third, and which it was (B,)."""
+    """Makes noise (B, T, 8) in which a symbol lights up somewhere in the first third, and the symbols (B,)."""
     x = 0.05 * torch.randn(BATCH, LENGTH, SYMBOLS, generator=generator)
     symbols = torch.randint(SYMBOLS, (BATCH,), generator=generator)
     x[torch.arange(BATCH), torch.randint(LENGTH // 3, (BATCH,), generator=generator), symbols] += 1
@@ -43,7 +43,7 @@ def batch(generator):
 
 
 def start(nudge=0.0):
-    """The model as it is before training, its recurrent weights moved by a part of themselves."""
+    """Makes the model as it is before training, its recurrent weights moved by a part of themselves."""
     torch.manual_seed(0)
     model = Memory()
     with torch.no_grad():
@@ -52,13 +52,13 @@ def start(nudge=0.0):
 
 
 def gradients(model, x, wanted):
-    """All of them in one vector."""
+    """Gives the gradients of all parameters in one vector."""
     loss = torch.nn.functional.cross_entropy(model(x), wanted)
     return torch.cat([one.flatten() for one in torch.autograd.grad(loss, list(model.parameters()))])
 
 
 def train(model, steps):
-    """The loss at each step, and seconds a step."""
+    """Trains, and gives the loss at each step and the seconds a step."""
     generator = torch.Generator().manual_seed(1)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses, seconds = [], []

@@ -30,7 +30,7 @@ SENTENCES = (
 
 
 def speech(texts):
-    """Float32 samples at 16 kHz of each text, by espeak-ng."""
+    """Gives float32 samples at 16 kHz of each text, spoken by espeak-ng."""
     import espeakng_loader
 
     espeak = ctypes.CDLL(espeakng_loader.get_library_path())
@@ -55,7 +55,7 @@ def speech(texts):
 
 
 def recording():
-    """Sentences with pauses between them, in noise. -> samples, and which of them belong to a sentence."""
+    """Gives samples of sentences with pauses between them, in noise, and tells which of them belong to a sentence."""
     parts = [np.zeros(RATE, np.float32)]
     for sentence in speech(SENTENCES):
         parts += [sentence, np.zeros(int(1.2 * RATE), np.float32)]
@@ -66,7 +66,7 @@ def recording():
 
 
 def stream(run, sound):
-    """The probability of speech in each chunk, the state handed on from one to the next."""
+    """Gives the probability of speech in each chunk, with the state handed on from one to the next."""
     h = c = np.zeros((1, 1, 128), np.float32)
     context = np.zeros(CONTEXT, np.float32)
     found = []
@@ -85,7 +85,7 @@ def onnxruntime_session(model):
 
 
 def lstm_alone(model):
-    """The one LSTM of a model as a model of its own."""
+    """Gives the one LSTM of a model as a model of its own."""
     (node,) = [node for node in model.graph.node if node.op_type == "LSTM"]
     weights = [tensor for tensor in model.graph.initializer if tensor.name in node.input]
     ends = [onnx.helper.make_tensor_value_info(name, 1, [None] * 3) for name in (node.input[0], *node.input[5:7])]
@@ -96,7 +96,7 @@ def lstm_alone(model):
 
 
 def microseconds(step, count=2000):
-    """The median of one call's time."""
+    """Gives the median of one call's time."""
     times = []
     for _ in range(count):
         begin = time.perf_counter()

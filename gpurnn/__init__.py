@@ -19,10 +19,13 @@ with _quiet():
     from .convert import from_onnx as from_onnx
     from .convert import from_torch as from_torch
     from .convert import list_onnx as list_onnx
-    from .layers.files import load as load
+    from .layers.base import RecurrentLayer as RecurrentLayer
+    from .layers.call import Plan as Plan
     from .layers.gradients import Gradients as Gradients
     from .layers.gru import GRU as GRU
     from .layers.lstm import LSTM as LSTM
+    from .layers.make import load as load
+    from .layers.stream import Captured as Captured
     from .layers.stream import Stream as Stream
     from .thread_count import get_num_threads as get_num_threads
     from .thread_count import set_num_threads as set_num_threads

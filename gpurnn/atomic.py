@@ -1,4 +1,4 @@
-"""A file that is there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 @contextmanager
 def new_file(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the target's place at the end; nothing is left if anything goes wrong before.
+    """Gives a file to write to, which takes the target's place at the end; nothing is left if anything goes wrong before.
 
     Links are followed. A file that was there hands on its permissions and its owner, a new one follows the umask. Raises
     ValueError if the target is something else than a file, and OSError that names the target, not the file beside it.
@@ -38,7 +38,7 @@ def new_file(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _found(target: str | os.PathLike[str]) -> tuple[Path, os.stat_result | None]:
-    """Where a path leads, and what is there; None if nothing is yet."""
+    """Gives the file that a path leads to, and its status; None for that if there is no file yet."""
     real = Path(os.path.realpath(target))
     try:
         found = os.stat(target)

@@ -1,4 +1,4 @@
-"""Where a call's arrays live and which kernels they call for: an array's type chooses the backend, imported only then."""
+"""The memory that a call's arrays live in, and the kernels for it: an array's type chooses the backend, imported only then."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def is_cupy(array: Any) -> bool:
-    """Without importing CuPy."""
+    """Tells whether an array is CuPy's, without importing CuPy."""
     return type(array).__module__.partition(".")[0] == "cupy"
 
 
 def on_device(array: Any) -> bool:
-    """Whether the CUDA backend takes the array: CuPy's, or one that brings the device it lives on as `home`."""
+    """Tells whether the CUDA backend takes an array: CuPy's, or one that brings the device it lives on as `home`."""
     return type(array) is not np.ndarray and (is_cupy(array) or getattr(array, "home", None) is not None)
 
 
@@ -27,7 +27,7 @@ _EVERYWHERE = nullcontext()
 
 
 class Place:
-    """The memory of the host, or of one device."""
+    """The memory of the host (`device` is None), or of one device, and the kernels that compute there."""
 
     def __init__(self, device: Any = None) -> None:
         self.device = device
@@ -44,6 +44,7 @@ class Place:
 
     @cached_property
     def kernels(self) -> "Kernels":
+        """The backend for this memory."""
         if self.device is None:
             from gpurnn_kernels import cpu
 
@@ -53,13 +54,15 @@ class Place:
         return cast("Kernels", cuda)
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """Gives an array to be filled."""
         return np.empty(shape, dtype) if self.device is None else self.device.empty(shape, dtype)
 
     def zeros(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """Gives an array of zeros."""
         return np.zeros(shape, dtype) if self.device is None else self.device.zeros(shape, dtype)
 
-    def lend(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """As `empty`, of memory that comes back for others when nobody has the array any more."""
+    def lease(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """Gives an array to be filled whose memory comes back for others when nobody has the array any more."""
         if self.device is not None:
             return self.empty(shape, dtype)  # from CuPy's pool
         from gpurnn_kernels.cpu import ARRAYS
@@ -67,14 +70,14 @@ class Place:
         return ARRAYS.lend(shape, dtype)
 
     def contiguous(self, array: Array) -> Array:
-        """Itself, or a copy without gaps."""
+        """Gives the array itself if it has no gaps, else a copy that has none."""
         if array.flags.c_contiguous:
             return array
         with self.current():
             return array.copy()
 
     def current(self) -> AbstractContextManager[Any]:
-        """Inside, what CUDA does it does there: every public call enters it, whichever device the caller's thread is on."""
+        """Makes the device CUDA's current one inside; every public call enters it, whichever device its thread was on."""
         return _EVERYWHERE if self.device is None else self.device.current()
 
 
@@ -82,7 +85,7 @@ HOST = Place()
 
 
 def place_of(array: Any) -> Place:
-    """Of an array that `checks` has let through."""
+    """Gives the place of an array that `checks` has let through."""
     if not on_device(array):
         return HOST
     from gpurnn_kernels.cuda.host.devices import device_of

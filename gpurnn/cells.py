@@ -1,4 +1,4 @@
-"""One step of one cell as a function of arrays, for people who work on kernels."""
+"""Cells as functions of arrays, one step a call, for people who work on kernels."""
 
 from typing import Any
 
@@ -11,21 +11,33 @@ from .backend import place_of
 
 
 def lstm_cell(x_t: Array, h: Array, c: Array, W_x: Array, W_h: Array, b: Array) -> tuple[Array, Array]:
-    """One LSTM step. x_t (B, I), h and c (B, H), W_x (4H, I), W_h (4H, H), b (4H,), gate order f, i, o, g -> h, c (B, H).
+    """Runs one step of an LSTM; the weights are packed anew at each call.
 
-    All float32 or all float64. Packs the weights anew at each call. Raises ValueError for wrong shapes, TypeError for wrong
-    types and dtypes.
+        h, c = gpurnn.lstm_cell(x_t, h, c, W_x, W_h, b)
+
+    Args:
+        x_t: (B, I), float32 or float64, as all others.
+        h, c: (B, H), the state before the step.
+        W_x, W_h, b: (4*H, I), (4*H, H) and (4*H,), gate order f, i, o, g.
+
+    Returns h and c, (B, H). Raises ValueError for wrong shapes, TypeError for wrong types and dtypes.
     """
     h_new, c_new = _step("lstm", x_t, {"h": h, "c": c}, {"W_x": W_x, "W_h": W_h, "b": b})
     return h_new, c_new
 
 
 def gru_cell(x_t: Array, h: Array, W_x: Array, W_h: Array, b: Array, b_hn: Array | None = None) -> Array:
-    """One GRU step, reset-after when b_hn (H,) is given. x_t (B, I), h (B, H), W_x (3H, I), W_h (3H, H), b (3H,), gate order
-    z, r, n -> h (B, H).
+    """Runs one step of a GRU, reset-after when b_hn is given; the weights are packed anew at each call.
 
-    All float32 or all float64. Packs the weights anew at each call. Raises ValueError for wrong shapes, TypeError for wrong
-    types and dtypes.
+        h = gpurnn.gru_cell(x_t, h, W_x, W_h, b)
+
+    Args:
+        x_t: (B, I), float32 or float64, as all others.
+        h: (B, H), the state before the step.
+        W_x, W_h, b: (3*H, I), (3*H, H) and (3*H,), gate order z, r, n.
+        b_hn: (H,), the bias inside the reset gate; None for the reset-before form.
+
+    Returns h, (B, H). Raises ValueError for wrong shapes, TypeError for wrong types and dtypes.
     """
     parameters = {"W_x": W_x, "W_h": W_h, "b": b}
     if b_hn is None:

@@ -1,4 +1,4 @@
-"""Arguments of the public calls: what is wrong is said here, with expected and received, before anything is computed."""
+"""Checks of the public calls' arguments: errors tell what was expected and received, before anything is computed."""
 
 import operator
 from collections.abc import Sequence
@@ -10,9 +10,11 @@ from gpurnn_kernels.spec import Array
 
 from .backend import HOST, Place, on_device, place_of
 
+DTYPES = ("float16", "float32", "float64")
+
 
 def size(name: str, value: Any, least: int = 1) -> int:
-    """An integer >= `least`."""
+    """Gives an integer >= `least`."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
     number = operator.index(value)
@@ -22,13 +24,14 @@ def size(name: str, value: Any, least: int = 1) -> int:
 
 
 def flag(name: str, value: Any) -> bool:
+    """Gives True or False, NumPy's as Python's."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
 
 
 def number(name: str, value: Any) -> float:
-    """A finite number."""
+    """Gives a finite number."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     if not np.isfinite(value):
@@ -36,18 +39,29 @@ def number(name: str, value: Any) -> float:
     return float(value)
 
 
-def clip(value: Any) -> float | None:
-    """A positive number, or None."""
+def clip(name: str, value: Any) -> float | None:
+    """Gives a positive number, or None."""
     if value is None:
         return None
-    found = number("clip", value)
+    found = number(name, value)
     if found <= 0:
-        raise ValueError(f"clip: expected a positive number, got {value}")
+        raise ValueError(f"{name}: expected a positive number, got {value}")
     return found
 
 
+def dtype(name: str, value: Any) -> np.dtype[Any]:
+    """Gives a dtype that layers have, as NumPy's own object: one that was unpickled is equal to it, and another."""
+    if value is None:
+        raise TypeError(f"{name}: expected one of {', '.join(DTYPES)}, got None")
+    given = np.dtype(value)
+    if given.name not in DTYPES or not given.isnative:
+        raise ValueError(f"{name}: expected one of {', '.join(DTYPES)}, got {given}")
+    own: np.dtype[Any] = np.dtype(given.type)
+    return own
+
+
 def precision(value: Any, dtype: np.dtype[Any]) -> str | None:
-    """None or "tf32"."""
+    """Gives None or "tf32"."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -62,9 +76,10 @@ def precision(value: Any, dtype: np.dtype[Any]) -> str | None:
 
 
 def array(name: str, value: Any, dtype: np.dtype[Any], place: Place | None = None) -> Array:
-    """An array of exactly `dtype`, NumPy's or on a device, on element boundaries; a NumPy array is copied if it lies off them.
+    """Gives an array of exactly `dtype`, NumPy's or on a device, on element boundaries; a NumPy array that lies off them is
+    copied.
 
-    place: where the call's other arrays are, and this one must be.
+    place: the memory of the call's other arrays, where this one must be.
     """
     device = on_device(value)
     if not device and (not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray)):
@@ -82,7 +97,7 @@ def array(name: str, value: Any, dtype: np.dtype[Any], place: Place | None = Non
 
 
 def _way_from(value: Any) -> str:
-    """A hint at what makes a NumPy array of another library's."""
+    """Gives a hint at what makes a NumPy array of another library's."""
     if hasattr(value, "__dlpack__"):
         return "; numpy.from_dlpack(...) makes one without a copy"
     for method in ("to_numpy", "toarray"):  # pandas', polars', xarray's; SciPy's sparse ones
@@ -92,7 +107,7 @@ def _way_from(value: Any) -> str:
 
 
 def ready(value: Any, dtype: np.dtype[Any]) -> Array | None:
-    """The value as a plain array, if it is NumPy's, of `dtype` and without gaps; else None."""
+    """Gives the value as a plain array if it is NumPy's, of `dtype` and without gaps; else None."""
     if on_device(value) or not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray) or value.dtype != dtype:
         return None
     found: Array = np.asarray(value)
@@ -114,7 +129,7 @@ def beside(name: str, value: Any, place: Place, other: str = "x") -> None:
 
 
 def on_elements(name: str, value: Any) -> Array:
-    """A device's array, if it lies on element boundaries: kernels there read nothing else."""
+    """Gives a device's array if it lies on element boundaries: kernels there read nothing else."""
     if place_of(value).device.address(value) % value.itemsize or any(stride % value.itemsize for stride in value.strides):
         raise ValueError(f"{name}: expected an array on element boundaries on a device, got one that lies off them")
     found: Array = value
@@ -122,7 +137,10 @@ def on_elements(name: str, value: Any) -> Array:
 
 
 def shape(name: str, value: Array, expected: Sequence[int | None], letters: str) -> None:
-    """None in `expected` matches any size."""
+    """Raises ValueError unless the value has the expected shape, in which None matches any size.
+
+    letters: the names of the sizes, "T, B, I".
+    """
     fits = value.ndim == len(expected) and all(
         want is None or want == got for want, got in zip(expected, value.shape, strict=True)
     )
@@ -135,7 +153,7 @@ def shape(name: str, value: Array, expected: Sequence[int | None], letters: str)
 
 
 def lengths(value: Any, batch: int, steps: int, place: Place = HOST) -> Array:
-    """Integers (B,) in 0..T, as int64. Those on a device stay there: they are not looked at, kernels clamp them."""
+    """Gives integers (B,) in 0..T as int64. Those on a device stay there: they are not looked at, kernels clamp them."""
     if on_device(value):
         beside("lengths", value, place)
         found = value

@@ -1,3 +1,3 @@
-"""The module in which pickles of version 0.1.0 look for GRU; later ones say `gpurnn.GRU`."""
+"""The module in which pickles of version 0.1.0 look for GRU; those of this version name gpurnn.layers.gru."""
 
 from .layers.gru import GRU as GRU

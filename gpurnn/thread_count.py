@@ -1,10 +1,12 @@
-"""How many threads a call may use: for the process, and for the calls of one thread."""
+"""The number of threads that a call may use: for the process, and for the calls of one thread."""
 
 from contextlib import AbstractContextManager
 
 
 def set_num_threads(count: int) -> None:
     """Lets every later call of the process use `count` >= 1 threads; results are the same bits for any count.
+
+        gpurnn.set_num_threads(4)
 
     Raises ValueError below 1, TypeError for anything but an integer.
     """
@@ -14,7 +16,7 @@ def set_num_threads(count: int) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads that calls of this thread use.
+    """Gives the number of threads that calls of this thread use.
 
     It is what the innermost `with gpurnn.threads(n):` says, else what `set_num_threads` has set, else GPURNN_NUM_THREADS, else
     OMP_NUM_THREADS, else NUMBA_NUM_THREADS, else the CPUs that this process may use, by its affinity and by the CPU quotas of
@@ -28,8 +30,11 @@ def get_num_threads() -> int:
 
 
 def threads(count: int) -> AbstractContextManager[None]:
-    """`with gpurnn.threads(1):` has the calls that this thread makes inside use `count` >= 1 threads. Streams that were made
-    with a number of their own keep it.
+    """Lets the calls that this thread makes inside a `with` use `count` >= 1 threads; streams with a number of their own
+    keep it.
+
+        with gpurnn.threads(1):
+            y, state = layer(x)
 
     Raises ValueError below 1, TypeError for anything but an integer.
     """

@@ -19,7 +19,8 @@ How a cell is written:
 change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -30,6 +31,8 @@ from reference_cells import Array, Weights, clipped, inside, sigmoid
 from reference_cells import Cell as Reference
 
 import gpurnn
+from gpurnn.backend import HOST, Place
+from gpurnn.layers.description import Description
 from gpurnn_kernels.cpu.cells import CELLS
 from gpurnn_kernels.cpu.cells.cell import EQUATIONS, FED, H_PREV, Cell, Steps, hand_on, loaded
 from gpurnn_kernels.cpu.cells.operands import Kernels
@@ -126,12 +129,20 @@ class MinimalGatedUnit(Cell):
         yield _steps("limit")
 
 
-class MGU(gpurnn.GRU):
-    """The layer: a GRU's arguments, states and calls over another cell."""
+class MguDescription(Description):
+    """A GRU's arguments over another cell."""
 
     @property
     def cell(self) -> str:
         return "mgu"
+
+
+class MGU(gpurnn.GRU):
+    """The layer: a GRU's arguments, states and calls; made by `MGU.with_params`."""
+
+    def _begin(self, description: Description, params: Mapping[str, Array], place: Place = HOST) -> None:
+        arguments = {field.name: getattr(description, field.name) for field in fields(description)}
+        super()._begin(MguDescription(**arguments), params, place)
 
 
 # The reference: the same cell in NumPy, slow and obviously right

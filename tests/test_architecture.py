@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -156,12 +156,47 @@ def assert_is_a_backend(module: Any) -> None:
             assert callable(getattr(module, name)), name
 
 
-PUBLIC = ["GRU", "LSTM", "Gradients", "get_num_threads", "gru_cell", "load", "lstm_cell", "set_num_threads"]
+CLASSES = ["Captured", "GRU", "Gradients", "LSTM", "Plan", "RecurrentLayer", "Stream"]
+READERS = ["from_keras", "from_onnx", "from_torch", "load"]
+FUNCTIONS = ["get_num_threads", "gru_cell", "list_onnx", "lstm_cell", "set_num_threads", "threads"]
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", [*CLASSES, *READERS, *FUNCTIONS])
 def test_public_names_are_documented(name: str) -> None:
     assert getattr(gpurnn, name).__doc__
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_readers_say_which_layers_they_give(name: str) -> None:
+    assert get_type_hints(getattr(gpurnn, name))["return"] == gpurnn.LSTM | gpurnn.GRU
+
+
+TYPED = """
+import gpurnn
+from typing import assert_type
+from gpurnn_kernels.spec import Array
+lstm, gru = gpurnn.LSTM(3, 4), gpurnn.GRU(3, 4)
+def types(x: Array) -> None:
+    assert_type(lstm(x), tuple[Array, tuple[Array, Array]])
+    assert_type(gru(x), tuple[Array, Array])
+    assert_type(lstm.vjp(x)[0], tuple[Array, tuple[Array, Array]])
+    assert_type(lstm.vjp(x)[1](x).state, tuple[Array, Array])
+    assert_type(gru.vjp(x)[1](x), gpurnn.Gradients[Array])
+    assert_type(gru.stream().state, Array)
+    assert_type(gru.plan(x), gpurnn.Plan)
+    assert_type(lstm.stream().capture(), gpurnn.Captured)
+    assert_type(gpurnn.load("x"), gpurnn.LSTM | gpurnn.GRU)
+"""
+
+
+def test_what_layers_give_is_typed(tmp_path: Path) -> None:
+    api = pytest.importorskip("mypy.api")
+    file = tmp_path / "typed.py"
+    file.write_text(TYPED, encoding="utf-8")
+    said, errors, status = api.run(
+        ["--strict", "--config-file=", f"--cache-dir={tmp_path}", "--follow-imports=silent", str(file)]
+    )
+    assert (said.partition("\n")[0], errors, status) == ("Success: no issues found in 1 source file", "", 0)
 
 
 def test_warmup_compiles_every_kernel() -> None:

@@ -1,4 +1,4 @@
-"""What the command line says: one line each, whatever names it holds and whatever the console can write."""
+"""The lines that the command line prints, whatever names they hold and whatever the console can write."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def printable(text: str, stream: Any = None) -> str:
-    """A text in which escapes stand for what would steer a terminal, and for what a stream (stdout) cannot encode."""
+    """Gives a text in which escapes stand for what would steer a terminal, and for what a stream (stdout) cannot encode."""
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     seen = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
     return seen.encode(encoding, "backslashreplace").decode(encoding)
@@ -21,13 +21,13 @@ def say(line: str) -> None:
 
 
 def complain(message: str, status: int) -> int:
-    """Says on standard error what is wrong; gives the status."""
+    """Prints an error on standard error; gives the status."""
     _write(f"gpurnn: error: {message}", sys.stderr)
     return status
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """Gives an error's text on one line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{'' if error.filename is None else f'{error.filename}: '}{error.strerror.lower()}"
     if isinstance(error, MemoryError) and not str(error):
@@ -37,7 +37,7 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """What is wrong inside names the file that it is about."""
+    """Makes errors inside name the file that they are about."""
     try:
         yield
     except (NotImplementedError, TypeError, ValueError) as error:
@@ -48,7 +48,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def warnings_shown() -> Iterator[None]:
-    """The library's warnings are lines on standard error, inside."""
+    """Prints the library's warnings inside as lines on standard error."""
     handler, log = _Lines(logging.WARNING), logging.getLogger("gpurnn")
     log.addHandler(handler)
     try:

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def convert(path: Path, node: str | None, prefix: str | None, recurrent_activation: str | None) -> Any:
-    """The layer; what it is read with follows from the file's name."""
+    """Reads a layer with the converter that the file's name calls for."""
     from ..convert import from_keras, from_onnx
     from ..convert.torch.files import from_file
 
@@ -51,7 +51,7 @@ def convert(path: Path, node: str | None, prefix: str | None, recurrent_activati
 
 
 def kind_of(path: Path) -> str:
-    """Of a model file, by its name: "onnx", "torch" or "keras"."""
+    """Gives the kind of a model file by its name: "onnx", "torch" or "keras"."""
     kinds = {".onnx": "onnx", ".pt": "torch", ".pth": "torch", ".safetensors": "torch"}
     kinds |= {".h5": "keras", ".hdf5": "keras", ".keras": "keras"}
     try:

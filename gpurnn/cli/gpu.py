@@ -1,10 +1,10 @@
-"""Is there a GPU that gpurnn can use?"""
+"""The search for a GPU that gpurnn can use."""
 
 from importlib.util import find_spec
 
 
 def missing() -> str | None:
-    """What is missing to run on a GPU, in one line; None if nothing is."""
+    """Tells in one line what is missing to run on a GPU; None if nothing is."""
     if find_spec("gpurnn_kernels.cuda") is None:
         return "this version of gpurnn has no CUDA kernels"
     for module, package in ("cupy", "CuPy"), ("numba_cuda", "numba-cuda"):
@@ -24,7 +24,7 @@ def missing() -> str | None:
 
 
 def cublas_fault() -> str | None:
-    """CuPy looks for cuBLAS where a product first needs it, and a layer's call is the first to."""
+    """Tells that cuBLAS is missing, which CuPy looks for where a product, and so a layer's call, first needs it."""
     try:
         from cupy_backends.cuda.libs import cublas  # noqa: F401
     except ImportError as error:
@@ -34,7 +34,10 @@ def cublas_fault() -> str | None:
 
 
 def driver_fault(driver: int, built_for: int) -> str | None:
-    """driver: the latest CUDA that the driver runs, 0 without one; built_for: CuPy's. As CUDA counts: 12040 is 12.4."""
+    """Tells why the driver cannot run CuPy; None if it can.
+
+    driver: the latest CUDA that the driver runs, 0 without one; built_for: CuPy's. CUDA counts 12040 for 12.4.
+    """
     if driver == 0:
         return "there is no NVIDIA driver"
     runs, needed = driver // 1000, built_for // 1000
@@ -45,7 +48,7 @@ def driver_fault(driver: int, built_for: int) -> str | None:
 
 
 def name() -> str:
-    """The current GPU's name, where none is missing."""
+    """Gives the current GPU's name, where none is missing."""
     import cupy
 
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)

@@ -1,4 +1,4 @@
-"""`gpurnn info`: what this installation is made of, and what it will run on."""
+"""`gpurnn info`: the parts of this installation, and the machine that it will run on."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def facts() -> dict[str, str]:
-    """Each line's name and text."""
+    """Gives each line's name and text."""
     import platform
     from importlib.metadata import version
 
@@ -47,7 +47,7 @@ def facts() -> dict[str, str]:
 
 
 def mixture() -> str | None:
-    """Says so if `gpurnn` and `gpurnn_kernels` do not come from one place: one installation, or one checkout."""
+    """Tells that `gpurnn` and `gpurnn_kernels` come from two installations or checkouts; None if they come from one."""
     import gpurnn
     import gpurnn_kernels
 
@@ -58,7 +58,7 @@ def mixture() -> str | None:
 
 
 def cpu_name() -> str:
-    """The processor's name, as its maker gives it where the system tells."""
+    """Gives the processor's name, its maker's where the system tells it."""
     import platform
 
     try:

@@ -1,4 +1,4 @@
-"""`gpurnn inspect`: what a model file holds."""
+"""`gpurnn inspect`: the recurrent layers in a model file."""
 
 import argparse
 from pathlib import Path
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def listed(path: Path) -> "list[Found]":
-    """The recurrent layers of another framework's file."""
+    """Lists the recurrent layers of another framework's file."""
     from ..convert import list_onnx
     from ..convert.keras.files import list_keras
     from ..convert.torch.files import list_torch
@@ -63,7 +63,7 @@ def _table(found: "list[Found]") -> "Table":
 
 
 def _layer(path: Path) -> "tuple[str, Table]":
-    """Of gpurnn's own files."""
+    """Describes one of gpurnn's own files: its layer, and a table of its parameters."""
     from rich.table import Table
 
     import gpurnn

@@ -1,4 +1,4 @@
-"""Arrays in .npy files, some rows at a time: read and written, not mapped, so that all that can go wrong is an exception."""
+"""Arrays in .npy files, some rows at a time: they are read and written, not mapped, so that faults are exceptions."""
 
 import errno
 import math
@@ -20,7 +20,7 @@ class Npy:
     """An array in a file that is open, unbuffered."""
 
     def __init__(self, path: Path, file: Any) -> None:
-        """Raises ValueError for a file that is damaged, or ends before its array does."""
+        """Reads the header. Raises ValueError for a file that is damaged, or ends before its array does."""
         self._path, self._file = path, file
         try:
             self.shape, self._fortran, self.dtype = _header(file)
@@ -32,10 +32,11 @@ class Npy:
             raise ValueError(f"{path}: not a readable .npy file: {error}") from None
 
     def whole(self) -> Array:
+        """Reads the array."""
         return self._read(self.shape, [(0, math.prod(self.shape))])
 
     def rows(self, axis: int, rows: slice) -> Array:
-        """The rows from a start to a stop along an axis."""
+        """Reads the rows from a start to a stop along an axis."""
         shape = (*self.shape[:axis], rows.stop - rows.start, *self.shape[axis + 1 :])
         if self._fortran:  # the transpose lies in C's order
             return self._read(shape, _pieces(self.shape[::-1], len(shape) - 1 - axis, rows))
@@ -65,7 +66,7 @@ class Npy:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Npy]:
-    """The array in a file. Raises OSError, and ValueError for a file of another kind."""
+    """Opens a file. Raises OSError, and ValueError for a file of another kind."""
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise ValueError(f"{path}: not a regular file")
     with open(path, "rb", buffering=0) as file:
@@ -79,7 +80,7 @@ class NewNpy:
     """An array in C's order in a file, being written."""
 
     def __init__(self, file: BinaryIO, shape: Shape, dtype: np.dtype[Any]) -> None:
-        """Raises OSError at once if the disk has no room."""
+        """Writes the header. Raises OSError at once if the disk has no room."""
         self._file, self._shape, self._item = file, shape, dtype.itemsize
         description = np.lib.format.dtype_to_descr(dtype)
         np.lib.format.write_array_header_1_0(file, {"descr": description, "fortran_order": False, "shape": shape})
@@ -103,13 +104,13 @@ class NewNpy:
 
 @contextmanager
 def new_npy(target: Path, shape: Shape, dtype: np.dtype[Any]) -> Iterator[NewNpy]:
-    """An array to write to a file, which takes the target's place at the end; see `new_file`."""
+    """Gives an array to be written to a file, which takes the target's place at the end; see `new_file`."""
     with new_file(target) as file:
         yield NewNpy(file, shape, dtype)
 
 
 def _header(file: Any) -> tuple[Shape, bool, np.dtype[Any]]:
-    """The shape, whether it is Fortran's order, and the dtype."""
+    """Reads the shape, whether it is Fortran's order, and the dtype."""
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -123,7 +124,7 @@ def _header(file: Any) -> tuple[Shape, bool, np.dtype[Any]]:
 
 
 def _pieces(shape: Shape, axis: int, rows: slice) -> Iterator[tuple[int, int]]:
-    """Where some rows along an axis of an array in C's order lie: pieces by their first element and their count."""
+    """Gives the pieces of an array in C's order that some rows along an axis lie in: first element and count of each."""
     row = math.prod(shape[axis + 1 :])
     if (rows.start, rows.stop) == (0, shape[axis]):
         yield 0, math.prod(shape)

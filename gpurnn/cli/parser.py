@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """An argument's type: an integer that is not smaller."""
+    """Gives an argument's type: an integer that is not smaller."""
 
     def convert(text: str) -> int:
         try:
@@ -35,7 +35,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def command(commands: Commands, run: Callable[[argparse.Namespace], None], name: str, help: str) -> Parser:
-    """A subcommand's parser."""
+    """Adds a subcommand and gives its parser."""
     parser: Parser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
     parser.set_defaults(run=run)
     return parser

@@ -9,7 +9,7 @@ Update = Callable[[int, int, str], None]
 
 @contextmanager
 def progress(title: str, patience: float = 0.0) -> Iterator[Update]:
-    """A function `update(done, of, note)` to call as the work goes on; the bar shows up after `patience` seconds."""
+    """Gives a function `update(done, of, note)` to call as the work goes on; the bar shows up after `patience` seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Layer = gpurnn.LSTM | gpurnn.GRU
 
-BATCH_BYTES = 64 << 20  # of input, output and states together, unless --batch says how many rows
+BATCH_BYTES = 64 << 20  # input, output and states of the rows at a time take so much, unless --batch says how many
 
 
 def add(commands: Commands) -> None:
@@ -60,20 +60,20 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _widths(layer: "Layer") -> tuple[int, int]:
-    """Numbers in one row: of an output at one step, and of all states."""
+    """Counts the numbers in one row of an output at one step, and of all states."""
     directions, outputs = 2 if layer.bidirectional else 1, getattr(layer, "proj_size", 0) or layer.hidden_size
     return directions * outputs, layer.num_layers * directions * (outputs + layer.hidden_size)
 
 
 def _batch(steps: int, layer: "Layer") -> int:
-    """Rows that take `BATCH_BYTES`."""
+    """Gives the number of rows that take `BATCH_BYTES`."""
     outputs, states = _widths(layer)
     row = steps * (layer.input_size + outputs) + 2 * states  # at the start and at the end
     return max(1, BATCH_BYTES // int(row * layer.dtype.itemsize))
 
 
 def _transfers(device: str) -> tuple[Any, Any]:
-    """How a batch gets to the device, and its outputs back."""
+    """Gives the functions that bring a batch to the device, and its outputs back."""
     from . import gpu
 
     missing = None if device == "cpu" else gpu.missing()
@@ -96,7 +96,7 @@ def _check(path: Path, x: "Npy", layer: "Layer") -> None:
 
 
 def _lengths(path: Path, x: "Npy", layer: "Layer") -> "Array":
-    """(B,) checked, before any work is done."""
+    """Reads lengths (B,) and checks them before any work is done."""
     from .. import checks
     from .npy import opened
 

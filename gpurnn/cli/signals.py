@@ -1,4 +1,4 @@
-"""A polite end leaves nothing behind."""
+"""Signals that ask the program to end: it leaves nothing behind."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from typing import NoReturn
 
 @contextmanager
 def signals_raise() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the stack, as an interrupt from the keyboard does."""
+    """Makes SIGTERM and SIGHUP unwind the stack inside, as an interrupt from the keyboard does."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""`gpurnn warmup`: no first call will have to wait for a compiler."""
+"""`gpurnn warmup`: the kernels are compiled beforehand, so that no first call waits for a compiler."""
 
 import argparse
 import time

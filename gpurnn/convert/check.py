@@ -1,4 +1,4 @@
-"""Does a converted layer compute what its source computes? Asked of every source that can be run.
+"""The self-check of the converters: a converted layer computes what its source computes, where that can be run.
 
 Large weights make a recurrence chaotic: two ways of rounding part within a few steps. Conversion is linear in the weights, so
 that both sides are compared with their weights scaled down to where rounding stays rounding.
@@ -12,6 +12,8 @@ import numpy as np
 
 from gpurnn_kernels.spec import Array
 
+from ..layers.make import Layer
+
 log = logging.getLogger("gpurnn")
 
 STEPS, ROWS = 4, 3
@@ -21,17 +23,17 @@ LARGEST = 2.0  # sum of magnitudes in a row of weights
 Run = Callable[[Array, list[Array]], tuple[Array, list[Array]]]
 
 
-def scale(layer: Any) -> float:
-    """By what the source's weights are to be multiplied for `agree`: a power of two."""
+def scale(layer: Layer) -> float:
+    """Gives the power of two by which the source's weights are to be multiplied for `agree`."""
     rows = _row_sums(layer)
     return 1.0 if not rows > LARGEST else float(2.0 ** np.floor(np.log2(LARGEST / rows)))
 
 
-def agree(layer: Any, run: Run, source: str, precision: Any = None) -> None:
+def agree(layer: Layer, run: Run, source: str, precision: Any = None) -> None:
     """Runs both on the same random numbers. Raises ValueError if they differ by more than rounding explains.
 
     run: the source, its weights times `scale(layer)`.
-    precision: what it computes in, where that is not the layer's dtype.
+    precision: the dtype that the source computes in, where that is not the layer's.
     """
     factor = layer.dtype.type(scale(layer))
     if factor != 1:
@@ -52,13 +54,13 @@ def agree(layer: Any, run: Run, source: str, precision: Any = None) -> None:
         _compare(f"{source}: {name}", got, wanted, allowed)
 
 
-def tolerance(layer: Any, precision: Any) -> float:
-    """How far two ways of rounding may lie apart: more with large weights, whose sums round more coarsely."""
+def tolerance(layer: Layer, precision: Any) -> float:
+    """Gives the distance at which two ways of rounding may lie: more with large weights, whose sums round more coarsely."""
     return float(np.finfo(precision).eps) * 32 * (4 + _row_sums(layer))
 
 
-def _row_sums(layer: Any) -> float:
-    """The largest sum of magnitudes in a row of any matrix."""
+def _row_sums(layer: Layer) -> float:
+    """Gives the largest sum of magnitudes in a row of any matrix."""
     return max(float(np.abs(array).sum(axis=-1).max()) for name, array in layer.params.items() if "W_" in name)
 
 
@@ -75,6 +77,6 @@ def _compare(what: str, got: Array, wanted: Array, allowed: float) -> None:
 
 
 def dropped(source: str, rate: float) -> None:
-    """Dropout is the identity at inference."""
+    """Logs that a source has dropout, which is the identity at inference."""
     if rate:
         log.info("%s: dropout %g is dropped: it is the identity at inference", source, rate)

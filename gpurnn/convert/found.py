@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 
 class Found(NamedTuple):
-    """A recurrent layer in somebody's model. Sizes are None where the file does not tell."""
+    """A recurrent layer in another framework's model. Sizes are None where the file does not tell."""
 
     name: str
     kind: str  # as the source calls it: "LSTM", "GRU", "CuDNNLSTM"
@@ -36,7 +36,7 @@ T = TypeVar("T")
 def choose(
     candidates: Sequence[T], wanted: str | None, names: Callable[[T], Sequence[str]], describe: Callable[[T], Found], ask: str
 ) -> T:
-    """The one candidate of that name, or the only one there is; ValueError lists them otherwise.
+    """Gives the one candidate of that name, or the only one there is; ValueError lists them otherwise.
 
     `ask` is how a caller would name one: "node=...".
     """
@@ -60,7 +60,7 @@ def choose(
 
 @contextmanager
 def named(file: Any) -> Iterator[None]:
-    """Errors that come from a model begin with the file's name."""
+    """Makes errors that come from a model begin with the file's name."""
     try:
         yield
     except (NotImplementedError, TypeError, ValueError) as error:

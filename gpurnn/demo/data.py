@@ -1,4 +1,4 @@
-"""The recordings as one padded batch a split.
+"""The recordings, one padded batch a split.
 
 Notation: T steps of the longest utterance, B utterances, I = 12 coefficients a step.
 """
@@ -28,22 +28,22 @@ class Utterances:
 
     @property
     def steps(self) -> int:
-        """Valid steps of all utterances."""
+        """The number of valid steps of all utterances."""
         return int(self.lengths.sum())
 
     @property
     def valid(self) -> Array:
-        """(T, B) bool: which steps belong to an utterance."""
+        """The steps that belong to an utterance: bool (T, B)."""
         return np.arange(len(self.x))[:, None] < self.lengths
 
     def rows(self, index: Any) -> "Utterances":
-        """Some of the utterances, as long as the longest of them."""
+        """Gives some of the utterances, as long as the longest of them."""
         lengths = self.lengths[index]
         return Utterances(self.x[: lengths.max(initial=0), index], lengths, self.speakers[index])
 
 
 def pad(steps: Array, lengths: Array) -> Array:
-    """(S, I) utterances end to end -> (T, B, I), zeros past each length."""
+    """Turns utterances end to end, (S, I), into (T, B, I) with zeros past each length."""
     valid = np.arange(lengths.max(initial=0)) < lengths[:, None]  # (B, T): row by row, as the steps are
     x = np.zeros((*valid.shape, steps.shape[1]), steps.dtype)
     x[valid] = steps
@@ -51,7 +51,7 @@ def pad(steps: Array, lengths: Array) -> Array:
 
 
 def load(split: Literal["train", "test"]) -> Utterances:
-    """The 270 utterances to train on, or the 370 to test with."""
+    """Loads the 270 utterances to train on, or the 370 to test with."""
     with files(__package__).joinpath("japanese_vowels.npz").open("rb") as file, np.load(file) as arrays:
         lengths = arrays[f"{split}_lengths"].astype(np.int64)
         return Utterances(pad(arrays[f"{split}_steps"], lengths), lengths, arrays[f"{split}_speakers"].astype(np.int64))

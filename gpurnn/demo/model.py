@@ -11,62 +11,66 @@ import numpy as np
 
 import gpurnn
 
-from ..layers.files import load_with_extra
-from ..layers.files import save as save_layer
+from ..layers.description import described
+from ..layers.files import save
+from ..layers.make import load_with_extra
 from .data import COEFFICIENTS, SPEAKERS, Array, Utterances
 
 
 @dataclass(frozen=True)
 class Readout:
-    """What stands around the layer."""
+    """The parameters around the layer: the input's scale, and the linear readout."""
 
-    mean: Array  # (I,) of a coefficient over the training steps
+    mean: Array  # (I,) each coefficient's mean over the training steps
     scale: Array  # (I,) its standard deviation
     W: Array  # (C, 2 * H)
     b: Array  # (C,)
 
     def scores(self, features: Array) -> Array:
-        """(B, 2 * H) -> (B, C)"""
+        """Gives scores (B, C) of features (B, 2 * H)."""
         found: Array = features @ self.W.T + self.b
         return found
 
 
 @dataclass(frozen=True)
 class Classifier:
+    """A bidirectional layer, and the readout of its mean output."""
+
     layer: gpurnn.LSTM
     readout: Readout
 
     def standardised(self, batch: Utterances) -> Array:
-        """(T, B, I); what stands past an utterance's end is of no effect."""
+        """Gives the steps (T, B, I) with mean 0 and deviation 1; values past an utterance's end have no effect."""
         return (batch.x - self.readout.mean) / self.readout.scale
 
     def hidden(self, batch: Utterances) -> Array:
-        """The layer's outputs, (T, B, 2 * H), 0 past each utterance's end."""
+        """Gives the layer's outputs, (T, B, 2 * H), 0 past each utterance's end."""
         y, _ = self.layer(self.standardised(batch), lengths=batch.lengths)
         return y
 
     def scores(self, batch: Utterances) -> Array:
-        """The logarithm of each speaker's probability, up to a constant: (B, C)."""
+        """Gives the logarithm of each speaker's probability, up to a constant, (B, C)."""
         return self.readout.scores(pooled(self.hidden(batch), batch.lengths))
 
     def speakers(self, batch: Utterances) -> Array:
-        """Who is heard, (B,), 0 to 8."""
+        """Gives the speaker who is heard, (B,), 0 to 8."""
         found: Array = self.scores(batch).argmax(axis=1)
         return found
 
     def save(self, path: Path) -> None:
         """Writes the layer and, beside its parameters, the readout's arrays to one safetensors file."""
-        save_layer(self.layer, path, {f"readout.{name}": value for name, value in vars(self.readout).items()})
+        readout = {f"readout.{name}": value for name, value in vars(self.readout).items()}
+        save(path, described("LSTM", self.layer.configuration()), self.layer.params | readout)
 
 
 def pooled(y: Array, lengths: Array) -> Array:
-    """The mean of (T, B, 2 * H) over the valid steps: (B, 2 * H)."""
+    """Gives the mean (B, 2 * H) of y (T, B, 2 * H) over the valid steps."""
     mean: Array = y.sum(axis=0) / np.maximum(lengths, 1).astype(y.dtype)[:, None]
     return mean
 
 
 def load(path: Path | None = None) -> Classifier:
-    """The classifier that was saved in a file; the one that the package carries if None.
+    """Reads the classifier that was saved in a file; the one that the package carries if None.
 
     Raises FileNotFoundError for a missing file, ValueError for one that holds no such classifier.
     """

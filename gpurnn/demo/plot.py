@@ -1,4 +1,4 @@
-"""A picture of one utterance: what the layer hears, and what it makes of it."""
+"""A picture of one utterance, the layer's hidden states and the speakers' probabilities."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the demo prints."""
+"""The report that the demo prints."""
 
 import statistics
 import time
@@ -11,22 +11,22 @@ from rich.table import Table
 from .data import SPEAKERS, Utterances
 from .model import Classifier
 
-CALLS = 20  # timed
+CALLS = 20  # that are timed
 
 
 def line(console: Console, text: str) -> None:
-    """Text as it is: unwrapped, uncoloured."""
+    """Prints a text as it is: unwrapped, uncoloured."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def need_matplotlib() -> None:
-    """Raises ModuleNotFoundError, naming the extra."""
+    """Raises ModuleNotFoundError, which names the extra, where matplotlib is missing."""
     if find_spec("matplotlib") is None:
         raise ModuleNotFoundError("--plot needs matplotlib: pip install 'gpurnn[plot]'")
 
 
 def report(console: Console, classifier: Classifier, test: Utterances) -> None:
-    """Runs all utterances as one ragged batch: who was told how well, how fast, by which kernels."""
+    """Runs all utterances as one ragged batch and prints how well and how fast they were told apart, and by which kernels."""
     begin = time.perf_counter()
     with Console(stderr=True).status("first call: kernels are compiled, or loaded where they were kept"):
         found = classifier.speakers(test)

@@ -21,6 +21,8 @@ from .model import Classifier, Readout, pooled
 
 @dataclass(frozen=True)
 class Recipe:
+    """The numbers of the training."""
+
     hidden_size: int = 64  # of each direction
     epochs: int = 120
     batch: int = 30
@@ -35,7 +37,7 @@ Report = Callable[[int, float], None]
 
 
 def train(data: Utterances, recipe: Recipe = Recipe(), report: Report = lambda epoch, loss: None) -> Classifier:
-    """A classifier trained from scratch; `report(epoch, mean loss)` is called after each epoch."""
+    """Trains a classifier from scratch; `report(epoch, mean loss)` is called after each epoch."""
     rng = np.random.default_rng(recipe.seed)
     steps = data.x[data.valid]
     width = 2 * recipe.hidden_size
@@ -65,7 +67,7 @@ def train(data: Utterances, recipe: Recipe = Recipe(), report: Report = lambda e
 
 
 def loss_and_gradients(classifier: Classifier, batch: Utterances, noise: Array) -> tuple[float, dict[str, Array]]:
-    """The mean cross-entropy of a batch with noise (T, B, I) added to its input, and its gradient by every weight."""
+    """Gives the mean cross-entropy of a batch with noise (T, B, I) added to its input, and its gradient by every weight."""
     layer, readout = classifier.layer, classifier.readout
     count = len(batch)
     (y, _), vjp = layer.vjp(classifier.standardised(batch) + noise, lengths=batch.lengths)  # (T, B, 2 * H)
@@ -93,7 +95,7 @@ class Adam:
         self._v = {name: np.zeros_like(w) for name, w in weights.items()}
 
     def step(self, weights: dict[str, Array], gradients: dict[str, Array], rate: float) -> dict[str, Array]:
-        """New weights; the old ones stay as they are."""
+        """Gives new weights; the old ones stay as they are."""
         self._count += 1
         scale1, scale2 = 1 - self._beta1**self._count, 1 - self._beta2**self._count
         new = {}
@@ -106,7 +108,7 @@ class Adam:
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], recipe: Recipe) -> Array:
-    """(T, B, I)"""
+    """Draws the noise (T, B, I) of a batch."""
     steps, rows, coefficients = shape
     each = rng.standard_normal((steps, rows, coefficients), np.float32)
     whole = rng.standard_normal((rows, coefficients), np.float32)
@@ -114,7 +116,7 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], recipe: Recipe) -> 
 
 
 def _with_weights(classifier: Classifier, weights: dict[str, Array]) -> Classifier:
-    """The same layer object, holding the new weights, and a new readout."""
+    """Gives the same layer object, holding the new weights, and a new readout."""
     classifier.layer.load_params({name: weights[name] for name in classifier.layer.params})
     old = classifier.readout
     return Classifier(classifier.layer, Readout(old.mean, old.scale, weights["readout.W"], weights["readout.b"]))

@@ -13,14 +13,17 @@ from .. import checks
 
 
 def apply(layer: Any, x: Any, lengths: Any = None) -> tuple[Any, Any]:
-    """What `layer(x, lengths=lengths)` gives, lazily, one task for each chunk of rows.
+    """Runs `layer(x, lengths=lengths)` lazily, one task for each chunk of rows.
+
+        y, state = gpurnn.interop.dask.apply(layer, x)
+        y.compute()
 
     Args:
         layer: a `gpurnn.LSTM` or `GRU`; each worker gets one copy.
         x: dask.array (T, B, I), or (B, T, I) with batch_first, in one chunk along time and input.
         lengths: integers (B,), NumPy or dask.
 
-    Gives y and the state as dask arrays, chunked as x is; bits are those of one call. Raises ValueError for wrong shapes and
+    Returns y and the state as dask arrays, chunked as x is; bits are those of one call. Raises ValueError for wrong shapes and
     chunks, TypeError for wrong types and dtypes, before anything is computed.
     """
     import dask.array as da
@@ -66,7 +69,7 @@ def _joined(da: Any, blocks: list[Any], shapes: Sequence[tuple[int, ...]], dtype
 
 
 def _lengths(lengths: Any, rows: tuple[int, ...], batch: int, steps: int) -> list[Any]:
-    """Each chunk's part."""
+    """Gives each chunk's part of the lengths."""
     import dask.array as da
 
     if lengths is None:

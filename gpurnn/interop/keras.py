@@ -1,4 +1,4 @@
-"""Keras's masks as lengths: what a call of a layer from `gpurnn.from_keras` needs where Keras leaves steps out.
+"""Keras's masks as lengths, which a call of a layer from `gpurnn.from_keras` needs where Keras leaves steps out.
 
     y, state = layer(x, lengths=lengths_of(mask))  # padding at the end, as Keras's own tools put it
     x, lengths = to_front(x, mask)  # padding at the start
@@ -19,10 +19,10 @@ from gpurnn_kernels.spec import Array
 
 
 def lengths_of(mask: Any) -> Array:
-    """The lengths (B,) of a mask (B, T) whose rows are padded at the end.
+    """Gives the lengths (B,) of a mask (B, T) whose rows are padded at the end.
 
-    Raises ValueError for rows with holes and for rows padded at the start, which `to_front` takes; TypeError for what is not
-    boolean.
+    Raises ValueError for rows with holes and for rows padded at the start, which `to_front` takes; TypeError for masks
+    that are not boolean.
     """
     mask = _checked(mask)
     lengths: Array = mask.sum(axis=1)
@@ -78,6 +78,6 @@ def _refuse_holes(mask: Array, first: int = 0) -> None:
 
 
 def _solid(mask: Array, starts: Array, ends: Array) -> Array:
-    """Whether each row is True from its start to its end, and nowhere else."""
+    """Tells of each row whether it is True from its start to its end, and nowhere else."""
     steps = np.arange(mask.shape[1])
     return np.asarray(((steps >= starts[:, None]) & (steps < ends[:, None]) == mask).all(axis=1))

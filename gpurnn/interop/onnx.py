@@ -16,8 +16,8 @@ from onnx.reference.op_run import OpRun
 
 from gpurnn_kernels.spec import Array
 
-from ..convert.gates import Kind
 from ..convert.onnx.operator import DEFAULTS, Operator, layer_of
+from ..layers.description import Kind
 
 
 class _Recurrent(OpRun):
@@ -40,7 +40,7 @@ class _Recurrent(OpRun):
         P: Array | None = None,  # (D, 3*H)
         **attributes: Any,
     ) -> tuple[Array, ...]:
-        """-> Y (T, D, B, H), or (B, T, D, H); Y_h and Y_c (D, B, H), or (B, D, H)."""
+        """Gives Y (T, D, B, H), or (B, T, D, H); Y_h and Y_c (D, B, H), or (B, D, H)."""
         layer = self._layer_of([W, R, B, P], attributes)
         swap = layer.batch_first
         state = [None if one is None else one.swapaxes(0, 1) if swap else one for one in (initial_h, initial_c)]
@@ -52,7 +52,7 @@ class _Recurrent(OpRun):
         return found[: len(self.onnx_node.output)]
 
     def _layer_of(self, weights: list[Array | None], attributes: dict[str, Any]) -> Any:
-        """The layer of these weights: the last call's, if they are the same."""
+        """Gives the layer of these weights: the last call's, if they are the same."""
         if self._layer is None or not all(map(_same, weights, self._weights)):
             kind: Kind = "LSTM" if self.onnx_node.op_type == "LSTM" else "GRU"
             given = {name: value for name, value in attributes.items() if name in DEFAULTS and value is not None}
@@ -73,7 +73,7 @@ class GRU(_Recurrent):
 
 
 def _same(new: Array | None, old: Array | None) -> bool:
-    """Bit for bit; the arrays themselves may have been changed in place."""
+    """Compares arrays bit for bit; the arrays themselves may have been changed in place."""
     if new is None or old is None:
         return new is old
     return new.shape == old.shape and new.dtype == old.dtype and np.array_equal(_bits(new), _bits(old))
@@ -84,7 +84,7 @@ def _bits(array: Array) -> Array:
 
 
 def _state(layer: Any, given: list[Array | None], batch: int) -> Any:
-    """ONNX may give one of the two alone."""
+    """Gives the state for a call; ONNX may give one of its two arrays alone."""
     if all(one is None for one in given):
         return None
     zeros = np.zeros((layer.directions, batch, layer.hidden_size), layer.dtype)

@@ -11,12 +11,12 @@ _GATES = {"W_x": 4, "W_h": 4, "b": 4, "peephole": 3}  # by the last part of a pa
 
 
 def _units(name: str, array: Array) -> int:
-    """H of a parameter with gates, 0 of any other."""
+    """Gives H of a parameter with gates, 0 of any other."""
     return len(array) // _GATES.get(name.rpartition(".")[2], len(array) + 1)
 
 
 def tied(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """The parameters that kernels run with: copies, where the gate f is not i's."""
+    """Gives the parameters that kernels run with: the rows of f are minus those of i, in copies."""
     found = dict(arrays)
     for name, array in arrays.items():
         units = _units(name, array)
@@ -27,7 +27,7 @@ def tied(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def untied(gradients: Mapping[str, Array]) -> dict[str, Array]:
-    """From gradients of `tied` parameters those of the given ones: zero for f, which is not used. In place."""
+    """Turns gradients of `tied` parameters into those of the given ones, in place: zero for f, which is not used."""
     with np.errstate(all="ignore"):  # gradients may be infinite
         for name, array in gradients.items():
             units = _units(name, array)

@@ -3,46 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..atomic import new_file
+from gpurnn_kernels.spec import Array
 
-if TYPE_CHECKING:
-    from .base import RecurrentLayer
+from ..atomic import new_file
+from .description import KINDS, Description, Kind, described
 
 FORMAT = "1"
 _DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}  # safetensors' names
 _KEY, _FORMAT_KEY = "gpurnn", "gpurnn_format"
 
 
-def save(layer: RecurrentLayer, path: Any, extra: dict[str, Any] | None = None) -> None:
-    """Writes a layer: whole, or not at all; see `new_file`. `extra`: more arrays to keep beside its parameters."""
+class Content(NamedTuple):
+    """The content of a layer's file."""
+
+    description: Description
+    params: dict[str, Array]
+    extra: dict[str, Array]
+
+
+def save(path: str | os.PathLike[str], description: Description, arrays: Mapping[str, Array]) -> None:
+    """Writes a layer's file whole, or not at all (see `new_file`): its parameters, with more arrays among them or without."""
     from safetensors.numpy import save as encode
 
-    description = {"layer": layer._kind().__name__, "arguments": layer.configuration()}
+    text = json.dumps({"layer": description.kind, "arguments": description.configuration()})
     # safetensors writes sliced and Fortran-ordered arrays wrong
-    arrays = {name: np.ascontiguousarray(array) for name, array in ({**layer.params, **(extra or {})}).items()}
-    data = encode(arrays, metadata={_FORMAT_KEY: FORMAT, _KEY: json.dumps(description)})
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    data = encode(whole, metadata={_FORMAT_KEY: FORMAT, _KEY: text})
     with new_file(path) as file:
         file.write(data)
 
 
-def load(path: Any) -> Any:
-    """The `LSTM` or `GRU` that `save` wrote to a file.
+def read(path: str | os.PathLike[str], extra: tuple[str, ...] = ()) -> Content:
+    """Reads a layer's file that must hold the arrays named `extra`, too.
 
     Raises FileNotFoundError for a missing file, ValueError for anything else that is wrong with it. Sizes are checked
     against the file's tensors before anything is allocated.
     """
-    return load_with_extra(path, ())[0]
-
-
-def load_with_extra(path: Any, extra: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
-    """A layer, and the further arrays of these names that the file must hold."""
     source = Path(path)
     with _opened(source) as file:
         return _read(source, file, extra)
@@ -63,13 +67,13 @@ def _opened(source: Path) -> Iterator[Any]:
         raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
 
 
-def is_layer(path: Any) -> bool:
-    """Whether a safetensors file is one of `save`. Raises FileNotFoundError, and ValueError if it is none of safetensors."""
+def is_layer(path: str | os.PathLike[str]) -> bool:
+    """Tells whether `save` wrote a safetensors file. Raises FileNotFoundError, and ValueError for other files."""
     with _opened(Path(path)) as file:
         return _KEY in (file.metadata() or {})
 
 
-def _read(source: Path, file: Any, extra: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
+def _read(source: Path, file: Any, extra: tuple[str, ...]) -> Content:
     metadata = file.metadata() or {}
     if _KEY not in metadata:
         raise ValueError(f"{source}: a safetensors file, but no gpurnn layer (no {_KEY!r} in its metadata)")
@@ -77,54 +81,43 @@ def _read(source: Path, file: Any, extra: tuple[str, ...]) -> tuple[Any, dict[st
         raise ValueError(
             f"{source}: expected format {FORMAT!r}, got {metadata.get(_FORMAT_KEY)!r}: a newer gpurnn may know it"
         )
-    kind, arguments = _described(source, metadata[_KEY])
+    kind, arguments = _metadata(source, metadata[_KEY])
     names = set(file.keys())
     absent = [name for name in extra if name not in names]
     if absent:
         raise ValueError(f"{source}: missing tensors {', '.join(absent)}")
     names -= set(extra)
     try:
-        layer = kind.__new__(kind)
-        layer._set_up(**arguments)
-        expected = layer._shapes if _fits(arguments, names) else {}
-        if set(expected) != names:
-            raise ValueError(f"tensors {sorted(names)} do not belong to {kind.__name__} with {arguments}")
-        for name, shape in expected.items():
-            tensor = file.get_slice(name)
-            found = tuple(tensor.get_shape())
-            if found != shape:
-                raise ValueError(f"{name}: expected shape {shape}, got {found}")
-            if tensor.get_dtype() != _DTYPES[layer.dtype.name]:
-                raise ValueError(f"{name}: expected {_DTYPES[layer.dtype.name]}, got {tensor.get_dtype()}")
-        layer._start({name: file.get_tensor(name) for name in expected})
+        description = described(kind, arguments)
+        # shapes are made only where the number of layers can agree with the number of tensors
+        if description.num_layers > len(names) or set(description.shapes) != names:
+            raise ValueError(f"tensors {sorted(names)} do not belong to {kind} with {description.configuration()}")
+        for name, shape in description.shapes.items():
+            _check_tensor(name, file.get_slice(name), shape, description.dtype)
+        params = {name: file.get_tensor(name) for name in description.shapes}
     except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
         raise ValueError(f"{source}: {error}") from None
-    return layer, {name: file.get_tensor(name) for name in extra}
+    return Content(description, params, {name: file.get_tensor(name) for name in extra})
 
 
-def _described(source: Path, text: str) -> tuple[Any, dict[str, Any]]:
-    """The class and the constructor's arguments that a file names."""
-    from .gru import GRU
-    from .lstm import LSTM
-
-    classes: dict[Any, Any] = {"LSTM": LSTM, "GRU": GRU}
+def _metadata(source: Path, text: str) -> tuple[Kind, dict[str, Any]]:
+    """Gives the kind of layer and the constructor's arguments that a file names."""
     try:
         description = json.loads(text)
         name, arguments = description["layer"], dict(description["arguments"])
-        kind = classes.get(name)
+        known = name in set(KINDS)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{source}: its metadata describe no gpurnn layer") from None
-    if kind is None:
+    if not known:
         raise ValueError(
-            f"{source}: expected a layer of the kinds {', '.join(classes)}, got {name!r}: a newer gpurnn may know it"
+            f"{source}: expected a layer of the kinds {', '.join(KINDS)}, got {name!r}: a newer gpurnn may know it"
         )
-    try:
-        return kind, kind.completed(arguments)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+    return name, arguments
 
 
-def _fits(arguments: dict[str, Any], names: set[str]) -> bool:
-    """Whether the number of layers agrees with the number of tensors: names are made only then."""
-    layers: int = arguments["num_layers"]
-    return layers <= len(names)
+def _check_tensor(name: str, tensor: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    found = tuple(tensor.get_shape())
+    if found != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {found}")
+    if tensor.get_dtype() != _DTYPES[dtype.name]:
+        raise ValueError(f"{name}: expected {_DTYPES[dtype.name]}, got {tensor.get_dtype()}")

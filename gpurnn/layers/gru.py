@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from gpurnn_kernels.spec import Array, CellName
+from gpurnn_kernels.spec import Array
 
-from .. import checks
+from . import parameters
 from .base import RecurrentLayer
+from .call import run
+from .description import described
 
 
-class GRU(RecurrentLayer):
+class GRU(RecurrentLayer[Array]):
     """Gated recurrent unit; the default is reset-before (PyTorch and Keras 3 default to `reset_after=True`).
 
         z, r = sigma(W_h h + W_x x + b)[z, r]
@@ -34,15 +36,14 @@ class GRU(RecurrentLayer):
         fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made
             of it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
 
+        gru = gpurnn.GRU(input_size=40, hidden_size=128, reset_after=True)
+        y, h_n = gru(np.zeros((100, 8, 40), np.float32))  # (T, B, I) -> (T, B, H)
+
     Raises ValueError and TypeError for arguments out of range or of the wrong type.
     """
 
-    states = ("h",)
+    _kind = "GRU"
     reset_after: bool
-    _arguments = (
-        *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "reverse", "reset_after"),
-        *("clip", "dtype", "precision", "fast_math"),
-    )
 
     def __init__(
         self,
@@ -62,19 +63,13 @@ class GRU(RecurrentLayer):
         seed: Any = None,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "seed")}
-        self._set_up(**arguments)
-        self._start(self._draw(seed))
-
-    def _set_up(self, *, reset_after: bool, clip: Any, **common: Any) -> None:  # type: ignore[override]
-        self._configure(**common)
-        self._set(reset_after=checks.flag("reset_after", reset_after), clip=checks.clip(clip))
-
-    @property
-    def cell(self) -> CellName:
-        return "gru_after" if self.reset_after else "gru_before"
+        description = described("GRU", arguments)
+        self._begin(description, parameters.draw(description.shapes, description.hidden_size, description.dtype, seed))
 
     def __call__(self, x: Array, state: Array | None = None, lengths: Any = None) -> tuple[Array, Array]:
         """Runs the layer over a batch of sequences.
+
+            y, h_n = gru(x, lengths=[100, 3, 0, 50])
 
         Args:
             x: (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch; of the layer's dtype.
@@ -85,5 +80,5 @@ class GRU(RecurrentLayer):
         Returns y (T, B, D*H) in x's layout, and h_n in the state's shape; row l*D + d is layer l, direction d.
         Raises ValueError for wrong shapes and lengths, TypeError for wrong types and dtypes.
         """
-        y, final = self._run(x, state, lengths)
+        y, final = run(self._prepared, x, state, lengths)
         return y, final

@@ -4,13 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from gpurnn_kernels.spec import Array, CellName
+from gpurnn_kernels.spec import Array
 
-from .. import checks
+from . import parameters
 from .base import RecurrentLayer
+from .call import run
+from .description import described
 
 
-class LSTM(RecurrentLayer):
+class LSTM(RecurrentLayer[tuple[Array, Array]]):
     """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000):
 
         f, i, o = sigma(W_h h + W_x x + b)[f, i, o]      g = tanh(W_h h + W_x x + b)[g]
@@ -40,15 +42,14 @@ class LSTM(RecurrentLayer):
         fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made
             of it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
 
+        lstm = gpurnn.LSTM(input_size=40, hidden_size=128)
+        y, (h_n, c_n) = lstm(np.zeros((100, 8, 40), np.float32))  # (T, B, I) -> (T, B, H)
+
     Raises ValueError and TypeError for arguments out of range or of the wrong type.
     """
 
-    states = ("h", "c")
+    _kind = "LSTM"
     forget_bias: float
-    _arguments = (
-        *("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "reverse", "proj_size"),
-        *("forget_bias", "peepholes", "clip", "input_forget", "dtype", "precision", "fast_math"),
-    )
 
     def __init__(
         self,
@@ -71,40 +72,20 @@ class LSTM(RecurrentLayer):
         seed: Any = None,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "seed")}
-        self._set_up(**arguments)
-        arrays = self._draw(seed)
+        description = described("LSTM", arguments)
+        params = parameters.draw(description.shapes, description.hidden_size, description.dtype, seed)
         with np.errstate(all="ignore"):  # a bias may be too small or too large for the dtype
-            for name, array in arrays.items():
+            for name, array in params.items():
                 if name.endswith(".b"):
-                    array[: self.hidden_size] += self.dtype.type(self.forget_bias)
-        self._start(arrays)
-
-    def _set_up(  # type: ignore[override]
-        self, *, proj_size: int, forget_bias: float, peepholes: bool, clip: Any, input_forget: bool, **common: Any
-    ) -> None:
-        self._configure(**common)
-        self._set(
-            proj_size=checks.size("proj_size", proj_size, least=0),
-            forget_bias=checks.number("forget_bias", forget_bias),
-            peepholes=checks.flag("peepholes", peepholes),
-            clip=checks.clip(clip),
-            input_forget=checks.flag("input_forget", input_forget),
-        )
-        if self.proj_size >= self.hidden_size:
-            raise ValueError(f"proj_size: expected less than hidden_size, {self.hidden_size}, got {proj_size}")
-        if forget_bias and not self.bias:
-            raise ValueError("forget_bias: there is no bias to add it to, with bias=False")
-        if forget_bias and self.input_forget:
-            raise ValueError("forget_bias: there is no forget gate of its own to add it to, with input_forget=True")
-
-    @property
-    def cell(self) -> CellName:
-        return "lstm"
+                    array[: description.hidden_size] += description.dtype.type(description.forget_bias)
+        self._begin(description, params)
 
     def __call__(
         self, x: Array, state: tuple[Array, Array] | None = None, lengths: Any = None
     ) -> tuple[Array, tuple[Array, Array]]:
         """Runs the layer over a batch of sequences.
+
+            y, (h_n, c_n) = lstm(x, lengths=[100, 3, 0, 50])
 
         Args:
             x: (T, B, I), or (B, T, I) with batch_first, or (T, I) without a batch; of the layer's dtype.
@@ -116,5 +97,5 @@ class LSTM(RecurrentLayer):
         Returns y (T, B, D*P) in x's layout, and (h_n, c_n) in the state's shapes; row l*D + d is layer l, direction d.
         Raises ValueError for wrong shapes and lengths, TypeError for wrong types and dtypes.
         """
-        y, final = self._run(x, state, lengths)
+        y, final = run(self._prepared, x, state, lengths)
         return y, final

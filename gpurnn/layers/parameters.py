@@ -33,6 +33,7 @@ class Params(Mapping[str, Array]):
         return dict(other) | self._arrays
 
     def copy(self) -> dict[str, Array]:
+        """Gives a dictionary of the same arrays."""
         return dict(self._arrays)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -43,7 +44,7 @@ class Params(Mapping[str, Array]):
 
 
 def prefixes(num_layers: int, bidirectional: bool, reverse: bool) -> Iterator[tuple[int, bool, str]]:
-    """Layer, whether the direction is the reverse one, and the start of its parameters' names; in the state's order."""
+    """Gives, in the state's order, each direction's layer, whether it is the reverse one, and its parameters' prefix."""
     for layer in range(num_layers):
         if not reverse:
             yield layer, False, f"layers.{layer}."
@@ -52,7 +53,7 @@ def prefixes(num_layers: int, bidirectional: bool, reverse: bool) -> Iterator[tu
 
 
 def shapes(spec: Spec, bias: bool) -> dict[str, tuple[int, ...]]:
-    """Of one direction's parameters."""
+    """Gives the shapes of one direction's parameters by their names without the prefix."""
     rows = spec.gates * spec.hidden_size
     found: dict[str, tuple[int, ...]] = {"W_x": (rows, spec.input_size), "W_h": (rows, spec.output_size)}
     if bias:
@@ -66,7 +67,7 @@ def shapes(spec: Spec, bias: bool) -> dict[str, tuple[int, ...]]:
 
 
 def draw(expected: Mapping[str, tuple[int, ...]], hidden_size: int, dtype: np.dtype[Any], seed: Any) -> dict[str, Array]:
-    """Uniform in +-1/sqrt(H), as PyTorch draws them."""
+    """Draws parameters of these shapes, uniform in +-1/sqrt(H), as PyTorch draws them."""
     generator = np.random.default_rng(seed)
     bound = hidden_size**-0.5
     with np.errstate(all="ignore"):  # float16 has no normal numbers for the smallest
@@ -76,9 +77,9 @@ def draw(expected: Mapping[str, tuple[int, ...]], hidden_size: int, dtype: np.dt
 def checked(
     given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any], place: Place = HOST
 ) -> Params:
-    """Read-only copies of the given arrays, in the expected order; a device's arrays as they are.
+    """Gives read-only copies of the given arrays, in the expected order; a device's arrays as they are.
 
-    Raises ValueError for missing or extra names and wrong shapes, TypeError for what is no array of `dtype` at `place`.
+    Raises ValueError for missing or extra names and wrong shapes, TypeError for anything but arrays of `dtype` at `place`.
     """
     if not isinstance(given, Mapping):
         raise TypeError(f"parameters: expected a mapping of names to arrays, got {type(given).__name__}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy import ndarray
@@ -12,13 +12,14 @@ from gpurnn_kernels.spec import Array
 
 from .. import checks
 from ..backend import Place, on_device, place_of
+from . import state as states
+from .prepared import Prepared
 
-if TYPE_CHECKING:
-    from .base import Prepared, RecurrentLayer
+State = TypeVar("State")  # a pair of arrays (h, c) for an LSTM, an array for a GRU
 
 # attributes of a stream that its copies make anew
 _MADE = (
-    *("_layer", "_prepared", "_batch_size", "_threads", "_dtype", "_x_shape", "_y_shape"),
+    *("_prepared", "_batch_size", "_threads", "_dtype", "_x_shape", "_y_shape"),
     *("_place", "_on_host", "_stepper", "_step", "_fresh"),
 )
 
@@ -31,27 +32,32 @@ class Captured(NamedTuple):
     replay: Callable[[], None]
 
 
-class Stream:
-    """A layer and the state of `batch_size` sequences under way; `layer.stream(...)` makes one.
+class Stream(Generic[State]):
+    """The state of `batch_size` sequences under way through a layer; `layer.stream(...)` makes one.
+
+        stream = layer.stream(batch_size=2)
+        for x_t in x:  # (T, 2, I)
+            h = stream.step(x_t)  # (2, H)
 
     On the CPU, steps give the same bits as one call over the whole sequence. The stream keeps the parameters that the layer
     had when it was made. One stream serves one thread at a time. It lives where its first array does: the state that it is
     made with, or the first x_t. A copy of it, or what comes out of a pickle, starts from its state and steps on by itself.
     """
 
-    def __init__(self, layer: RecurrentLayer, batch_size: int = 1, state: Any = None, threads: int | None = None) -> None:
-        if layer.bidirectional or layer.reverse:
+    def __init__(self, prepared: Prepared, batch_size: int = 1, state: Any = None, threads: int | None = None) -> None:
+        """Makes a stream of a layer's parameters; raises as `layer.stream` does."""
+        if prepared.description.bidirectional or prepared.description.reverse:
             raise ValueError("a stream runs forward in time: the layer has a reverse direction")
         most = None if threads is None else checks.size("threads", threads)
-        self._start(layer, layer._prepared, checks.size("batch_size", batch_size), state, most)
+        self._start(prepared, checks.size("batch_size", batch_size), state, most)
 
-    def _start(self, layer: RecurrentLayer, prepared: Prepared, batch_size: int, state: Any, threads: int | None) -> None:
-        self._layer, self._prepared, self._batch_size, self._threads = layer, prepared, batch_size, threads
-        self._dtype = layer.dtype
-        self._x_shape = (batch_size, layer.input_size)
-        self._y_shape = (batch_size, layer.output_size)
+    def _start(self, prepared: Prepared, batch_size: int, state: Any, threads: int | None) -> None:
+        self._prepared, self._batch_size, self._threads = prepared, batch_size, threads
+        self._dtype = prepared.dtype
+        self._x_shape = (batch_size, prepared.description.input_size)
+        self._y_shape = (batch_size, prepared.description.output_size)
         first = state[0] if isinstance(state, (tuple, list)) and state else state
-        checks.runs_on("state", layer.dtype, place_of(first))
+        checks.runs_on("state", self._dtype, place_of(first))
         self._settle(place_of(first))
         self.state = state
         self._fresh = state is None
@@ -66,34 +72,43 @@ class Stream:
         raise AttributeError("batch_size is read-only: make a new stream, layer.stream(batch_size, state)")
 
     def __getstate__(self) -> dict[str, Any]:
-        """The layer, the parameters if the layer has others by now, and the state; and what users set."""
+        """Gives the parameters, the state, and what users have set."""
         own = {name: value for name, value in vars(self).items() if name not in _MADE}
-        params = None if self._prepared is self._layer._prepared else self._prepared.arrays
         state = None if self._fresh else self.state
-        made_of = {"layer": self._layer, "params": params, "batch_size": self._batch_size, "threads": self._threads}
+        made_of = {"prepared": self._prepared, "batch_size": self._batch_size, "threads": self._threads}
         return {**made_of, "state": state, "attributes": own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        layer, params = state["layer"], state["params"]
         vars(self).update(state["attributes"])
-        prepared = layer._prepared if params is None else layer._prepare(params)
-        self._start(layer, prepared, state["batch_size"], state["state"], state["threads"])
+        if "layer" in state:  # as 0.1.0 wrote it: with the layer, and the stream's parameters if the layer had others by then
+            layer, params = state["layer"], state["params"]
+            if params is not None:
+                layer = type(layer).with_params(layer.configuration(), params)
+            made = layer.stream(state["batch_size"], state["state"], threads=state["threads"])
+            vars(self).update(vars(made))
+            return
+        self._start(state["prepared"], state["batch_size"], state["state"], state["threads"])
 
     def _settle(self, place: Place) -> None:
-        """Zeros for a state, in the given memory."""
+        """Makes a state of zeros in the given memory."""
         self._place, self._on_host = place, place.device is None
         with place.current():
-            shapes = self._layer.state_shapes(self.batch_size)
+            shapes = self._prepared.description.state_shapes(self.batch_size)
             zeros = [place.zeros(shape, self._dtype) for shape in shapes]
             kernels = place.kernels
             self._stepper = kernels.Stepper(self._prepared.layers(kernels), self.batch_size, zeros, self._threads)
         self._step = self._stepper.step
 
     def step(self, x_t: Array, out: Array | None = None) -> Array:
-        """One step: x_t (B, I) -> h of the last layer (B, H), (B, P) with proj_size: a fresh array, or `out` filled, and then
-        nothing is allocated (on a GPU: with up to 8 rows), but a copy of x_t where `out` overlaps it.
+        """Runs one step and moves the state on.
 
-        Raises ValueError for wrong shapes, TypeError for wrong types and dtypes; the state then stays as it was.
+        Args:
+            x_t: (B, I), of the layer's dtype.
+            out: (B, H), or (B, P) with proj_size, to be filled: nothing is allocated then (on a GPU: with up to 8 rows), but a
+                copy of x_t where `out` overlaps it. None for a fresh array.
+
+        Returns the last layer's h, (B, H) or (B, P). Raises ValueError for wrong shapes, TypeError for wrong types and dtypes;
+        the state then stays as it was.
         """
         if type(x_t) is not ndarray or x_t.dtype is not self._dtype or not x_t.flags.carray:
             x_t = self._input(x_t)
@@ -115,7 +130,7 @@ class Stream:
         return out
 
     def _input(self, x_t: Any) -> Array:
-        """x_t checked, and as the kernels read it."""
+        """Gives x_t checked, and as the kernels read it."""
         found = checks.ready(x_t, self._dtype) if self._on_host else None
         if found is not None:
             return found if found.flags.writeable else found.copy()
@@ -148,11 +163,16 @@ class Stream:
     def _refuse(self, out: Any) -> None:
         """Says why `out` cannot be written to."""
         checked = checks.array("out", out, self._dtype)
-        checks.shape("out", checked, self._y_shape, "B, P" if self._layer.proj_size else "B, H")
+        checks.shape("out", checked, self._y_shape, "B, P" if self._prepared.description.proj_size else "B, H")
         raise ValueError("out: expected a contiguous, aligned, writeable array")
 
     def capture(self) -> Captured:
-        """A step as CUDA graphs, which cost less to launch than its kernels: see `Captured`. On a GPU, for up to 8 rows.
+        """Records a step as CUDA graphs, which cost less to launch than its kernels; on a GPU, for up to 8 rows.
+
+            step = stream.capture()
+            step.x[...] = x_t
+            step.replay()
+            h = step.out
 
         Raises ValueError on the CPU, NotImplementedError for more rows. Not yet run on hardware.
         """
@@ -166,23 +186,32 @@ class Stream:
         return Captured(x, out, replay)
 
     @property
-    def state(self) -> Any:
-        """A copy of the state: (h, c) for an LSTM, h for a GRU, each (L, B, H), h (L, B, P) with proj_size. May be set; None
-        sets zeros."""
+    def state(self) -> State:
+        """A copy of the state: (h, c) for an LSTM, h for a GRU, each (L, B, H), h (L, B, P) with proj_size.
+
+        It may be set, to arrays of these shapes or to None for zeros. Raises ValueError for wrong shapes, TypeError for wrong
+        types and dtypes.
+        """
         with self._place.current():
             copies = [array.copy() for array in self._stepper.state]
-        return self._layer.state_as_given(copies, unbatched=False)
+        found: State = states.as_given(copies, unbatched=False)
+        return found
 
     @state.setter
-    def state(self, value: Any) -> None:
-        checked = self._layer.checked_state("state", value, self.batch_size, self._place)
+    def state(self, value: State | None) -> None:
+        checked = states.checked(self._prepared.description, "state", value, self.batch_size, self._place)
         with self._place.current():
             for array, new in zip(self._stepper.state, checked, strict=True):
                 array[...] = 0 if new is None else new
         self._fresh = False
 
     def reset(self, rows: Any = None) -> None:
-        """Zeroes the state of the given rows (integer indices or a boolean mask (B,)), or of all."""
+        """Zeroes the state of the given rows, integer indices or a boolean mask (B,), or of all.
+
+            stream.reset([0, 3])
+
+        Raises ValueError for indices out of range and masks of another shape, TypeError for other types.
+        """
         if rows is None:
             self._zero(...)
             return
@@ -208,5 +237,5 @@ class Stream:
 
 
 def _overlap(a: Array, b: Array, address: Callable[[Array], int]) -> bool:
-    """Two arrays without gaps have a byte in common."""
+    """Tells whether two arrays without gaps have a byte in common."""
     return address(a) < address(b) + b.nbytes and address(b) < address(a) + a.nbytes

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpurnn.convert import from_onnx, from_torch, gates
+from gpurnn import gates
+from gpurnn.convert import from_onnx, from_torch
+from gpurnn.layers import make
 
 SOURCES: dict[str, Callable[[], Any]] = {}
 
@@ -91,16 +93,16 @@ def broken_sense(patch: pytest.MonkeyPatch) -> None:
 
 def broken_reset(patch: pytest.MonkeyPatch) -> None:
     """Each form is taken for the other."""
-    direction, layer = gates.direction, gates.layer
+    direction, layer_of = gates.direction, make.layer_of
 
     def other_direction(kind: Any, order: Any, given: Any, reset_after: bool = False) -> Any:
         return direction(kind, order, given, not reset_after if kind == "GRU" else False)
 
-    def other_layer(kind: Any, configuration: dict[str, Any], directions: Any) -> Any:
-        return layer(kind, configuration | {"reset_after": kind == "GRU" and not configuration["reset_after"]}, directions)
+    def other_layer(kind: Any, configuration: dict[str, Any], params: Any) -> Any:
+        return layer_of(kind, configuration | {"reset_after": not configuration["reset_after"]}, params)
 
     patch.setattr(gates, "direction", other_direction)
-    patch.setattr(gates, "layer", other_layer)
+    patch.setattr(make, "layer_of", other_layer)
 
 
 def broken_bias(patch: pytest.MonkeyPatch) -> None:

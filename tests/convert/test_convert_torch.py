@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gpurnn
-from gpurnn.convert import from_torch, to_torch
+from gpurnn.convert import from_torch
 
 torch = pytest.importorskip("torch")
 
@@ -86,7 +86,7 @@ def test_cells(kind: str, bias: bool) -> None:
 @given(modules())
 def test_round_trips(module: Any) -> None:
     layer = from_torch(module)
-    back = to_torch(layer)
+    back = layer.to_torch()
     assert type(back) is type(module)
     assert (back.batch_first, back.bias, back.bidirectional) == (module.batch_first, module.bias, module.bidirectional)
     compare(layer, back)
@@ -98,7 +98,7 @@ def test_round_trips(module: Any) -> None:
 
 def test_a_layer_of_ours_goes_there_and_back() -> None:
     for layer in gpurnn.LSTM(3, 5, 2, bidirectional=True, seed=1), gpurnn.GRU(3, 5, reset_after=True, batch_first=True):
-        module = to_torch(layer)
+        module = layer.to_torch()
         compare(layer, module)
         assert_same_bits(from_torch(module).params, layer.params)
 
@@ -112,7 +112,7 @@ def test_proj_size(module: Any) -> None:
         assert layer.params["layers.0.W_p"].shape == (1, module.hidden_size)
     layer = from_torch(module)
     compare(layer, module)
-    back = to_torch(layer)
+    back = layer.to_torch()
     compare(layer, back)
     assert_same_bits(from_torch(back).params, layer.params)
 
@@ -194,9 +194,9 @@ def test_refused(make: Any, match: str, error: type[Exception]) -> None:
 
 def test_to_torch_refuses_what_pytorch_has_not() -> None:
     with pytest.raises(ValueError, match="reset_after=False"):
-        to_torch(gpurnn.GRU(3, 4))
+        gpurnn.GRU(3, 4).to_torch()
     with pytest.raises(ValueError, match="reverse"):
-        to_torch(gpurnn.LSTM(3, 4, reverse=True))
+        gpurnn.LSTM(3, 4, reverse=True).to_torch()
 
 
 def test_arrays_need_no_torch() -> None:

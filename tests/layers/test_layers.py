@@ -1,6 +1,7 @@
 """Layers as objects: attributes, parameters, repr, copies, and that they compare by identity."""
 
 import copy
+import inspect
 import pickle
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,19 @@ def test_attributes_mirror_the_arguments() -> None:
     assert (gru.bias, gru.reverse, gru.reset_after, gru.clip) == (False, True, True, None)
     assert type(gru.input_size) is int
     assert type(gru.bias) is bool
+
+
+@every_cell
+def test_constructors_and_files_have_the_same_defaults(cell: str) -> None:
+    kind = type(new_layer(cell, 3, 4))
+    arguments = {one.name: one.default for one in inspect.signature(kind).parameters.values() if one.name != "seed"}
+    configuration = kind(3, 4).configuration()
+    assert list(configuration) == list(arguments)
+    assert {name: value for name, value in configuration.items() if name not in ("input_size", "hidden_size")} == {
+        name: value for name, value in arguments.items() if value is not inspect.Parameter.empty
+    }
+    least = {"input_size": 3, "hidden_size": 4}
+    assert kind.with_params(least, kind(3, 4).params).configuration() == configuration
 
 
 MIRRORS = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "reverse", "clip", "dtype")
@@ -291,7 +305,7 @@ def test_what_goes_the_short_way(cell: str, tmp_path: Path, monkeypatch: pytest.
     def long_way(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("gpurnn.layers.base.Arguments", long_way)
+    monkeypatch.setattr("gpurnn.layers.call.Arguments", long_way)
     monkeypatch.setattr("gpurnn.checks.array", long_way)
     stream = p.layer.stream(3)
     for x in (p.x, mapped, pickled, buffer):

@@ -12,7 +12,7 @@ from helpers import assert_same_bits, leaves, new_layer
 from reference_cells import CELLS
 
 import gpurnn
-from gpurnn.layers.call import PLAIN_BYTES, PLAIN_LEAST, PlainCalls
+from gpurnn.layers.plain_call import PLAIN_BYTES, PLAIN_LEAST, PlainCalls
 from gpurnn_kernels.cpu.programs.layer import PROGRAMS
 
 LIMIT = 32 << 20
@@ -129,7 +129,7 @@ def test_layers_and_what_they_give_go_without_a_collection(cell: str) -> None:
         vjp(None)
         stream = layer.stream(3)
         stream.step(x[0])
-        plain = next(iter(layer._prepared.plain.values()))
+        plain = next(iter(layer._prepared.plain_calls.values()))
         gone = [weakref.ref(one) for one in (layer, layer._prepared, vjp, stream, stream._stepper, plain)]
         del layer, vjp, stream, plain
         assert [one() for one in gone] == [None] * len(gone)
@@ -179,13 +179,13 @@ def test_calls_in_a_loop_keep_nothing(cell: str) -> None:
 def test_plain_calls_of_all_layers_share_a_bound(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shapes that were called last stay ready, and those of layers that are gone count nothing."""
     calls = PlainCalls(10 * PLAIN_LEAST)
-    monkeypatch.setattr("gpurnn.layers.call.PLAIN_CALLS", calls)
+    monkeypatch.setattr("gpurnn.layers.plain_call.PLAIN_CALLS", calls)
     layers = [new_layer(cell, 4, 8) for _ in range(12)]
     x = np.zeros((3, 2, 4), np.float32)
 
     def ready() -> list[int]:
         calls.look()
-        return [len(layer._prepared.plain) for layer in layers]
+        return [len(layer._prepared.plain_calls) for layer in layers]
 
     for layer in layers:
         layer(x)
@@ -209,7 +209,7 @@ def test_what_many_layers_leave_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shapes that were called once hold no more for many layers than for one."""
     gpurnn.set_num_threads(1)
     limit = 2 << 20
-    monkeypatch.setattr("gpurnn.layers.call.PLAIN_CALLS", PlainCalls(limit))
+    monkeypatch.setattr("gpurnn.layers.plain_call.PLAIN_CALLS", PlainCalls(limit))
     monkeypatch.setattr(PROGRAMS, "limit", limit)
     layers = [new_layer("lstm", 16, 128) for _ in range(6)]
     rows = np.zeros((12, 8, 16), np.float32)

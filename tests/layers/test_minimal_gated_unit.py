@@ -28,9 +28,8 @@ class MguProblem(Problem):
 
     @cached_property
     def layer(self) -> Any:
-        layer = MGU(*self.sizes, **self._made)
-        layer.load_params(self.params)
-        return layer
+        I, H = self.sizes
+        return MGU.with_params({"input_size": I, "hidden_size": H, **self._made}, self.params)
 
 
 @pytest.fixture(autouse=True)

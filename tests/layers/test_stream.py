@@ -277,3 +277,20 @@ def test_copies_of_a_stream_without_a_step(cell: str) -> None:
     for clone in copies(stream):
         assert clone._fresh
         assert_same_bits(clone.step(p.x[0]), p.layer.stream(3).step(p.x[0]))
+
+
+@every_cell
+@pytest.mark.parametrize("loaded", [False, True])
+def test_pickles_of_0_1_0_step_on(cell: str, loaded: bool) -> None:
+    """They hold the layer, and the stream's parameters where the layer had others by then."""
+    p = Problem(cell)
+    y, _ = p.layer(p.x, p.state)
+    params = dict(p.layer.params) if loaded else None
+    if loaded:
+        p.layer.load_params({name: a + 1 for name, a in p.layer.params.items()})
+    stream = gpurnn.Stream.__new__(gpurnn.Stream)
+    own = {"batch_size": 3, "threads": None, "state": p.state, "attributes": {"name": "microphone"}}
+    stream.__setstate__({"layer": p.layer, "params": params, **own})
+    assert_same_bits(np.stack([stream.step(x_t) for x_t in p.x]), y)
+    assert stream.name == "microphone"  # type: ignore[attr-defined]
+    assert stream.__getstate__()["attributes"] == {"name": "microphone"}

@@ -1,16 +1,16 @@
-"""What a Keras layer's configuration says: believed, or refused by name."""
+"""The configuration of a Keras layer: taken over, or refused by the option's name."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ...layers.description import Kind
 from ..check import log
-from ..gates import Kind
 
 KINDS: dict[str, Kind] = {"LSTM": "LSTM", "GRU": "GRU", "CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 
 
 class Description(NamedTuple):
-    """What weights alone do not tell. None: not known."""
+    """The options of a Keras layer that its weights do not tell. None: not known."""
 
     kind: Kind | None = None
     reset_after: bool | None = None
@@ -19,7 +19,10 @@ class Description(NamedTuple):
 
 
 def describe(class_name: str, config: Mapping[str, Any], label: str, backward: bool = False) -> Description:
-    """A layer's class and `get_config()`, of any Keras version. Raises ValueError for what gpurnn has no layer for."""
+    """Describes a layer by its class and `get_config()`, of any Keras version.
+
+    backward: the layer is the second one of a Bidirectional. Raises ValueError for options that gpurnn has no layer for.
+    """
     if class_name == "Bidirectional":
         return _both(config, label)
     if class_name not in KINDS:
@@ -89,7 +92,7 @@ def _layer_config(given: Any, label: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def _name(given: Any) -> str:
-    """Of an activation, which may be a serialised object."""
+    """Names an activation, which may be a serialised object."""
     if isinstance(given, Mapping):
         config = given.get("config")
         return config if isinstance(config, str) else str(given.get("registered_name") or given.get("class_name"))

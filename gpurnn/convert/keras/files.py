@@ -1,4 +1,4 @@
-"""Keras's files: HDF5 weights and models of every layout, and `.keras` archives, read with h5py alone."""
+"""Keras's files, read with h5py alone: HDF5 weights and models of every layout, and `.keras` archives."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...layers.make import Layer
 from ..check import log
 from ..found import Found, choose, named
-from . import hdf5_reader as hdf5
+from . import hdf5
+from .build import build
 from .config import Description, describe, refuse_state, warn_of_mask
-from .hdf5 import Stored, stored_layers
 from .model import TEXT, Model
+from .stored import Stored, stored_layers
 from .weights import cell_of
 
 MODEL, WEIGHTS = "config.json", "model.weights.h5"
-DAMAGE = (AttributeError, IndexError, KeyError, OSError, OverflowError, RuntimeError, TypeError)  # what h5py raises of it
-SAME = 100  # layers of one name: one that stands in several models of a model
+DAMAGE = (AttributeError, IndexError, KeyError, OSError, OverflowError, RuntimeError, TypeError)  # h5py raises any of them
+SAME = 100  # layers of one name at most: a layer may stand in several models of a model
 EXPANSION = {MODEL: 200, WEIGHTS: 16}  # how many times its size in the archive a member may have: more is no model
 
 
@@ -31,10 +33,8 @@ class Opened(NamedTuple):
     version: str | None  # None: of a Keras whose default is sigmoid
 
 
-def read(path: Any, name: str | None, recurrent_activation: str | None) -> Any:
-    """See `from_keras`."""
-    from .live import build
-
+def read(path: Any, name: str | None, recurrent_activation: str | None) -> Layer:
+    """Converts a layer of a file; see `from_keras`."""
     with named(path), opened(path) as file:
         chosen = choose(file.layers, name, lambda one: one.names, _found, "name=...")
         label = f"{path}: {chosen.names[0]}"
@@ -45,7 +45,7 @@ def read(path: Any, name: str | None, recurrent_activation: str | None) -> Any:
 
 
 def list_keras(path: Any) -> list[Found]:
-    """The recurrent layers in a file."""
+    """Lists the recurrent layers in a file. Raises FileNotFoundError, and ValueError for anything else wrong with it."""
     with named(path), opened(path) as file:
         return [_found(one) for one in file.layers]
 
@@ -91,7 +91,7 @@ def _check_calls(model: Model, indices: list[int], label: str) -> None:
 
 
 def _before_sigmoid(version: str | None) -> bool:
-    """hard_sigmoid was the default before Keras 2.3; TensorFlow 2.0 and 2.1 call theirs 2.2.4-tf and cannot be told apart."""
+    """Tells whether hard_sigmoid may have been the default, as before Keras 2.3; TensorFlow 2.0 and 2.1 say 2.2.4-tf, too."""
     if version is None:
         return False
     numbers = [int(part) for part in re.findall(r"\d{1,6}", version)[:2]]
@@ -100,7 +100,7 @@ def _before_sigmoid(version: str | None) -> bool:
 
 @contextmanager
 def opened(path: Any) -> Iterator[Opened]:
-    """Raises FileNotFoundError, and ValueError for anything else that is wrong with the file."""
+    """Opens a file. Raises FileNotFoundError, and ValueError for anything else that is wrong with it."""
     source = Path(path)
     if not source.exists():
         raise FileNotFoundError(f"no such file: {source}")
@@ -121,7 +121,7 @@ def opened(path: Any) -> Iterator[Opened]:
 
 
 def _whole(reader: hdf5.Reader) -> Opened:
-    """A file that is HDF5 alone."""
+    """Opens a file that is HDF5 alone."""
     root = reader.root
     inside = "layer_names" not in root.attrs and reader.has(root, "model_weights")
     weights = reader.child(root, "model_weights") if inside else root
@@ -136,7 +136,7 @@ def _whole(reader: hdf5.Reader) -> Opened:
 
 @contextmanager
 def _damage(source: Any) -> Iterator[None]:
-    """What h5py and nonsense in a file bring about, as ValueError."""
+    """Turns the errors that h5py and nonsense in a file bring about into ValueError."""
     try:
         yield
     except DAMAGE as error:
@@ -144,7 +144,7 @@ def _damage(source: Any) -> Iterator[None]:
 
 
 def _members(source: Path) -> tuple[io.BytesIO, str]:
-    """The weights and the model of a `.keras` archive."""
+    """Reads the weights and the model of a `.keras` archive."""
     try:
         with zipfile.ZipFile(source) as archive:
             return io.BytesIO(_member(source, archive, WEIGHTS)), _member(source, archive, MODEL).decode()

@@ -1,160 +1,194 @@
-"""The recurrent layers in an HDF5 file, in the three layouts that Keras has had.
+"""A reader of HDF5 files that refuses links and takes its bounds from the file's size.
 
-Keras 0:      groups "layer_0", ... with datasets "param_0", ...
-Keras 1 to 3: groups by layer, with the attribute "weight_names": "lstm_1_W_i" and so on in Keras 1, later
-              "lstm_1/kernel:0", "lstm/lstm_cell/kernel:0", "bidirectional/forward_lstm/lstm_cell/kernel:0"
-Keras 2.12 on, `.weights.h5` and `.keras`: "layers/lstm/cell/vars/0", "layers/bidirectional/forward_layer/cell/vars/0";
-              the attribute "name" of "layers/lstm/vars" is the layer's name where it is there
+An HDF5 file can name the same bytes any number of times: objects by hard links, texts by references into a heap, chunks by
+addresses. Sizes that it claims are therefore compared with the size of the file itself, and what is made of it is summed.
 """
 
 from __future__ import annotations
 
-import re
+import io
+import math
+import mmap
+import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from gpurnn_kernels.spec import Array
 
-from .hdf5_reader import VISITS, Reader
-from .weights import Layout, layout_of
-
-_OLD_NAME = re.compile(r"(.*)_[WUb](_[zrhifco])?")
-_DIRECTION = re.compile(r"(forward|backward)_(.*)")
-
-
-class Stored(NamedTuple):
-    """A recurrent layer in a file, not read yet: one cell, or two for both directions, forward first."""
-
-    names: list[str]  # the first is its own, the others serve as well
-    cells: list[list[Any]]  # of each, its datasets
-    layouts: list[Layout]
-
-    def read(self, reader: Reader) -> list[list[Array]]:
-        return [[reader.array(dataset) for dataset in cell] for cell in self.cells]
+GROWTH = 16  # times the file's size is what may be made of it: trained weights do not shrink as far
+SPARE = 128 << 20  # bytes that any file may make beyond that: short names stand in a heap beside a model's long text
+VISITS = 100_000  # objects and names looked at; a model with more is none
+CHUNKS = 10_000  # of one packed dataset
+DEFLATE = 1
+FILTERS = {DEFLATE: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}  # others believe sizes that the file claims
+CHECKSUMS = 64  # bytes that other filters may add to a chunk
+HEAP = b"GCOL\x01\0\0\0"  # the start of a collection of texts; its size follows
 
 
-class _Cell(NamedTuple):
-    place: tuple[str, ...]  # of the layer: components of its path
-    backward: bool | None  # which half of a Bidirectional
-    datasets: list[Any]
-    layout: Layout
-    names: list[str]
+class Reader:
+    """An open HDF5 file."""
+
+    def __init__(self, root: Any, data: Path | io.BytesIO, size: int) -> None:
+        self.root = root
+        self._data, self._size = data, size
+        self._visits = self._texts = self._numbers = 0
+        self._largest: int | None = None
+
+    def has(self, group: Any, name: str) -> bool:
+        """Tells whether a group has a link of that name, which is not followed."""
+        return bool(group.id.links.exists(name.encode()))
+
+    def child(self, group: Any, path: str) -> Any:
+        """Gives the object at a path. Raises ValueError where it is missing or a link leads there."""
+        import h5py
+
+        self._visit(1)
+        at = group
+        # a component may hold a backslash of its own: paths of Windows
+        for part in [one for one in path.split("/") if one]:
+            if not isinstance(at, h5py.Group) or not self.has(at, part):
+                raise ValueError(f"{_short(path)} is missing")
+            if at.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
+                raise ValueError(f"{_short(path)} is a link; only what lies in the file itself is read")
+            at = at[part]
+        return at
+
+    def texts(self, thing: Any, name: str) -> list[str]:
+        """Gives the texts of an attribute; none where it is missing or empty."""
+        import h5py
+
+        if name not in thing.attrs:
+            return []
+        attribute = thing.attrs.get_id(name)
+        count = int(attribute.get_space().get_simple_extent_npoints())
+        if not count:
+            return []
+        form = h5py.check_string_dtype(attribute.dtype)
+        if form is None:
+            raise ValueError(f"{thing.name}: the attribute {name!r}: expected text, got {attribute.dtype}")
+        self._visit(count)
+        # one text is no longer than its heap; many may be the same one
+        longest = form.length or (self._size if count == 1 else self._largest_heap(count))
+        self._check_texts(count * longest, name)
+        found = [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in np.ravel(thing.attrs[name])]
+        self._texts += sum(map(len, found))
+        self._check_texts(self._texts, name)
+        return found
+
+    def text(self, thing: Any, name: str) -> str | None:
+        """Gives the first text of an attribute."""
+        return next(iter(self.texts(thing, name)), None)
+
+    def number(self, thing: Any, name: str) -> int | None:
+        """Gives an attribute that is one integer; None where it is missing."""
+        if name not in thing.attrs:
+            return None
+        attribute = thing.attrs.get_id(name)
+        if attribute.shape not in ((), (1,)) or attribute.dtype.kind not in "iu":
+            raise ValueError(f"{thing.name}: the attribute {name!r}: expected one integer")
+        return int(np.ravel(thing.attrs[name])[0])
+
+    def array(self, dataset: Any) -> Array:
+        """Gives a dataset's floating-point numbers, once it is certain that the file holds them."""
+        if dataset.dtype.kind != "f":
+            raise ValueError(f"{dataset.name}: expected floating-point numbers, got {dataset.dtype}")
+        if dataset.external is not None or dataset.is_virtual:
+            raise ValueError(f"{dataset.name}: its numbers lie in other files; only what lies in the file itself is read")
+        held = min(dataset.id.get_storage_size(), self._size)
+        self._numbers += dataset.nbytes
+        if dataset.nbytes > GROWTH * held:
+            raise ValueError(f"{dataset.name}: it claims {dataset.nbytes} bytes, the file holds {held}")
+        if self._numbers > GROWTH * self._size:
+            raise ValueError(f"{dataset.name}: with it, more than {GROWTH} times the file's {self._size} bytes are claimed")
+        _check_chunks(dataset, self._size)
+        return np.asarray(dataset[()]).astype(dataset.dtype.newbyteorder("="))
+
+    def _visit(self, count: int) -> None:
+        self._visits += count
+        if self._visits > VISITS:
+            raise ValueError(f"more than {VISITS} objects and names")
+
+    def _check_texts(self, size: int, name: str) -> None:
+        if size > SPARE + GROWTH * self._size:
+            raise ValueError(f"the attribute {name!r} may claim {size} bytes of text, in a file of {self._size} bytes")
+
+    def _largest_heap(self, count: int) -> int:
+        """Gives a bound on a text's length, the size of the largest collection of texts, found without reading any."""
+        if count * self._size <= SPARE + GROWTH * self._size:
+            return self._size
+        if self._largest is None:
+            with _bytes(self._data) as data:
+                self._largest = max(_heaps(data), default=0)
+        return self._largest
 
 
-def stored_layers(reader: Reader, group: Any, archive: bool) -> list[Stored]:
-    """The layers of an open file or group, in its order."""
-    cells = _archive_cells(reader, group) if archive else _legacy_cells(reader, group)
-    found: dict[tuple[str, ...], list[_Cell]] = {}
-    for cell in cells:
-        found.setdefault(cell.place, []).append(cell)
-    layers = []
-    for place, parts in found.items():
-        if len(parts) == 2 and {part.backward for part in parts} == {False, True}:
-            parts.sort(key=lambda part: bool(part.backward))
-        elif len(parts) != 1:
-            raise ValueError(f"{'/'.join(place)}: the weights of {len(parts)} cells at one place")
-        names = list(dict.fromkeys([*parts[0].names, "/".join(place), place[-1]]))
-        layers.append(Stored(names, [part.datasets for part in parts], [part.layout for part in parts]))
-    return _own_names(layers)
+@contextmanager
+def opened(source: Path, data: Path | io.BytesIO) -> Iterator[Reader]:
+    """Opens the file `source`, or `data` out of it. Raises ValueError for what is no HDF5 file."""
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError(f"{source}: reading HDF5 needs h5py: pip install h5py") from None
+    try:
+        file = h5py.File(data, "r")
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{source}: not an HDF5 file, or damaged: {error}") from None
+    with file:
+        yield Reader(file, data, source.stat().st_size)
 
 
-def _own_names(layers: list[Stored]) -> list[Stored]:
-    """The first name of each is one that no other has first."""
-    count: dict[str, int] = {}
-    for layer in layers:
-        count[layer.names[0]] = count.get(layer.names[0], 0) + 1
-    return [
-        layer if count[layer.names[0]] == 1 else layer._replace(names=[*layer.names[1:2], layer.names[0], *layer.names[2:]])
-        for layer in layers
-    ]
+@contextmanager
+def _bytes(data: Path | io.BytesIO) -> Iterator[Any]:
+    if isinstance(data, io.BytesIO):
+        yield data.getvalue()
+        return
+    with data.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        yield mapped
 
 
-def _legacy_cells(reader: Reader, group: Any) -> Iterator[_Cell]:
-    for name in _layer_names(reader, group):
-        layer = reader.child(group, name)
-        weights = _attribute_list(reader, layer, "weight_names")
-        if not weights and (count := reader.number(layer, "nb_params")) is not None:
-            weights = [f"param_{index}" for index in range(min(count, len(layer)))]
-        by_cell: dict[tuple[str, ...], list[str]] = {}
-        for weight in weights:
-            by_cell.setdefault(_cell_place(weight), []).append(weight)
-        cells = []
-        for place, own in by_cell.items():
-            datasets = [reader.child(layer, weight) for weight in own]
-            layout = layout_of([tuple(getattr(dataset, "shape", ())) for dataset in datasets])
-            if layout is not None:
-                cells.append((*_layer_place(place), datasets, layout))
-        alone = len({place for place, *_ in cells}) == 1
-        for place, backward, datasets, layout in cells:
-            last = place[-1:] if place else ()
-            yield _Cell((name,) if alone else place, backward, datasets, layout, [name, *last] if alone else list(last))
+def _heaps(data: Any) -> Iterator[int]:
+    """Gives the sizes of all collections of texts."""
+    at = data.find(HEAP)
+    while at >= 0:
+        claimed = int.from_bytes(data[at + len(HEAP) : at + len(HEAP) + 8], "little")
+        yield min(claimed, len(data) - at)
+        at = data.find(HEAP, at + len(HEAP))
 
 
-def _cell_place(weight: str) -> tuple[str, ...]:
-    """ "bidirectional/forward_lstm/lstm_cell" of "bidirectional/forward_lstm/lstm_cell/kernel:0", as components."""
-    place, slash, leaf = weight.partition(":")[0].rpartition("/")
-    if slash:
-        return tuple(part for part in place.split("/") if part)
-    old = _OLD_NAME.fullmatch(leaf)
-    return (old[1],) if old else ()
+def _check_chunks(dataset: Any, size: int) -> None:
+    """Raises ValueError where packed chunks unpack to more than a chunk holds: HDF5 would unpack all there is."""
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
+    if not filters:
+        return
+    if len(set(filters)) != len(filters) or not FILTERS.keys() >= set(filters):
+        raise ValueError(
+            f"{dataset.name}: packed by filters {filters}; each of {', '.join(FILTERS.values())} is unpacked, once"
+        )
+    count, whole = dataset.id.get_num_chunks(), dataset.dtype.itemsize * math.prod(dataset.chunks)
+    if count > CHUNKS or whole > SPARE + GROWTH * size:
+        raise ValueError(f"{dataset.name}: {count} chunks of {whole} bytes, in a file of {size} bytes")
+    infos = [dataset.id.get_chunk_info(index) for index in range(count)]
+    claimed = sum(info.size for info in infos)
+    if claimed > size:
+        raise ValueError(f"{dataset.name}: its chunks claim {claimed} bytes, in a file of {size} bytes")
+    if DEFLATE not in filters:
+        return
+    for info in infos:
+        if info.filter_mask >> filters.index(DEFLATE) & 1:
+            continue  # it did not shrink and stands as it was
+        _, packed = dataset.id.read_direct_chunk(info.chunk_offset)
+        try:
+            unpacked = zlib.decompressobj().decompress(packed, whole + 2 * CHECKSUMS)
+        except zlib.error as error:
+            raise ValueError(f"{dataset.name}: a damaged chunk: {error}") from None
+        if len(unpacked) > whole + CHECKSUMS:
+            raise ValueError(f"{dataset.name}: a chunk unpacks to more than its {whole} bytes")
 
 
-def _layer_place(place: tuple[str, ...]) -> tuple[tuple[str, ...], bool | None]:
-    """The layer that a cell belongs to, and which half of a Bidirectional it is."""
-    for index, part in enumerate(place):
-        match = _DIRECTION.fullmatch(part)
-        if match:
-            return (*place[:index], *(() if index else (match[2],))), match[1] == "backward"
-    if len(place) > 1 and re.fullmatch(r".*_cell(_\d+)?", place[-1]):
-        return place[:-1], None
-    return place, None
-
-
-def _archive_cells(reader: Reader, group: Any) -> Iterator[_Cell]:
-    places: list[str] = []
-
-    def visit(path: str) -> bool | None:
-        places.append(path)
-        return True if len(places) > VISITS else None
-
-    if group.visit(visit):
-        raise ValueError(f"more than {VISITS} objects")
-    for path in places:
-        parts = tuple(path.replace("\\", "/").split("/"))
-        if len(parts) < 3 or parts[-2:] != ("cell", "vars"):
-            continue
-        variables = reader.child(group, path)
-        if not hasattr(variables, "keys"):
-            continue
-        datasets = [reader.child(variables, key) for key in sorted(variables.keys(), key=lambda key: (len(key), key))[:20]]
-        layout = layout_of([tuple(getattr(dataset, "shape", ())) for dataset in datasets])
-        if layout is None:
-            continue
-        place, backward = parts[:-2], None
-        if place[-1] in ("forward_layer", "backward_layer"):
-            place, backward = place[:-1], place[-1] == "backward_layer"
-        holder = reader.child(group, "/".join(place))
-        own = reader.text(reader.child(holder, "vars"), "name") if reader.has(holder, "vars") else None
-        plain = "/".join(part for part in place if part not in ("layers", "_layer_checkpoint_dependencies"))
-        yield _Cell(place, backward, datasets, layout, [*([] if own is None else [own]), plain])
-
-
-def _layer_names(reader: Reader, group: Any) -> list[str]:
-    names = _attribute_list(reader, group, "layer_names")
-    if names:
-        return names
-    if "nb_layers" in group.attrs:
-        return [name for name in sorted(group, key=lambda name: (len(name), name)) if name.startswith("layer_")]
-    raise ValueError("an HDF5 file, but none that Keras wrote: no layer_names, no layers")
-
-
-def _attribute_list(reader: Reader, group: Any, name: str) -> list[str]:
-    """Keras cuts long lists into "name0", "name1", ..."""
-    if name in group.attrs:
-        return reader.texts(group, name)
-    found: list[str] = []
-    for index in range(len(group.attrs)):
-        if f"{name}{index}" not in group.attrs:
-            break
-        found += reader.texts(group, f"{name}{index}")
-    return found
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 200 else text[:200] + "...")

@@ -1,4 +1,4 @@
-"""What a Keras model's configuration tells of its layers: their own, and what each is called with."""
+"""The configuration of a Keras model: its layers' own, and the arguments that the model calls each with."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Layer(NamedTuple):
     config: Mapping[str, Any]
     calls: list[Any]  # as the model keeps them; none in a Sequential
     beside: dict[str, int]
-    before: str | None  # in a Sequential
+    before: str | None  # the layer before it in a Sequential
     outer: int | None  # the model that it stands in, if that is a layer itself
-    inside: dict[str, int] | None = None  # of a model
+    inside: dict[str, int] | None = None  # a model's layers by their names
 
 
 class Model:
-    """Every layer of a model, those of models inside it included."""
+    """The layers of a model, those of models inside it included."""
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError for what is no configuration, or a longer one than any model has."""
+        """Reads JSON. Raises ValueError for what is no configuration, or a longer one than any model has."""
         if len(text) > TEXT:
             raise ValueError(f"its model's configuration has {len(text)} characters, expected at most {TEXT}")
         try:
@@ -42,7 +42,7 @@ class Model:
             waiting += reversed(list(self._add(*waiting.pop())))
 
     def _add(self, one: Any, beside: dict[str, int], before: str | None, outer: int | None) -> Iterator[Any]:
-        """Keeps a layer; gives what is inside it."""
+        """Keeps a layer; gives the layers inside it."""
         if not isinstance(one, Mapping):
             return
         config = one.get("config")
@@ -61,10 +61,11 @@ class Model:
             yield settings["layer"], {}, None, index  # of a wrapper: TimeDistributed
 
     def named(self, name: str) -> list[int]:
+        """Gives the indices of the layers of a name."""
         return [index for index, layer in enumerate(self.layers) if layer.name == name]
 
     def mask_of(self, index: int) -> str | None:
-        """What masks steps of this layer, as far as the model tells."""
+        """Names the layer that masks steps of this one, as far as the model tells; None if none does."""
         layer = self.layers[index]
         source = self._masking(index)
         if any(_references(call.get("mask")) for call in self._calls(index)):
@@ -75,7 +76,7 @@ class Model:
         return source if nested or not written else None
 
     def _masking(self, index: int) -> str | None:
-        """The layer before this one that masks, if masks get from there to here."""
+        """Names the layer before this one that masks, if masks get from there to here."""
         seen, waiting = {index}, [index]
         while waiting:
             for before in self._before(waiting.pop()):
@@ -88,13 +89,13 @@ class Model:
         return None
 
     def keeps_state(self, index: int) -> bool:
-        """Whether the model calls the layer with initial states that are numbers of its own, not all of them 0."""
+        """Tells whether the model calls the layer with initial states that are the model's own numbers, not all of them 0."""
         given = [call.get("initial_state") for call in self._calls(index)]
         states = [one for state in given for one in (state if isinstance(state, list) and not _refers(state) else [state])]
         return any(not _references(state) and not _zeros(state) for state in states if state is not None)
 
     def _before(self, index: int) -> list[int]:
-        """The layers whose outputs this one's outputs come from."""
+        """Gives the layers whose outputs this one's outputs come from."""
         layer = self.layers[index]
         if not layer.inside:
             return self._given(index)
@@ -102,7 +103,7 @@ class Model:
         return [layer.inside[name] for name in outputs if name in layer.inside]
 
     def _given(self, index: int) -> list[int]:
-        """The layers whose outputs this one is called with; of where a model begins, those that the model is called with."""
+        """Gives the layers whose outputs this one is called with; at a model's start, those that the model is called with."""
         layer = self.layers[index]
         names = _references(layer.calls) if layer.before is None else [layer.before]
         if not names:
@@ -112,7 +113,7 @@ class Model:
         return [layer.beside[name] for name in names if name in layer.beside]
 
     def _calls(self, index: int) -> Iterator[Mapping[str, Any]]:
-        """The arguments of each call that the model makes of a layer, by name."""
+        """Gives the arguments of each call that the model makes of a layer, by name."""
         for call in self.layers[index].calls:
             if isinstance(call, Mapping):  # Keras 3
                 args, options = call.get("args"), call.get("kwargs")
@@ -133,7 +134,7 @@ def _name(one: Any) -> str:
 
 
 def _stops(layer: Layer) -> bool:
-    """Whether a layer hands on no mask."""
+    """Tells whether a layer hands on no mask."""
     if layer.class_name in RECURRENT:
         inner = layer.config.get("layer")
         config = inner.get("config") if isinstance(inner, Mapping) else layer.config
@@ -142,7 +143,7 @@ def _stops(layer: Layer) -> bool:
 
 
 def _references(given: Any) -> list[str]:
-    """The names of the layers whose outputs stand in a call's arguments, in their order."""
+    """Gives the names of the layers whose outputs stand in a call's arguments, in their order."""
     found, waiting = [], [given]
     while waiting:
         one = waiting.pop()
@@ -162,14 +163,14 @@ def _references(given: Any) -> list[str]:
 
 
 def _refers(one: Any) -> bool:
-    """Whether this is ["name", 0, 0] or ["name", 0, 0, {...}], as Keras 1 and 2 write where an argument comes from."""
+    """Tells whether this is ["name", 0, 0] or ["name", 0, 0, {...}], a layer's output as Keras 1 and 2 write it."""
     if not isinstance(one, list) or len(one) not in (3, 4) or one[0] == "_CONSTANT_VALUE":
         return False
     return isinstance(one[0], str) and all(isinstance(number, int) for number in one[1:3])
 
 
 def _zeros(given: Any) -> bool:
-    """Whether the numbers in a value are all 0."""
+    """Tells whether the numbers in a value are all 0."""
     numbers, waiting = [], [given]
     while waiting:
         one = waiting.pop()

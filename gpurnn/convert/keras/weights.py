@@ -1,4 +1,4 @@
-"""Which cell, and which layout, an RNN's weights are in, by their shapes: every Keras since 0.3.
+"""The cell and the layout of an RNN's weights, told by their shapes, for every Keras since 0.3.
 
 Keras 2 and 3: kernel (I, G*H), recurrent_kernel (H, G*H), and a bias, which tells the layout:
     LSTM (4*H,)    GRU (3*H,) reset-before, (2, 3*H) reset-after
@@ -14,19 +14,19 @@ import numpy as np
 
 from gpurnn_kernels.spec import Array
 
-from ..gates import Kind, Source
+from ...gates import Kind, Source
 
 Shapes = Sequence[tuple[int, ...]]
 
 
 class Layout(NamedTuple):
-    """What the shapes of a cell's weights tell."""
+    """A cell as the shapes of its weights tell it."""
 
     title: str  # Keras's name for it
     kind: Kind
     input_size: int
     hidden_size: int
-    reset_after: bool | None  # of a GRU; None where nothing tells
+    reset_after: bool | None  # a GRU's form; None where nothing tells
     read: Callable[[Sequence[Array]], Source]
 
 
@@ -42,13 +42,13 @@ class Cell(NamedTuple):
 
 
 def cell_of(weights: Sequence[Array]) -> Cell | None:
-    """The cell that these weights, in Keras's order, belong to; None if they belong to none."""
+    """Gives the cell that these weights, in Keras's order, belong to; None if they belong to none."""
     layout = layout_of([array.shape for array in weights])
     return None if layout is None else Cell(*layout[:5], layout.read(weights))
 
 
 def layout_of(shapes: Shapes) -> Layout | None:
-    """By shapes alone."""
+    """Gives the layout of weights of these shapes; None if they are no cell's."""
     if len(shapes) in (9, 12):
         return _single_gates(shapes)
     if len(shapes) not in (2, 3) or len(shapes[0]) != 2 or len(shapes[1]) != 2:

@@ -1,4 +1,4 @@
-"""An operator LSTM or GRU, run by ONNX Runtime or ONNX's own evaluator: what a converted layer must agree with."""
+"""The operators LSTM and GRU run by ONNX Runtime or ONNX's own evaluator: a converted layer must agree with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPSET, IR = 14, 8  # every reader of today knows them; the operators have not ch
 
 
 def runner(operator: Operator) -> Run | None:
-    """The operator as a function of arrays; None where nothing that is installed computes it."""
+    """Gives the operator as a function of arrays; None where nothing that is installed computes it."""
     model = _model(operator)
     run = _runtime(model, operator)
     attributes = operator.attributes

@@ -1,4 +1,4 @@
-"""Weights of an ONNX graph: initialisers and constants, and what is computed from them by moving numbers about.
+"""Weights of an ONNX graph: initialisers and constants, and values that nodes make of them by moving numbers about.
 
 A damaged or hostile file gives a ValueError here: sizes are compared with what the file holds before anything is made, chains
 have an end, and only files beside the model are read.
@@ -17,10 +17,10 @@ from gpurnn_kernels.spec import Array
 from .graph import Scope
 
 MOVERS = ("Transpose", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Reshape", "Identity")
-CHAIN = 100  # nodes between an initialiser and an operator
-NODES = 1000  # that make one weight
-ALL_NODES = 4 * NODES  # that make all that is asked for of a model
-GROWTH = 16  # all that is computed, over all that the file holds
+CHAIN = 100  # nodes between an initialiser and an operator, at most
+NODES = 1000  # nodes that make one weight, at most
+ALL_NODES = 4 * NODES  # nodes that make all weights that are asked for, at most
+GROWTH = 16  # times the file's size is what may be computed from it
 
 
 class Constants:
@@ -35,12 +35,12 @@ class Constants:
         self._beside_read = self._made = self._all_nodes = 0
 
     def of(self, scope: Scope, name: str, label: str) -> Array:
-        """The value of a name. `label` says in errors what it is for."""
+        """Gives the value of a name. `label` says in errors what it is for."""
         self._nodes = 0
         return self._value(scope, name, label, ())
 
     def zeros(self, tensor: Any, label: str) -> str:
-        """ "zeros" or "numbers": what a tensor of the model holds."""
+        """Tells whether a tensor of the model holds "zeros" alone, or "numbers"."""
         return "numbers" if self._tensor(tensor, label).any() else "zeros"
 
     def _value(self, scope: Scope, name: str, label: str, path: tuple[tuple[int, str], ...]) -> Array:
@@ -134,7 +134,7 @@ class Constants:
             raise ValueError(f"{label}: {tensor.name!r} cannot be read: {error}") from None
 
     def _read_beside(self, tensor: Any, size: int, dtype: np.dtype[Any], label: str) -> Array:
-        """Weights in a file beside the model."""
+        """Reads weights from a file beside the model."""
         entries = {one.key: one.value for one in tensor.external_data}
         location = entries.get("location", "")
         if self._folder is None:
@@ -165,6 +165,6 @@ class Constants:
 
 
 def _elements(tensor: Any) -> int:
-    """In the fields that are not raw."""
+    """Counts the numbers in the fields that are not raw."""
     fields = (tensor.float_data, tensor.double_data, tensor.int32_data, tensor.int64_data)
     return max(len(field) for field in fields)

@@ -9,9 +9,8 @@ INPUTS = {
     "LSTM": ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
     "GRU": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
 }
-
-
-NODES = 100_000  # of a model, subgraphs included; a model with more is none
+# no model has more
+NODES = 100_000  # nodes, those of subgraphs included
 PARTS = 10 * NODES  # constants and inputs of its graphs, and attributes of its nodes
 RECURRENT = NODES // 10  # operators LSTM and GRU
 
@@ -27,7 +26,7 @@ class Scope:
         self.inputs = {value.name for value in graph.input}
 
     def holder(self, name: str) -> Scope | None:
-        """The innermost graph that defines a name."""
+        """Gives the innermost graph that defines a name."""
         scope: Scope | None = self
         while scope is not None and not (name in scope.tensors or name in scope.producers or name in scope.inputs):
             scope = scope.outer
@@ -35,29 +34,29 @@ class Scope:
 
 
 class Node(NamedTuple):
-    """An operator LSTM or GRU, or another."""
+    """A node of the model, and the names that it can see."""
 
     proto: Any
     scope: Scope
 
     @property
     def label(self) -> str:
-        """Its name, or its first output's."""
+        """The node's name, or its first output's."""
         return str(self.proto.name or next((name for name in self.proto.output if name), "?"))
 
     def input(self, name: str) -> str:
-        """What the graph calls one of its inputs; "" if it is absent."""
+        """Gives the graph's name for one of the node's inputs; "" if it is absent."""
         index = INPUTS[self.proto.op_type].index(name) if name in INPUTS[self.proto.op_type] else len(self.proto.input)
         return str(self.proto.input[index]) if index < len(self.proto.input) else ""
 
 
 def subgraphs(node: Any) -> list[Any]:
-    """The graphs inside a node: branches of an If, the body of a Loop."""
+    """Gives the graphs inside a node: branches of an If, the body of a Loop."""
     return [one for attribute in node.attribute for one in (attribute.g, *attribute.graphs) if one.node]
 
 
 def nodes(graph: Any) -> Iterator[Node]:
-    """Every node of a graph and of the graphs inside its nodes, in their order. Raises ValueError for too many."""
+    """Gives every node of a graph and of the graphs inside its nodes, in their order. Raises ValueError for too many."""
     count = parts = 0
     waiting: list[tuple[Any, Scope | None, bool]] = [(graph, None, True)]
     while waiting:
@@ -80,7 +79,7 @@ def nodes(graph: Any) -> Iterator[Node]:
 
 
 def recurrent(graph: Any) -> list[Node]:
-    """The operators LSTM and GRU among them."""
+    """Gives the operators LSTM and GRU of a graph and of the graphs inside its nodes. Raises ValueError for too many."""
     found: list[Node] = []
     for node in nodes(graph):
         if node.proto.op_type in ("LSTM", "GRU"):

@@ -1,7 +1,7 @@
-"""Where an operator's initial states and sequence_lens come from: a call's inputs, or constants of the model.
+"""The origins of an operator's initial states and sequence_lens: a call's inputs, or constants of the model.
 
 A call of a layer is handed them, so that values which the model itself holds would be lost: those are refused. Values are
-followed back through nodes; of a node that only moves numbers about, the inputs that say where to are left out.
+followed back through nodes; where a node only moves numbers about, its inputs that say where to are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOVERS = (
 
 
 def check_inputs(node: Node, constants: Constants) -> None:
-    """Refuses what the model keeps of an operator's call; logs what the call is to be given."""
+    """Refuses values that the model keeps for an operator's call; logs those that the call is to be given."""
     for name, argument in ARGUMENTS.items():
         given = node.input(name)
         if not given:
@@ -37,7 +37,7 @@ def check_inputs(node: Node, constants: Constants) -> None:
 
 
 def _origins(scope: Scope, name: str, label: str, constants: Constants) -> set[str]:
-    """What a value is made from: "input", "shape" (sizes of an input), "zeros" and "numbers" of the model."""
+    """Gives the origins of a value: "input", "shape" (sizes of an input), "zeros" and "numbers" of the model."""
     found: set[str] = set()
     seen: set[tuple[int, str]] = set()
     waiting = [(scope, name)]
@@ -68,7 +68,7 @@ def _origins(scope: Scope, name: str, label: str, constants: Constants) -> set[s
 
 
 def _constant(node: Any, label: str, constants: Constants) -> str:
-    """The numbers of a node Constant or ConstantOfShape, whose default is 0."""
+    """Tells whether a node Constant or ConstantOfShape, whose default is 0, gives "zeros" or "numbers"."""
     values = [one for one in node.attribute if one.name.startswith("value")]
     if not values:
         return "zeros" if node.op_type == "ConstantOfShape" else "numbers"
@@ -79,7 +79,7 @@ def _constant(node: Any, label: str, constants: Constants) -> str:
 
 
 def _inputs(node: Any) -> list[str]:
-    """The names whose values a node's outputs may hold; those that its subgraphs take from around them are among them."""
+    """Gives the names whose values a node's outputs may hold, and those that its subgraphs take from around them."""
     if node.op_type in MOVERS:
         return [one for one in node.input[:1] if one]
     found = [one for one in node.input if one]

@@ -1,4 +1,4 @@
-"""ONNX: the operators LSTM and GRU of any model, wherever they stand in it."""
+"""`gpurnn.from_onnx` and `list_onnx`: the operators LSTM and GRU of any model, wherever they stand in it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...layers.description import Kind
+from ...layers.make import Layer
 from .. import check
 from ..found import Found, choose, named
-from ..gates import Kind
 from .check import runner
 from .constants import Constants
 from .graph import Node, recurrent
@@ -20,18 +21,20 @@ OPSET = 7  # the first with today's LSTM and GRU
 
 
 @np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
-def from_onnx(path_or_model: Any, node: str | None = None) -> Any:
-    """A layer with the weights of an LSTM or GRU operator.
+def from_onnx(path_or_model: Any, node: str | None = None) -> Layer:
+    """Makes a layer with the weights of an LSTM or GRU operator.
+
+        lstm = gpurnn.from_onnx("model.onnx", "/encoder/LSTM")
 
     Args:
         path_or_model: a file, or an `onnx.ModelProto`. Opset 7 and later.
         node: which of several, by its name or an output's; subgraphs (If, Loop) are searched too.
 
-    Gives a layer with batch_first where the operator has layout=1, reset_after where it has linear_before_reset=1, clip,
+    Returns a layer with batch_first where the operator has layout=1, reset_after where it has linear_before_reset=1, clip,
     peepholes and input_forget as it has them. Its y is (T, B, D*H) where the operator's is (T, D, B, H). Initial states and
     sequence_lens are arguments of a call: state and lengths; an operator for which the model has constants there, other than
-    states of zeros, is refused. Raises ValueError for what cannot be represented and for damaged files, FileNotFoundError,
-    TypeError, NotImplementedError for options that are not built.
+    states of zeros, is refused. Raises ValueError for operators that cannot be represented and for damaged files,
+    FileNotFoundError, TypeError, NotImplementedError for options that are not built.
     """
     model = _Model.read(path_or_model)
     with named(model.label):
@@ -48,7 +51,10 @@ def from_onnx(path_or_model: Any, node: str | None = None) -> Any:
 
 @np.errstate(all="ignore")
 def list_onnx(path_or_model: Any) -> list[Found]:
-    """Every LSTM and GRU operator of a model, subgraphs included: its name, kind, sizes and directions.
+    """Lists every LSTM and GRU operator of a model, subgraphs included, by name, kind, sizes and directions.
+
+        for found in gpurnn.list_onnx("model.onnx"):
+            print(found.name, found.kind, found.input_size, found.hidden_size)
 
     Sizes are None for weights that are no constants. Raises as `from_onnx` does for damaged files.
     """

@@ -1,4 +1,4 @@
-"""The ONNX operators LSTM and GRU: their attributes and weights, as a layer."""
+"""The attributes and weights of the ONNX operators LSTM and GRU, as a layer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from gpurnn_kernels.spec import Array
 
-from .. import gates
-from ..gates import Kind, Source
+from ... import gates
+from ...gates import Kind, Source
+from ...layers.make import Layer, converted
 
 ACTIVATIONS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh")}
 DIRECTIONS = ("forward", "reverse", "bidirectional")
@@ -19,7 +20,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Operator(NamedTuple):
-    """All but the inputs of a call."""
+    """The attributes and weights of an operator LSTM or GRU, without the inputs of a call."""
 
     kind: Kind
     attributes: Mapping[str, Any]
@@ -30,7 +31,7 @@ class Operator(NamedTuple):
     label: str = ""
 
     def scaled(self, factor: float) -> Operator:
-        """With all weights times a factor."""
+        """Gives the operator with all weights times a factor."""
         arrays = {letter: getattr(self, letter) for letter in "WRBP"}
         return self._replace(
             **{letter: array * array.dtype.type(factor) for letter, array in arrays.items() if array is not None}
@@ -38,7 +39,7 @@ class Operator(NamedTuple):
 
 
 def attributes_of(node: Any, opset: int) -> dict[str, Any]:
-    """A node's attributes, defaults included. Raises ValueError for those that the operator does not have."""
+    """Gives a node's attributes, defaults included. Raises ValueError for those that the operator does not have."""
     import onnx
 
     given = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
@@ -56,8 +57,8 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def layer_of(operator: Operator) -> Any:
-    """The layer of an operator. Raises ValueError for what it cannot represent."""
+def layer_of(operator: Operator) -> Layer:
+    """Makes the layer of an operator. Raises ValueError for one that no layer represents."""
     kind, attributes, W, R, B, P, label = operator
     direction = attributes["direction"]
     if direction not in DIRECTIONS:
@@ -88,7 +89,7 @@ def layer_of(operator: Operator) -> Any:
     directions = [
         gates.direction(kind, gates.ONNX, _source(operator, index), reset_after=reset_after) for index in range(count)
     ]
-    return gates.layer(kind, configuration, [directions])
+    return converted(kind, configuration, [directions])
 
 
 def _source(operator: Operator, index: int) -> Source:

@@ -1,1 +1,1 @@
-"""Layers out of PyTorch modules and state dicts, and back."""
+"""Layers out of PyTorch modules and state dicts."""

@@ -8,17 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...layers.make import Layer
 from ..found import Found, named
 from .modules import described, find, from_torch, is_weight
 
-DEPTH = 8  # of dicts in dicts: checkpoints keep their state dict under a name
-AGAIN = 100_000  # entries of dicts that stand at more than one place, at the places after the first
-NAME = 1024  # characters
+DEPTH = 8  # levels of dicts in dicts that are read: checkpoints keep their state dict under a name
+AGAIN = 100_000  # entries at most of dicts that stand at more than one place, at the places after the first
+NAME = 1024  # characters of a tensor's name at most
 SHARED = 16  # times the file's size is what recurrent layers may hold: layers that share weights are counted apart
 
 
-def from_file(path: Any, prefix: str = "") -> Any:
-    """A layer out of a file: a state dict, or a checkpoint that has one inside; see `from_torch`.
+def from_file(path: Any, prefix: str = "") -> Layer:
+    """Makes a layer out of a file that is a state dict, or a checkpoint that has one inside; see `from_torch`.
 
     Raises FileNotFoundError for a missing file, ValueError for anything else that is wrong with it.
     """
@@ -27,12 +28,12 @@ def from_file(path: Any, prefix: str = "") -> Any:
 
 
 def list_torch(path: Any) -> list[Found]:
-    """The recurrent layers in a file, by their prefixes."""
+    """Lists the recurrent layers in a file by their prefixes; raises as `from_file` does."""
     return [described(prefix, sizes) for prefix, sizes in find(_state(Path(path))).items()]
 
 
 def _state(source: Path) -> dict[str, Any]:
-    """Every tensor in a file, by its name; names of nested dicts are joined by dots."""
+    """Reads every tensor in a file, by its name; names of nested dicts are joined by dots."""
     if not source.exists():
         raise FileNotFoundError(f"no such file: {source}")
     if not source.is_file():
@@ -54,7 +55,7 @@ def _state(source: Path) -> dict[str, Any]:
 
 
 def _tensors(source: Path, found: Mapping[Any, Any], torch: Any) -> dict[str, Any]:
-    """The tensors in dicts in dicts. What a pickle holds once can stand at any number of places."""
+    """Gives the tensors in dicts in dicts. An object that a pickle holds once can stand at any number of places."""
     state: dict[str, Any] = {}
     size, again = 0, 0
     seen: set[int] = set()
@@ -79,7 +80,7 @@ def _tensors(source: Path, found: Mapping[Any, Any], torch: Any) -> dict[str, An
 
 
 def _safetensors(source: Path) -> dict[str, Any]:
-    """As arrays: PyTorch is not needed. Tensors that belong to no recurrent layer are named, not read."""
+    """Reads a safetensors file as arrays, without PyTorch. Tensors that belong to no recurrent layer are named, not read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -92,7 +93,7 @@ def _safetensors(source: Path) -> dict[str, Any]:
 
 
 def _check_archive(source: Path) -> None:
-    """torch.save packs nothing: what is packed could grow to any size. Before 1.6 it made no archives, and sizes were free."""
+    """Refuses archives that torch.save did not write: it packs nothing, and packed members could grow to any size."""
     try:
         with zipfile.ZipFile(source) as archive:
             members = archive.infolist()
@@ -105,7 +106,7 @@ def _check_archive(source: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Without PyTorch's advice to run what is pickled."""
+    """Gives an error's text without PyTorch's advice to run what is pickled."""
     text = str(error)
     named = re.search(r"GLOBAL ([\w.]+)|TorchScript", text)
     if named or "Weights only load failed" in text:
@@ -121,6 +122,6 @@ def _reason(error: Exception) -> str:
 
 
 def _held(tensor: Any) -> bool:
-    """Whether each number of a tensor has a place of its own in the file: what is expanded can claim any size."""
+    """Tells whether each number of a tensor has a place of its own in the file: an expanded tensor can claim any size."""
     plain = tensor.device.type == "cpu" and str(tensor.layout) == "torch.strided" and not tensor.is_quantized
     return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()

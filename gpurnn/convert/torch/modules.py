@@ -1,4 +1,4 @@
-"""PyTorch: `nn.LSTM`, `nn.GRU`, their cells and state dicts; and back."""
+"""PyTorch's `nn.LSTM`, `nn.GRU`, their cells and state dicts as layers."""
 
 from __future__ import annotations
 
@@ -6,31 +6,36 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gpurnn_kernels.spec import Array
 
-from .. import check, gates
+from ...export.torch import Shape
+from ...layers.description import Kind
+from ...layers.make import Layer, converted
+from .. import check
 from ..found import Found, choose
-from ..gates import Kind, Source
 
 _NAME = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d{1,9})(_reverse)?)?")
 
 
 @np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
-def from_torch(x: Any, *, prefix: str = "") -> Any:
-    """A layer with the weights of a PyTorch one.
+def from_torch(x: Any, *, prefix: str = "") -> Layer:
+    """Makes a layer with the weights of a PyTorch one.
+
+        lstm = gpurnn.from_torch(torch.nn.LSTM(40, 128))
+        lstm = gpurnn.from_torch(model.state_dict(), prefix="encoder.lstm")
 
     Args:
         x: a `torch.nn.LSTM`, `GRU`, `LSTMCell` or `GRUCell`, or a module that has one inside, or a state dict, of tensors or
             NumPy arrays (PyTorch need not be installed then).
         prefix: which one of several: "encoder.lstm.". A state dict does not say batch_first: set it on what you hand in.
 
-    Gives a `gpurnn.LSTM`, or a `gpurnn.GRU` with reset_after=True, of the same dtype. The two biases are summed where they
-    always meet. Dropout is dropped: it is the identity at inference. Raises ValueError for what cannot be represented,
-    TypeError for what is none of these, NotImplementedError for options that are not built.
+    Returns a `gpurnn.LSTM`, or a `gpurnn.GRU` with reset_after=True, of the same dtype. The two biases are summed where they
+    always meet. Dropout is dropped: it is the identity at inference. Raises ValueError for layers that cannot be represented,
+    TypeError for anything but modules and state dicts, NotImplementedError for options that are not built.
     """
     if isinstance(x, Mapping):
         return _from_state(x, prefix)
@@ -40,111 +45,7 @@ def from_torch(x: Any, *, prefix: str = "") -> Any:
     return _from_module(torch, x, prefix)
 
 
-def to_torch(layer: Any) -> Any:
-    """The `torch.nn.LSTM` or `GRU` that computes what a layer computes; `from_torch` gives the layer back, bit for bit.
-
-    The whole bias becomes bias_ih; bias_hh is 0, but for a GRU's b_hn. Raises ValueError for a layer that PyTorch has no
-    module for: a reset-before GRU, reverse, peepholes, clip, input_forget.
-    """
-    import torch
-
-    shape = Shape.of_layer(layer)
-    refused = {"reverse": layer.reverse, "reset_after=False": shape.kind == "GRU" and not layer.reset_after}
-    refused |= {name: bool(getattr(layer, name, None)) for name in ("peepholes", "input_forget")}
-    refused["clip"] = layer.clip is not None
-    for name, asked in refused.items():
-        if asked:
-            raise ValueError(f"to_torch: torch.nn.{shape.kind} has no {name}: the layer cannot be represented")
-    module = shape.module(torch, batch_first=layer.batch_first)
-    weights = {name: torch.from_numpy(array) for name, array in shape.weights(layer.params).items()}
-    module.load_state_dict(weights, assign=True)
-    return module
-
-
-class Shape(NamedTuple):
-    """What the names and shapes of a PyTorch layer's weights follow from."""
-
-    kind: Kind
-    input_size: int
-    hidden_size: int
-    num_layers: int = 1
-    bias: bool = True
-    bidirectional: bool = False
-    proj_size: int = 0
-
-    @classmethod
-    def of_layer(cls, layer: Any) -> Shape:
-        sizes = layer.input_size, layer.hidden_size, layer.num_layers
-        kind: Kind = "LSTM" if len(layer.states) == 2 else "GRU"
-        return cls(kind, *sizes, layer.bias, layer.bidirectional, getattr(layer, "proj_size", 0))
-
-    @property
-    def suffixes(self) -> list[list[str]]:
-        """Of the weights' names, per layer, per direction."""
-        ends = ("", "_reverse") if self.bidirectional else ("",)
-        return [[f"_l{layer}{end}" for end in ends] for layer in range(self.num_layers)]
-
-    @property
-    def stems(self) -> list[str]:
-        """Names without suffixes, in PyTorch's order."""
-        return [
-            *("weight_ih", "weight_hh"),
-            *(("bias_ih", "bias_hh") if self.bias else ()),
-            *(("weight_hr",) if self.proj_size else ()),
-        ]
-
-    @property
-    def names(self) -> list[str]:
-        """In the order of PyTorch's flat weights."""
-        return [stem + suffix for suffixes in self.suffixes for suffix in suffixes for stem in self.stems]
-
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each weight."""
-        rows, out = (4 if self.kind == "LSTM" else 3) * self.hidden_size, self.proj_size or self.hidden_size
-        found: dict[str, tuple[int, ...]] = {}
-        for index, suffixes in enumerate(self.suffixes):
-            inputs = self.input_size if index == 0 else len(suffixes) * out
-            one = {"weight_ih": (rows, inputs), "weight_hh": (rows, out), "bias_ih": (rows,), "bias_hh": (rows,)}
-            one["weight_hr"] = (self.proj_size, self.hidden_size)
-            found |= {stem + suffix: one[stem] for suffix in suffixes for stem in self.stems}
-        return found
-
-    def params(self, weights: Mapping[str, Array]) -> list[list[dict[str, Array]]]:
-        """gpurnn's parameters, per layer, per direction."""
-        return [[self._direction(weights, suffix) for suffix in suffixes] for suffixes in self.suffixes]
-
-    def _direction(self, weights: Mapping[str, Array], suffix: str) -> dict[str, Array]:
-        stems = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        source = Source(*(weights[stem + suffix] if stem in self.stems else None for stem in stems))  # type: ignore[arg-type]
-        return gates.direction(self.kind, gates.TORCH, source, reset_after=self.kind == "GRU")
-
-    def weights(self, params: Mapping[str, Array], gradients: bool = False) -> dict[str, Array]:
-        """PyTorch's weights, or their gradients, from gpurnn's parameters, in PyTorch's order."""
-        found: dict[str, Array] = {}
-        for index, suffixes in enumerate(self.suffixes):
-            for suffix in suffixes:
-                start = f"layers.{index}." + ("reverse." if suffix.endswith("_reverse") else "")
-                names = ("W_x", "W_h", "b", "b_hn", "W_p")
-                one = {name: params[start + name] for name in names if start + name in params}
-                W_x, W_h, b_x, b_h, W_p, _ = gates.undo(self.kind, gates.TORCH, one, gradients)
-                values = {"weight_ih": W_x, "weight_hh": W_h, "bias_ih": b_x, "bias_hh": b_h, "weight_hr": W_p}
-                found |= {stem + suffix: value for stem in self.stems if (value := values[stem]) is not None}
-        return found
-
-    def configuration(self, dtype: np.dtype[Any], batch_first: bool = False) -> dict[str, Any]:
-        """The arguments of gpurnn's constructor."""
-        found = self._asdict() | {"dtype": dtype, "batch_first": batch_first, "reset_after": self.kind == "GRU"}
-        return {name: value for name, value in found.items() if name != "kind"}
-
-    def module(self, torch: Any, batch_first: bool = False) -> Any:
-        """PyTorch's layer without numbers yet: the global random generator stays as it is."""
-        options = {"bias": self.bias, "batch_first": batch_first, "bidirectional": self.bidirectional, "device": "meta"}
-        if self.kind == "LSTM":
-            options["proj_size"] = self.proj_size
-        return getattr(torch.nn, self.kind)(self.input_size, self.hidden_size, self.num_layers, **options)
-
-
-def _from_module(torch: Any, x: Any, prefix: str) -> Any:
+def _from_module(torch: Any, x: Any, prefix: str) -> Layer:
     inside = {name: one for name, one in x.named_modules() if _kind_of(torch, one) is not None}
     if not inside:
         raise ValueError(f"{type(x).__name__}: no torch.nn.LSTM, GRU, LSTMCell or GRUCell, nor one inside")
@@ -179,7 +80,7 @@ def _before_call(label: str, x: Any) -> None:
 
 
 def _kind_of(torch: Any, x: Any) -> Kind | None:
-    """None for a subclass that computes something of its own, and for anything else."""
+    """Gives the kind of a module; None for a subclass that computes something of its own, and for anything else."""
     kinds: list[tuple[Any, Kind]] = [(torch.nn.LSTM, "LSTM"), (torch.nn.GRU, "GRU")]
     kinds += [(torch.nn.LSTMCell, "LSTM"), (torch.nn.GRUCell, "GRU")]
     for cls, kind in kinds:
@@ -194,7 +95,7 @@ def _found(name: str, x: Any) -> Found:
     return Found(name, type(x).__name__, x.input_size, x.hidden_size, getattr(x, "num_layers", 1))
 
 
-def _from_state(state: Mapping[Any, Any], prefix: str) -> Any:
+def _from_state(state: Mapping[Any, Any], prefix: str) -> Layer:
     found = find(state)
     if prefix and prefix not in found and prefix + "." in found:
         prefix += "."
@@ -211,12 +112,12 @@ def _from_state(state: Mapping[Any, Any], prefix: str) -> Any:
 
 
 def is_weight(key: str) -> bool:
-    """Whether a state dict's key may name a weight of a recurrent layer."""
+    """Tells whether a state dict's key may name a weight of a recurrent layer."""
     return _NAME.fullmatch(key.rpartition(".")[2]) is not None
 
 
 def find(state: Mapping[Any, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
-    """The prefixes at which a state dict holds a recurrent layer, and the shapes of the weights there."""
+    """Gives the prefixes at which a state dict holds a recurrent layer, and the shapes of the weights there."""
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, value in state.items():
         start, dot, name = str(key).rpartition(".")
@@ -227,7 +128,7 @@ def find(state: Mapping[Any, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def described(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Found:
-    """For lists: whatever is wrong with it is told when it is converted."""
+    """Describes a layer for lists: whatever is wrong with it is told when it is converted."""
     cell = "weight_ih" in sizes
     try:
         shape = _shape(prefix, {name + "_l0" if cell else name: size for name, size in sizes.items()})
@@ -238,7 +139,7 @@ def described(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Found:
 
 
 def _shape(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Shape:
-    """What weights of these shapes must belong to."""
+    """Gives the sizes of the layer that weights of these shapes belong to. Raises ValueError if they belong to none."""
     label = prefix or "state dict"
     first, second, hr = sizes.get("weight_ih_l0", ()), sizes.get("weight_hh_l0", ()), sizes.get("weight_hr_l0")
     if len(first) != 2 or len(second) != 2 or (hr is not None and len(hr) != 2):
@@ -266,7 +167,7 @@ def _shape(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Shape:
 
 
 def _array(name: str, value: Any) -> Array:
-    """A weight as NumPy, without a copy where it lies in the host's memory."""
+    """Gives a weight as NumPy's array, without a copy where it lies in the host's memory."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":
@@ -279,11 +180,11 @@ def _array(name: str, value: Any) -> Array:
     return value
 
 
-def _layer(shape: Shape, weights: Mapping[str, Array], batch_first: bool = False) -> Any:
+def _layer(shape: Shape, weights: Mapping[str, Array], batch_first: bool = False) -> Layer:
     dtypes = {array.dtype for array in weights.values()}
     if len(dtypes) != 1:
         raise ValueError(f"expected weights of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
-    layer = gates.layer(shape.kind, shape.configuration(dtypes.pop(), batch_first), shape.params(weights))
+    layer = converted(shape.kind, shape.configuration(dtypes.pop(), batch_first), shape.params(weights))
     torch = sys.modules.get("torch")
     if torch is not None:
         factor = check.scale(layer)
@@ -293,7 +194,7 @@ def _layer(shape: Shape, weights: Mapping[str, Array], batch_first: bool = False
 
 
 def runner(torch: Any, shape: Shape, weights: Mapping[str, Array]) -> check.Run:
-    """PyTorch's layer of these weights as a function of arrays."""
+    """Gives PyTorch's layer of these weights as a function of arrays."""
     module = shape.module(torch)
     module.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()}, assign=True)
 

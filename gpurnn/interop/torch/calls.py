@@ -13,8 +13,8 @@ import torch.utils.dlpack
 from gpurnn_kernels.spec import Array
 
 from ...backend import place_of
-from ...convert import gates
-from ...convert.torch.modules import Shape
+from ...export.torch import Shape
+from ...layers.make import converted
 
 Tensor = torch.Tensor
 
@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
         with _running_on(device):
             arrays = [_array(one) for one in weights]
             params = shape.params(dict(zip(shape.names, arrays, strict=True)))
-            layer = gates.layer(shape.kind, shape.configuration(arrays[0].dtype), params, place_of(arrays[0]))
+            layer = converted(shape.kind, shape.configuration(arrays[0].dtype), params, place_of(arrays[0]))
             made = cls([one.clone() for one in _values(weights)], layer)
             if device.type == "cuda":
                 torch.cuda.current_stream(device).synchronize()  # calls on other streams may be the next to read it

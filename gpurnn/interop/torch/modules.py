@@ -12,8 +12,8 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from ...convert import gates
-from ...convert.torch.modules import Shape
+from ...export.torch import Shape
+from ...layers.description import ARGUMENTS, Kind, described
 from . import operators
 from .calls import Function, Prepared, Tensor, check_dtype, name_of, run
 
@@ -34,7 +34,7 @@ class Recurrent(torch.nn.RNNBase):
         )
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """As PyTorch's: a tensor (T, B, I), or (B, T, I) with batch_first, or (T, I), or a PackedSequence; and the state."""
+        """Runs a tensor (T, B, I), or (B, T, I) with batch_first, or (T, I), or a PackedSequence, as PyTorch does."""
         packed = isinstance(input, PackedSequence)
         now = operators.runs_now(input.data if packed else input)
         if not now:
@@ -181,7 +181,7 @@ def _cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def _shape(module: Any, layers: tuple[int, int]) -> Shape:
     directions = 2 if module.bidirectional else 1
     inputs = directions * (module.proj_size or module.hidden_size) if layers[0] else module.input_size
-    kind: gates.Kind = "LSTM" if isinstance(module, torch.nn.LSTM) else "GRU"
+    kind: Kind = "LSTM" if isinstance(module, torch.nn.LSTM) else "GRU"
     count = layers[1] - layers[0]
     return Shape(kind, inputs, module.hidden_size, count, module.bias, module.bidirectional, module.proj_size)
 
@@ -197,11 +197,8 @@ def _names(shape: Shape, first: int) -> list[str]:
 
 def check(module: Any) -> None:
     """Raises NotImplementedError for options that gpurnn has not got, without making a layer."""
-    import gpurnn
-
     dtype = module.weight_ih_l0.dtype
     check_dtype(dtype)
-    cls = gpurnn.LSTM if isinstance(module, torch.nn.LSTM) else gpurnn.GRU
-    configuration = _shape(module, (0, module.num_layers)).configuration(np.dtype(name_of(dtype)))
-    full = {"num_layers": 1, **(cls.__init__.__kwdefaults__ or {})} | configuration
-    cls.__new__(cls)._set_up(**{name: full[name] for name in cls._arguments})
+    shape = _shape(module, (0, module.num_layers))
+    configuration = shape.configuration(np.dtype(name_of(dtype)))
+    described(shape.kind, {name: value for name, value in configuration.items() if name in ARGUMENTS[shape.kind]})

@@ -12,8 +12,8 @@ import torch
 from torch.autograd import forward_ad
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ...convert.gates import Kind
-from ...convert.torch.modules import Shape
+from ...export.torch import Shape
+from ...layers.description import Kind
 from .calls import NO_FORWARD_MODE, Prepared, Tensor, check_dtype, gradients, no_second_derivatives, run
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # subclasses stand for something else, or watch

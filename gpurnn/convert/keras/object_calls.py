@@ -1,4 +1,4 @@
-"""How a model of live Keras layers calls one of them: with a mask, or with a state of its own."""
+"""The calls of a live Keras layer by the model around it: with a mask, or with a state that the model holds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ def check_calls(layer: Any, label: str) -> None:
 
 
 def _arguments(node: Any) -> tuple[Any, Any]:
-    """Those of one symbolic call: by position, by name. Keras 3 has them together, Keras 2 apart."""
+    """Gives the arguments of one symbolic call, by position and by name. Keras 3 has them together, Keras 2 apart."""
     held = getattr(node, "arguments", None)
     return (node.call_args, node.call_kwargs) if held is None else (held.args, held.kwargs)
 
@@ -33,7 +33,7 @@ def _states(node: Any) -> Iterator[Any]:
 
 
 def _symbolic(state: Any) -> bool:
-    """Whether a state is another layer's output, or an input."""
+    """Tells whether a state is another layer's output, or an input."""
     return type(state).__name__ == "KerasTensor"
 
 
@@ -48,7 +48,7 @@ def _masked(node: Any) -> bool:
 
 
 def _masking(node: Any) -> str:
-    """The layer that a mask comes from."""
+    """Names the layer that a mask comes from."""
     seen, waiting = set(), [node]
     while waiting:
         for before in waiting.pop().parent_nodes:

@@ -1,19 +1,17 @@
-"""From another framework's weights to gpurnn's and back: the order of the gates, the sense of z, one bias or two.
+"""Weights of other frameworks as gpurnn's and back: the order of the gates, the sense of z, one bias or two.
 
 Rows of gates are (G*H, ...), one gate below the other. Gates are letters here: f, i, o, g of an LSTM; z, r, n of a GRU.
 Elsewhere z is how much of the OLD value stays, here how much of the new one enters: its rows change sign, since
 sigma(-a) = 1 - sigma(a).
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gpurnn_kernels.spec import Array
 
-from ..backend import HOST, Place
-
-Kind = Literal["LSTM", "GRU"]
+from .layers.description import Kind as Kind
 
 
 class Order(NamedTuple):
@@ -23,6 +21,7 @@ class Order(NamedTuple):
     gru: str
 
     def of(self, kind: Kind) -> str:
+        """The order of one kind of layer."""
         return self.lstm if kind == "LSTM" else self.gru
 
 
@@ -34,23 +33,23 @@ ONNX_PEEPHOLES, OUR_PEEPHOLES = "iof", "fio"
 
 
 def reorder(rows: Array, order: str, wanted: str) -> Array:
-    """(G*H, ...) with the gates in another order."""
+    """Gives rows (G*H, ...) with the gates in another order."""
     parts = dict(zip(order, np.split(rows, len(order)), strict=True))
     return np.concatenate([parts[gate] for gate in wanted])
 
 
 def ours(kind: Kind, order: Order, rows: Array) -> Array:
-    """(G*H, ...) of a framework whose z keeps the old value, as gpurnn has it."""
+    """Gives rows (G*H, ...) of a framework whose z keeps the old value as gpurnn has them."""
     return _signed(kind, reorder(rows, order.of(kind), OURS.of(kind)))
 
 
 def theirs(kind: Kind, order: Order, rows: Array) -> Array:
-    """(G*H, ...) of gpurnn, as a framework whose z keeps the old value has it."""
+    """Gives gpurnn's rows (G*H, ...) as a framework whose z keeps the old value has them."""
     return reorder(_signed(kind, rows), OURS.of(kind), order.of(kind))
 
 
 def _signed(kind: Kind, rows: Array) -> Array:
-    """A copy in which z has the other sense; an LSTM has none."""
+    """Gives a copy in which z has the other sense; an LSTM has no z."""
     signed = rows.copy()
     if kind == "GRU":
         z = signed[: len(rows) // 3]
@@ -71,7 +70,7 @@ class Source(NamedTuple):
 
 @np.errstate(all="ignore")
 def direction(kind: Kind, order: Order, source: Source, reset_after: bool = False) -> dict[str, Array]:
-    """The parameters of one direction, by gpurnn's names without a prefix; biases that always meet are summed."""
+    """Gives the parameters of one direction by gpurnn's names without a prefix; biases that always meet are summed."""
     found = {"W_x": ours(kind, order, source.W_x), "W_h": ours(kind, order, source.W_h)}
     if source.b_x is not None:
         b = ours(kind, order, source.b_x)
@@ -94,7 +93,7 @@ def direction(kind: Kind, order: Order, source: Source, reset_after: bool = Fals
 
 @np.errstate(all="ignore")
 def undo(kind: Kind, order: Order, params: dict[str, Array], gradients: bool = False) -> Source:
-    """A direction's parameters as a framework with two biases has them, GRUs reset-after; or their gradients.
+    """Gives a direction's parameters as a framework with two biases has them, GRUs reset-after; or their gradients.
 
     All of a summed bias goes beside W_x and 0 beside W_h; the gradient of a sum goes to both.
     """
@@ -107,29 +106,3 @@ def undo(kind: Kind, order: Order, params: dict[str, Array], gradients: bool = F
         b_x, b_h = theirs(kind, order, b), theirs(kind, order, other)
     W_x, W_h = theirs(kind, order, params["W_x"]), theirs(kind, order, params["W_h"])
     return Source(W_x, W_h, b_x, b_h, params["W_p"].copy() if "W_p" in params else None)
-
-
-def layer(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[str, Array]]], place: Place = HOST) -> Any:
-    """A `gpurnn.LSTM` or `GRU` of these arguments, the others by default, and these parameters: per layer, per direction.
-    place: as `with_params` takes it.
-
-    Raises NotImplementedError for options that are not built, ValueError and TypeError for what cannot be.
-    """
-    import gpurnn
-
-    from ..layers import parameters
-
-    cls = gpurnn.LSTM if kind == "LSTM" else gpurnn.GRU
-    if np.dtype(configuration["dtype"]) == np.float16:
-        # such a layer runs on a GPU only: nothing could check it here
-        raise NotImplementedError("float16 weights are not converted; convert the model to float32 first")
-    lost = [name for name, value in configuration.items() if value and name not in cls._arguments]
-    if lost:
-        raise ValueError(f"gpurnn.{kind} has no {', '.join(lost)}")
-    defaults = {"num_layers": 1, **(cls.__init__.__kwdefaults__ or {})}
-    full = {name: configuration.get(name, defaults.get(name)) for name in cls._arguments}
-    two, backward = bool(full["bidirectional"]), bool(full["reverse"])
-    prefixes = [prefix for _, _, prefix in parameters.prefixes(len(directions), two, backward)]
-    flat = [one for found in directions for one in found]
-    arrays = {prefix + name: array for prefix, found in zip(prefixes, flat, strict=True) for name, array in found.items()}
-    return cls.with_params(full, arrays, place)
