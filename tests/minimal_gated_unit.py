@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import KINDS
 from reference_cells import CELLS as REFERENCES
 from reference_cells import Array, Weights, clipped, inside, sigmoid
 from reference_cells import Cell as Reference
@@ -178,4 +179,5 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hands the cell in, to the package and to the reference."""
     monkeypatch.setitem(CELL_SHAPES, "mgu", SHAPE)
     monkeypatch.setitem(CELLS, "mgu", MinimalGatedUnit())
+    monkeypatch.setitem(KINDS, "mgu", ("mgu", {}))
     monkeypatch.setitem(REFERENCES, "mgu", Reference(2, 1, mgu_step, mgu_step_grad))

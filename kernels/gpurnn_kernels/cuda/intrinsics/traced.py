@@ -44,8 +44,9 @@ def traced(equation: Callable[..., Any], name: str, results: int = 1) -> Any:
 
 
 def _results(equation: Callable[..., Any]) -> int:
-    """Counts the numbers that an equation gives: it computes with any numbers."""
-    found = equation(*[1.0] * len(signature(equation).parameters))
+    """Counts the numbers that an equation gives, without its options: it computes with any numbers."""
+    needed = [one for one in signature(equation).parameters.values() if one.default is one.empty]
+    found = equation(*[1.0] * len(needed))
     return len(found) if isinstance(found, tuple) else 1
 
 
