@@ -123,5 +123,5 @@ def stepwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every layer on a device runs step by step, even if it fits on the chip."""
     from gpurnn_kernels.cuda import persistent
 
-    for name in ("plan", "plan_backward"):
+    for name in ("fit_forward", "fit_backward"):
         monkeypatch.setattr(persistent, name, lambda *_: persistent.Refusal("the test asks for steps"))

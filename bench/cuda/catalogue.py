@@ -74,7 +74,7 @@ def persistents(device: Device) -> Iterator[Listed]:
     for cell in CELLS:
         for hidden in PERSISTENT_SIZES:
             for dtype, name in passes:
-                plan = persistent.plan if name == "forward" else persistent.plan_backward
+                plan = persistent.fit_forward if name == "forward" else persistent.fit_backward
                 found = plan(Spec(cell, hidden, hidden, np.dtype(dtype)), BATCH, device)
                 label = (f"persistent_{cell}_{name}", f"{dtype} H {hidden} B {BATCH}")
                 if isinstance(found, persistent.Refusal):

@@ -70,16 +70,16 @@ def _stepwise_only() -> Iterator[None]:
     """Nothing fits on the chip meanwhile."""
     from gpurnn_kernels.cuda import persistent
 
-    plans = persistent.plan, persistent.plan_backward
+    plans = persistent.fit_forward, persistent.fit_backward
 
     def refuse(*_: object) -> persistent.Refusal:
         return persistent.Refusal("the bench asked for it")
 
-    persistent.plan = persistent.plan_backward = refuse  # type: ignore[assignment]
+    persistent.fit_forward = persistent.fit_backward = refuse  # type: ignore[assignment]
     try:
         yield
     finally:
-        persistent.plan, persistent.plan_backward = plans
+        persistent.fit_forward, persistent.fit_backward = plans
 
 
 @contextmanager

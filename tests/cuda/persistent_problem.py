@@ -119,7 +119,8 @@ class PersistentProblem:
         extra = device.empty((T, B, H), self.dtype if factor else np.float32) if keep else None
         saved = SimpleNamespace(gates=gates, extra=extra) if keep else None
         lengths = None if self.lengths is None else device.upload(np.array(self.lengths, np.int64))
-        persistent.forward(device, plan, self.spec, self.upload(device), xp, state, lengths, y, final, saved)
+        arrays = {"xp": xp, "initial": state, "lengths": lengths, "y": y, "final": final, "saved": saved}
+        persistent.run_forward(device, plan, self.spec, self.upload(device), **arrays)  # type: ignore[arg-type]
         return y, final, saved
 
     @cached_property
@@ -148,7 +149,8 @@ class PersistentProblem:
         lengths = None if self.lengths is None else device.upload(np.array(self.lengths, np.int64))
         initial, dfinal = [device.upload(a) for a in self.state], [device.upload(a) for a in self.dstate]
         weights = self.upload(device)
-        persistent.backward(device, plan, self.spec, weights, saved, y, initial, lengths, dy, dfinal, d_gates, dinitial)
+        arrays = {"saved": saved, "y": y, "initial": initial, "lengths": lengths, "dy": dy, "dfinal": dfinal}
+        persistent.run_backward(device, plan, self.spec, weights, **arrays, d_gates=d_gates, dinitial=dinitial)  # type: ignore[arg-type]
         return d_gates, dinitial
 
     def gradient_error(self, d_gates: Any, dinitial: Sequence[Any]) -> float:
@@ -161,13 +163,13 @@ class PersistentProblem:
         pairs = [(got, dx), *zip(dinitial, expected_initial, strict=True)]
         return max(float(np.max(np.abs(host(a) - b)) / np.max(np.abs(b))) for a, b in pairs)
 
-    def plan(self, device: Device) -> persistent.Plan:
-        plan = persistent.plan(self.spec, self.B, device)
-        assert isinstance(plan, persistent.Plan), plan
+    def plan(self, device: Device) -> persistent.ForwardPlan:
+        plan = persistent.fit_forward(self.spec, self.B, device)
+        assert isinstance(plan, persistent.ForwardPlan), plan
         return plan
 
     def plan_backward(self, device: Device) -> persistent.BackwardPlan:
-        plan = persistent.plan_backward(self.spec, self.B, device)
+        plan = persistent.fit_backward(self.spec, self.B, device)
         assert isinstance(plan, persistent.BackwardPlan), plan
         return plan
 

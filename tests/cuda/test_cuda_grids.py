@@ -68,14 +68,16 @@ def test_persistent_passes_of_many_rows(cell: str) -> None:
     spec = Spec(cell, 3, H, F32)  # type: ignore[arg-type]
     weights = Weights(*(large(4 * H, H) for _ in range(5)))
     states, steps, gates = [large(ROWS, H)] * 2, large(1, ROWS, H), large(1, ROWS, spec.gates * H)
-    plan = persistent.plan(spec, ROWS, device)  # type: ignore[arg-type]
-    assert isinstance(plan, persistent.Plan)
+    plan = persistent.fit_forward(spec, ROWS, device)  # type: ignore[arg-type]
+    assert isinstance(plan, persistent.ForwardPlan)
     assert plan.slices > 65_535
-    persistent.forward(device, plan, spec, weights, gates, states, None, steps, states)  # type: ignore[arg-type]
-    back = persistent.plan_backward(spec, ROWS, device)  # type: ignore[arg-type]
+    arrays = {"xp": gates, "initial": states, "lengths": None, "y": steps, "final": states}
+    persistent.run_forward(device, plan, spec, weights, **arrays)  # type: ignore[arg-type]
+    back = persistent.fit_backward(spec, ROWS, device)  # type: ignore[arg-type]
     if isinstance(back, persistent.BackwardPlan):
-        saved = Saved(gates, steps)
-        persistent.backward(device, back, spec, weights, saved, steps, states, None, None, states, gates, states)  # type: ignore[arg-type]
+        given = {"saved": Saved(gates, steps), "y": steps, "initial": states, "lengths": None, "dy": None}
+        made = {"dfinal": states, "d_gates": gates, "dinitial": states}
+        persistent.run_backward(device, back, spec, weights, **given, **made)  # type: ignore[arg-type]
     assert all(grid[0] > 65_535 for grid in device.seen)
 
 

@@ -123,7 +123,7 @@ def test_persistent_kernels_keep_their_weights_in_registers(cell: Any, name: str
     from ptx_emulator.device import EmulatedDevice
 
     spec = Spec(cell, hidden, hidden, np.dtype(np.float32))
-    for plan in (persistent.plan, persistent.plan_backward):
+    for plan in (persistent.fit_forward, persistent.fit_backward):
         found = plan(spec, 16, EmulatedDevice(name))
         assert not isinstance(found, persistent.Refusal), found
         of = card_of(kernel_of(found.geometry), name)

@@ -12,9 +12,9 @@ if REASON is not None:
 from helpers import BACKENDS
 from persistent_problem import PersistentProblem, host, toy
 
-from gpurnn_kernels.cuda.persistent import BackwardPlan, Plan
-from gpurnn_kernels.cuda.persistent.geometry import Geometry
+from gpurnn_kernels.cuda.persistent import BackwardPlan, ForwardPlan
 from gpurnn_kernels.cuda.persistent.geometry_backward import BackwardGeometry
+from gpurnn_kernels.cuda.persistent.geometry_forward import ForwardGeometry
 from ptx_emulator.device import EmulatedDevice
 
 CELLS = ("lstm", "gru_before", "gru_after")
@@ -35,13 +35,13 @@ on_a_gpu = pytest.param("gpu", marks=pytest.mark.gpu)
 few_or_a_gpu = pytest.mark.parametrize("name", ["few", on_a_gpu])
 
 
-def cut(cell: str, hidden: int, units: int, **changes: Any) -> Geometry:
+def cut(cell: str, hidden: int, units: int, **changes: Any) -> ForwardGeometry:
     """Blocks of so many units."""
     plain = {"lanes": 16, "splits": 1, "held": 1, "tiles": 1, "turns": 1, "reverse": False, "aligned": hidden % 4 == 0}
-    return Geometry(cell, hidden, units, **{**plain, "async_copies": True, **changes})  # type: ignore[arg-type]
+    return ForwardGeometry(cell, hidden, units, **{**plain, "async_copies": True, **changes})  # type: ignore[arg-type]
 
 
-def run(problem: PersistentProblem, device: Any, plan: Plan | None = None, **options: Any) -> None:
+def run(problem: PersistentProblem, device: Any, plan: ForwardPlan | None = None, **options: Any) -> None:
     y, final, _ = problem.forward(device, plan, **options)
     assert problem.error(y, final) < OUTPUTS
     if isinstance(device, EmulatedDevice):
@@ -66,21 +66,21 @@ def test_one_block_for_a_few_rows(cell: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_h_not_a_multiple_of_4(cell: str) -> None:
     problem = PersistentProblem(cell, 33, B=3, lengths=[3, 0, 5], reverse=True)
-    run(problem, toy(), Plan(cut(cell, 33, 10, reverse=True), 1, 3))
+    run(problem, toy(), ForwardPlan(cut(cell, 33, 10, reverse=True), 1, 3))
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_slices_of_the_batch_and_a_column_offset(cell: str) -> None:
     """Blocks of one slice never meet those of another."""
     problem = PersistentProblem(cell, 48, B=11, lengths=RAGGED)
-    plan = Plan(cut(cell, 48, 12, tiles=2), 3, 4)
+    plan = ForwardPlan(cut(cell, 48, 12, tiles=2), 3, 4)
     run(problem, toy(), plan, directions=2)
 
 
 def test_unaligned_y() -> None:
     problem, device = PersistentProblem("gru_after", 48, T=3), toy()
     y = device.zeros((3, 3, 49), np.float32)[:, :, 1:]
-    _, final, _ = problem.forward(device, Plan(cut("gru_after", 48, 12, tiles=2), 1, 3), y=y)
+    _, final, _ = problem.forward(device, ForwardPlan(cut("gru_after", 48, 12, tiles=2), 1, 3), y=y)
     assert problem.error(y, final) < OUTPUTS
 
 
@@ -89,12 +89,12 @@ def test_k_split_over_warps_and_weights_in_shared_memory(cell: str) -> None:
     problem = PersistentProblem(cell, 160, T=2, B=9)
     geometry = cut(cell, 160, 20, lanes=8, splits=2, turns=3)
     assert geometry.quads == 3
-    run(problem, toy(), Plan(geometry, 1, 9))
+    run(problem, toy(), ForwardPlan(geometry, 1, 9))
 
 
 def test_without_asynchronous_copies() -> None:
     """Compute capability 7.5 has none."""
-    run(PersistentProblem("lstm", 48, T=3), toy("T4"), Plan(cut("lstm", 48, 12, async_copies=False), 1, 3))
+    run(PersistentProblem("lstm", 48, T=3), toy("T4"), ForwardPlan(cut("lstm", 48, 12, async_copies=False), 1, 3))
 
 
 def test_fast_math_errs_as_the_hardware_does() -> None:
@@ -187,7 +187,7 @@ def test_gate_gradients_of_the_candidate() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_saved_gates_may_overwrite_the_projection(cell: str) -> None:
     problem, device = PersistentProblem(cell, 48, T=3), toy()
-    plan = Plan(cut(cell, 48, 12, tiles=2), 1, 3)
+    plan = ForwardPlan(cut(cell, 48, 12, tiles=2), 1, 3)
     _, _, apart = problem.forward(device, plan, keep=True)
     _, _, in_place = problem.forward(device, plan, keep=True, in_place=True)
     assert np.array_equal(apart.gates, in_place.gates)

@@ -16,8 +16,8 @@ from persistent_problem import PersistentProblem, toy
 from test_cuda_persistent import CELLS, cut
 
 import ptx_emulator.device
-from gpurnn_kernels.cuda.persistent import Plan
-from gpurnn_kernels.cuda.persistent.geometry import Geometry, Layout
+from gpurnn_kernels.cuda.persistent import ForwardPlan
+from gpurnn_kernels.cuda.persistent.geometry_forward import ForwardGeometry, ForwardLayout
 from gpurnn_kernels.cuda.persistent.kernels import kernel_of
 from ptx_emulator.compile import compiled
 from ptx_emulator.errors import PTXError
@@ -38,7 +38,7 @@ def sow(monkeypatch: pytest.MonkeyPatch, edit: Edit, where: str = "forward") -> 
     monkeypatch.setattr(ptx_emulator.device, "program", program)
 
 
-def found(cell: str, geometry: Geometry | None = None, *, backward: bool = False) -> list[str]:
+def found(cell: str, geometry: ForwardGeometry | None = None, *, backward: bool = False) -> list[str]:
     """The interpreter's warnings; one text if the launch broke off."""
     device = toy(multiprocessors=8)
     device.strict = False
@@ -47,13 +47,13 @@ def found(cell: str, geometry: Geometry | None = None, *, backward: bool = False
         if backward:
             problem.backward(device)
         else:
-            problem.forward(device, Plan(geometry or blocks(cell), 3, 4))
+            problem.forward(device, ForwardPlan(geometry or blocks(cell), 3, 4))
     except PTXError as error:
         return [str(error)]
     return list(device.warnings)
 
 
-def blocks(cell: str) -> Geometry:
+def blocks(cell: str) -> ForwardGeometry:
     return cut(cell, 48, 12, tiles=2)
 
 
@@ -94,11 +94,11 @@ def test_each_barrier_of_a_block(cell: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @dataclass(frozen=True)
-class Overlapping(Geometry):
+class Overlapping(ForwardGeometry):
     """Two parts of shared memory share a word."""
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> ForwardLayout:
         return replace(super().layout, lengths=super().layout.lengths - 1)
 
 

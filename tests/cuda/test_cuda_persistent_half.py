@@ -17,7 +17,7 @@ from test_cuda_persistent import RAGGED
 from test_cuda_persistent_bugs import BUGS, sow
 
 from gpurnn_kernels.cuda import persistent
-from gpurnn_kernels.cuda.persistent.geometry import Geometry
+from gpurnn_kernels.cuda.persistent.geometry_forward import ForwardGeometry
 from gpurnn_kernels.spec import Spec
 from ptx_emulator.counters import Counters
 
@@ -83,7 +83,7 @@ def test_training(
     assert not re.search("persistent_[a-z_]*backward", kernels)
     found = p.run(device_backend)
     assert_near(found, p.expected(), OUTPUTS)
-    monkeypatch.setattr(persistent, "plan", lambda *_: persistent.Refusal("the test asks for steps"))
+    monkeypatch.setattr(persistent, "fit_forward", lambda *_: persistent.Refusal("the test asks for steps"))
     by_steps = Problem(cell, 5, 3, 4, H, dtype="float16", lengths=lengths, **options).run(device_backend)
     for one, other in zip(leaves(found), leaves(by_steps), strict=True):
         assert np.max(np.abs(one.astype(float) - other)) <= 2 * ROUNDING
@@ -100,7 +100,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
 
 
 @dataclass(frozen=True)
-class Narrow(Geometry):
+class Narrow(ForwardGeometry):
     """Rows of h end where k does."""
 
     @property
@@ -126,11 +126,11 @@ def test_no_bank_conflicts(monkeypatch: pytest.MonkeyPatch) -> None:
     problem.forward(device, plan)
     assert set(turns) == {4}
     turns.clear()
-    problem.forward(device, persistent.Plan(Narrow(**vars_of(plan.geometry)), plan.slices, plan.slice_rows))
+    problem.forward(device, persistent.ForwardPlan(Narrow(**vars_of(plan.geometry)), plan.slices, plan.slice_rows))
     assert max(turns) > 4
 
 
-def vars_of(g: Geometry) -> dict[str, Any]:
+def vars_of(g: ForwardGeometry) -> dict[str, Any]:
     return {name: getattr(g, name) for name in g.__dataclass_fields__}
 
 
@@ -158,7 +158,7 @@ def test_bugs_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_backward_says_why_it_goes_by_steps() -> None:
-    refused = persistent.plan_backward(Spec("lstm", 8, 64, np.dtype(np.float16)), 4, toy())
+    refused = persistent.fit_backward(Spec("lstm", 8, 64, np.dtype(np.float16)), 4, toy())
     assert isinstance(refused, persistent.Refusal)
     assert "backward" in refused.reason
     assert "float16" in refused.reason

@@ -5,5 +5,5 @@ from .engine import backward as backward
 from .engine import describe as describe
 from .engine import forward as forward
 from .engine import prepare as prepare
-from .host.plain_call import PlainCall as PlainCall
+from .plain_call import PlainCall as PlainCall
 from .step.stepper import Stepper as Stepper

@@ -1,20 +1,21 @@
 """The compiler of the kernels: Numba's CUDA target, numba-cuda. No other module of this package names it.
 
 Kernels take `cuda`, `types` and `inlined` from here, `intrinsics/` takes `intrinsic`, and `host/cupy_device.py` takes what
-loads a kernel. numba-cuda-mlir has the same names: `from numba_cuda_mlir import cuda, types`.
+loads a kernel. What is emitted inside an intrinsic, `intrinsics/llvm.py` takes from llvmlite.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from numba import cuda as cuda
-from numba import types as types
+import numba.cuda.extending
 from numba.cuda.cudadrv.driver import driver as driver
-from numba.cuda.extending import intrinsic as intrinsic
 
 if TYPE_CHECKING:
     from .host.device import Kernel
 
-inlined = cuda.jit(device=True, inline="always")  # a decorator: a device function that leaves no call
+cuda: Any = numba.cuda
+types: Any = numba.types
+intrinsic: Any = numba.cuda.extending.intrinsic
+inlined: Any = cuda.jit(device=True, inline="always")  # a decorator: a device function that leaves no call
 
 
 def jit_options(kernel: "Kernel", threads_per_multiprocessor: int) -> dict[str, Any]:

@@ -40,12 +40,12 @@ class Layer:
             found = self._uploaded.setdefault(device, made)
         return found
 
-    def plan(self, direction: int, batch: int, device: Device) -> persistent.Plan | persistent.Refusal:
+    def plan(self, direction: int, batch: int, device: Device) -> persistent.ForwardPlan | persistent.Refusal:
         """How the forward pass fits on the chip, or why it does not."""
-        return self._remembered(persistent.plan, direction, batch, device)  # type: ignore[no-any-return]
+        return self._remembered(persistent.fit_forward, direction, batch, device)  # type: ignore[no-any-return]
 
     def plan_back(self, direction: int, batch: int, device: Device) -> persistent.BackwardPlan | persistent.Refusal:
-        return self._remembered(persistent.plan_backward, direction, batch, device)  # type: ignore[no-any-return]
+        return self._remembered(persistent.fit_backward, direction, batch, device)  # type: ignore[no-any-return]
 
     def _remembered(self, plan: Any, direction: int, batch: int, device: Device) -> Any:
         key = (plan, direction, batch, device)
@@ -78,7 +78,7 @@ def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: L
 
 @dataclass(frozen=True)
 class Kept:
-    """What a forward pass leaves for the backward pass: arrays that nobody else changes."""
+    """Holds what a forward pass leaves for the backward pass: arrays that nobody else changes."""
 
     x: DeviceArray  # (T, B, I)
     y: DeviceArray  # (T, B, D * H)
@@ -115,8 +115,9 @@ def forward(
         run.multiply(_flat(x).reshape(-1, inputs), weights.W_x, gates.reshape(steps * batch, -1), transpose_b=True)
         saved = Saved(gates, run.extra(steps, batch, H)) if keep else None
         plan, of_y = layer.plan(d, batch, device), y[..., d * H : (d + 1) * H]
-        if isinstance(plan, persistent.Plan):
-            persistent.forward(device, plan, spec, weights, gates, initial, lengths, of_y, last, saved)
+        if isinstance(plan, persistent.ForwardPlan):
+            arrays = {"xp": gates, "initial": initial, "lengths": lengths, "y": of_y, "final": last, "saved": saved}
+            persistent.run_forward(device, plan, spec, weights, **arrays)
         else:
             stepwise.forward(run, gates, initial, of_y, last, saved)
         if saved is not None:
@@ -167,9 +168,19 @@ def backward(
         initial, last, first = ([array[d] for array in arrays] for arrays in (state, d_final, dstate))
         plan = layer.plan_back(d, batch, device)
         if isinstance(plan, persistent.BackwardPlan):
-            persistent.backward(
-                *(device, plan, spec, weights, kept.gates[d], y[..., part], initial, lengths, of_y),
-                *(last, d_gates, first),
+            persistent.run_backward(
+                device,
+                plan,
+                spec,
+                weights,
+                saved=kept.gates[d],
+                y=y[..., part],
+                initial=initial,
+                lengths=lengths,
+                dy=of_y,
+                dfinal=last,
+                d_gates=d_gates,
+                dinitial=first,
             )
         else:
             if of_y is None:
@@ -202,5 +213,5 @@ def describe(layer: Layer, x: DeviceArray, lengths: DeviceArray | None) -> str:
     """In one line, what `forward` would run and why."""
     device, spec = device_of(x), layer.specs[0]
     plan = layer.plan(0, x.shape[1], device)
-    how = str(plan) if isinstance(plan, persistent.Plan) else f"stepwise, as {plan.reason}"
+    how = str(plan) if isinstance(plan, persistent.ForwardPlan) else f"stepwise, as {plan.reason}"
     return f"{spec.cell}, {spec.dtype.name}, {device.limits.name}: {how}"

@@ -57,7 +57,7 @@ class Run:
         return self.device.address(array) % 16 == 0 and all(stride % 16 == 0 for stride in array.strides[:-1])
 
     def grid(self, variant: Variant) -> tuple[int, int]:
-        """Of a pointwise kernel: rows, units."""
+        """Returns the grid of a pointwise kernel: over rows and units."""
         return variant.block.grid(self.batch, self.spec.hidden_size)
 
     def empty(self, *shape: int) -> DeviceArray:
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def wide(self) -> np.dtype[Any]:
-        """What is computed in: float32 for float16."""
+        """The dtype that is computed in: float32 for float16."""
         return np.dtype(np.float64 if self.spec.dtype == np.float64 else np.float32)
 
     def wide_empty(self, *shape: int) -> DeviceArray:
@@ -98,7 +98,7 @@ class Run:
 
 
 def strides(array: DeviceArray) -> Sequence[int]:
-    """Of steps and rows, in bytes, as kernels take them."""
+    """Returns the strides of steps and rows, in bytes, as kernels take them."""
     found = array.strides[:2]
     if not all(0 <= stride < LARGEST for stride in found):
         raise ValueError(f"strides: expected below 4 GiB on a GPU, got {found}")

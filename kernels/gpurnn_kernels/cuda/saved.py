@@ -1,4 +1,4 @@
-"""What a forward pass keeps for the backward pass, on whichever path it ran."""
+"""The arrays that a forward pass keeps for the backward pass, on whichever path it ran."""
 
 from typing import NamedTuple
 

@@ -21,7 +21,7 @@ DeviceArray = Any
 
 @dataclass(frozen=True)
 class Limits:
-    """What a device can hold, as CUDA reports it."""
+    """Tells what a device can hold, as CUDA reports it."""
 
     name: str
     compute_capability: tuple[int, int]
@@ -88,7 +88,7 @@ class Device(Protocol):
         """
 
     def address(self, array: DeviceArray) -> int:
-        """Of its first byte."""
+        """Returns the address of an array's first byte."""
 
     def multiply(
         self,

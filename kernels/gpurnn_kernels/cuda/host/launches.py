@@ -1,4 +1,4 @@
-"""What a launch hands over: a record field by field, each number as the C type that the kernel takes."""
+"""Launches: a record is handed over field by field, each number as the C type that the kernel takes."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -10,7 +10,7 @@ from .device import Device, DeviceArray
 
 @dataclass(frozen=True)
 class Weights:
-    """As they are; a layer without bias has zeros, so that kernels need no second form."""
+    """Holds the parameters as they are; a layer without bias has zeros, so that kernels need no second form."""
 
     W_x: DeviceArray  # (G*H, I)
     W_h: DeviceArray  # (G*H, H)

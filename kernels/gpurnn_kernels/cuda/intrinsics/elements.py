@@ -25,7 +25,7 @@ def _widened(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 
 def _narrowed(builder: ir.IRBuilder, value: ir.Value, stored: ir.Type) -> ir.Value:
-    """To the nearest."""
+    """Rounds to the nearest."""
     return value if stored == FLOAT else builder.bitcast(builder.fptrunc(value, HALF), stored)
 
 
@@ -35,7 +35,7 @@ def elements_of(item: int) -> Elements:
     stored, coherent, register = (FLOAT, "f32", "f") if item == 4 else (INT16, "u16", "h")
 
     def in_shared(context, builder, sig, args):
-        """Of the arguments (word, index, ..)."""
+        """Returns a pointer to the element that the arguments (word, index, ..) name."""
         word, index = llvm.integers(context, builder, sig, args, 0, 1)
         first = builder.bitcast(llvm.shared_word(builder, word), ir.PointerType(stored, llvm.SHARED))
         return builder.gep(first, [index])

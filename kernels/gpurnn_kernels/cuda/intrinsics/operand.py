@@ -1,4 +1,4 @@
-"""What the factors of a persistent kernel's products are: W_h, which registers hold, and h or r * h, which blocks exchange.
+"""The types of the factors of a persistent kernel's products: W_h, held in registers, and h or r * h, which blocks exchange.
 
 All sums are float32. A float16 layer's products run on tensor cores, a float32 layer's where precision="tf32" asks for it.
 """

@@ -34,7 +34,7 @@ class TensorTile:
 
     @property
     def span_words(self) -> int:
-        """Of a row of the operand, that a warp multiplies."""
+        """Words of a row of the operand that a warp multiplies."""
         return 16 * self.quads
 
     @property
@@ -73,7 +73,7 @@ def _places(first: int, count: int) -> str:
 
 
 def make_tensor_tile(tile: TensorTile, tiles: int, weight: Callable[[ir.Value], Weight]) -> TileOps:
-    """As `make_tile`; nothing is left to fill."""
+    """Makes the functions of `make_tile` on tensor cores; nothing is left to fill."""
     held = types.UniTuple(types.int32, tile.registers)
     per_word = tile.operand.per_word
     words = tile.operand.depth // (4 * per_word)  # of a lane's 4, that an instruction takes

@@ -47,7 +47,7 @@ class Tile:
 
     @property
     def span_words(self) -> int:
-        """Of a row of the operand, that a warp multiplies."""
+        """Words of a row of the operand that a warp multiplies."""
         return self.span
 
     @property

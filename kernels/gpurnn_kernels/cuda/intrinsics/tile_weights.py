@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from ..persistent.geometry import Geometry
 from . import llvm
 from .llvm import FLOAT, INT16, INT32, INT64, ir
-from .tile import Weight
+from .operand import Operand
+from .tensor_tile import TensorTile
+from .tile import Tile, Weight
 
 
 def _row(builder: ir.IRBuilder, first: ir.Value, row: ir.Value, units: int, gates: range, hidden: int, other: int) -> ir.Value:
@@ -29,25 +30,28 @@ def _paired(builder: ir.IRBuilder, halves: list[ir.Value]) -> list[ir.Value]:
     return [builder.bitcast(builder.or_(low, builder.shl(high, INT32(16))), FLOAT) for low, high in pairs]
 
 
-def gate_rows(g: Geometry, gates: range) -> Callable[[ir.Value], Weight]:
+def gate_rows(
+    tile: Tile | TensorTile, operand: Operand, hidden: int, units: int, gates: range, splits: int, aligned: bool
+) -> Callable[[ir.Value], Weight]:
     """Rows (gate, unit) of the block's units, k along the row: what the forward pass multiplies h with. Zero past its end.
 
-    Rows that the block does not have repeat another: their sums are not read.
+    Rows that the block does not have repeat another: their sums are not read. splits: warps that share k; aligned: rows lie
+    at multiples of 16 bytes.
     """
-    hidden, per_word, item = g.hidden, g.operand.per_word, g.operand.item
+    per_word, item = operand.per_word, operand.item
     stored = FLOAT if per_word == 1 else INT16
 
     def certain(further: int) -> bool:
-        """Whether no lane of any warp reads past the end."""
-        return (g.splits - 1) * g.tile.span + further + g.tile.span // g.quads <= hidden
+        """Tells whether no lane of any warp reads past the end."""
+        return (splits - 1) * tile.span + further + tile.span // tile.quads <= hidden
 
     def at(address: ir.Value) -> Weight:
         def fetch(builder: ir.IRBuilder, first: ir.Value, row: ir.Value, k: ir.Value, further: int) -> list[ir.Value]:
             base = llvm.global_pointer(builder, address, stored)
-            start = builder.mul(_row(builder, first, row, g.units, gates, hidden, 0), INT32(hidden))
+            start = builder.mul(_row(builder, first, row, units, gates, hidden, 0), INT32(hidden))
 
             def pointer(e: int) -> tuple[ir.Value, ir.Value | None]:
-                """Of an element, and whether the row has it, if that is not certain."""
+                """Returns a pointer to an element, and whether the row has it, if that is not certain."""
                 if certain(further):  # the lane's place and a constant: one register for the addresses of a row
                     return builder.gep(_element(builder, base, builder.add(start, k)), [INT64(further + e)]), None
                 there = builder.add(k, INT32(further + e))
@@ -57,7 +61,7 @@ def gate_rows(g: Geometry, gates: range) -> Callable[[ir.Value], Weight]:
             def masked(value: ir.Value, inside: ir.Value | None) -> ir.Value:
                 return value if inside is None else builder.select(inside, value, ir.Constant(value.type, 0))
 
-            if g.aligned:
+            if aligned:
                 place, inside = pointer(0)
                 return [masked(value, inside) for value in llvm.load_quad(builder, place)]
             elements = []

@@ -50,14 +50,15 @@ def _results(equation: Callable[..., Any]) -> int:
     return len(found) if isinstance(found, tuple) else 1
 
 
-_RESULTS = Cells(*map(_results, make_cells(Activations(*[lambda number, *_: number] * len(Activations._fields)))))
+_PLAIN = make_cells(Activations(*[lambda number, *_: number] * len(Activations._fields)))
+_RESULTS = {name: _results(equation) for name, equation in _PLAIN._asdict().items()}
 
 
 @cache
 def traced_cells(activations: Activations) -> Cells:
     """Makes the equations of a cell device functions, over the given activations."""
     equations = make_cells(activations)._asdict()
-    return Cells(*(traced(equation, name, getattr(_RESULTS, name)) for name, equation in equations.items()))
+    return Cells(*(traced(equation, name, _RESULTS[name]) for name, equation in equations.items()))
 
 
 @cache

@@ -1,7 +1,8 @@
 """Persistent kernels: one launch for a direction of a layer and a whole sequence, its recurrent weights on the chip."""
 
-from .plan_backward import BackwardPlan, plan_backward
-from .plan_forward import Plan, Refusal, plan
-from .run import backward, forward
+from .budget import Refusal
+from .plan_backward import BackwardPlan, fit_backward
+from .plan_forward import ForwardPlan, fit_forward
+from .run import run_backward, run_forward
 
-__all__ = ["BackwardPlan", "Plan", "Refusal", "backward", "forward", "plan", "plan_backward"]
+__all__ = ["BackwardPlan", "ForwardPlan", "Refusal", "fit_backward", "fit_forward", "run_backward", "run_forward"]

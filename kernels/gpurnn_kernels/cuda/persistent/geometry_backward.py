@@ -1,19 +1,19 @@
-"""How the backward pass of a layer is cut into blocks and warps.
+"""How the backward pass of a layer is cut into blocks and warps; `geometry.py` has the figure.
 
-A block owns `units` units: it makes their gate gradients d (rows, K) and multiplies them with its rows of W_h (K, H),
-K = gates x units. What it gets is its share of dh of ALL units: blocks exchange shares, and each sums those of its own units.
-A column of W_h takes the place that a row has in the forward pass.
+A block makes the gate gradients d (rows, K) of its units and multiplies them with its rows of W_h (K, H), K = gates x units.
+What it gets is its share of dh of ALL units: blocks exchange shares, and each sums those of its own units. A column of W_h
+takes the place that a row has in the forward pass.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from ...spec import CellName
 from ..intrinsics.operand import FLOAT32
 from ..intrinsics.tile import WARP, Tile
+from .geometry import Geometry, laid_out
 
-SWEEPS = {  # gates whose gradients are multiplied together, in W_h's order
+PRODUCTS = {  # gates whose gradients are multiplied together, in W_h's order
     "lstm": (range(0, 4),),
     "gru_after": (range(0, 3),),
     "gru_before": (range(2, 3), range(0, 2)),
@@ -21,39 +21,22 @@ SWEEPS = {  # gates whose gradients are multiplied together, in W_h's order
 
 
 @dataclass(frozen=True)
-class BackwardGeometry:
-    cell: CellName
-    hidden: int
-    units: int  # of a block
-    lanes: int  # that share the k of a column
-    held: int  # quads a lane and column in registers, of each product
-    tiles: int  # of batch rows, as straight-line code
-    turns: int  # times that the code runs in a step
-    reverse: bool
-    async_copies: bool
+class BackwardGeometry(Geometry):
     fast_math: bool = False
     operand: ClassVar = FLOAT32
 
     @property
-    def blocks(self) -> int:
-        return -(-self.hidden // self.units)
-
-    @property
-    def gates(self) -> int:
-        return 4 if self.cell == "lstm" else 3
-
-    @property
-    def gradients(self) -> int:
+    def num_gradients(self) -> int:
         """Gate gradients of a unit: a reset-after GRU's candidate has one for W_h and one for W_x."""
         return 3 if self.cell == "gru_before" else 4
 
     @property
-    def sweeps(self) -> tuple[range, ...]:
-        return SWEEPS[self.cell]
+    def product_gates(self) -> tuple[range, ...]:
+        return PRODUCTS[self.cell]
 
     @cached_property
     def products(self) -> tuple[Tile, ...]:
-        return tuple(self._tile(len(gates) * self.units) for gates in self.sweeps)
+        return tuple(self._tile(len(gates) * self.units) for gates in self.product_gates)
 
     def _tile(self, k: int) -> Tile:
         quads = -(-k // (4 * self.lanes))
@@ -61,6 +44,7 @@ class BackwardGeometry:
 
     @property
     def rows(self) -> int:
+        """Batch rows of a slice, at most."""
         return self.turns * self.tiles * 4
 
     @property
@@ -75,13 +59,9 @@ class BackwardGeometry:
         return -(-needed // 4) * 4
 
     @property
-    def threads(self) -> int:
-        return WARP * self.warps
-
-    @property
-    def inputs(self) -> int:
+    def num_inputs(self) -> int:
         """Numbers a unit that a step reads: gates, c or q, c or h of the step before, dy."""
-        return self.gates + 3
+        return self.num_gates + 3
 
     @property
     def share(self) -> int:
@@ -95,19 +75,11 @@ class BackwardGeometry:
             "weights": self.warps * sum(tile.shared_words for tile in self.products),
             "operand": self.rows * sum(tile.stride for tile in self.products),
             "shares": max(sums, self.blocks * self.share),
-            "inputs": self.share * self.inputs,
+            "inputs": self.share * self.num_inputs,
             "carried": self.share,
             "lengths": self.rows,
         }
-        places, at = {}, 0
-        for name, size in sizes.items():
-            places[name] = at
-            at += size
-        return BackwardLayout(**places, end=at)
-
-    @property
-    def shared_bytes(self) -> int:
-        return 4 * self.layout.end
+        return BackwardLayout(**laid_out(sizes))
 
 
 @dataclass(frozen=True)

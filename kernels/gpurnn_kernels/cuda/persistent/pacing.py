@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
-"""What all persistent kernels share: which time a step stands at, who has finished, and waiting for each other.
+"""Everything that all persistent kernels share: which time a step stands at, who has finished, and waiting for each other.
 
 Step s of row b stands at time t = s, or at t = length - 1 - s in reverse; a row does nothing past its length. Local rows and
 units count from the first of the block's; a row that the slice does not have has length 0.
@@ -18,16 +18,21 @@ from ..intrinsics.memory import (
     copy_word_async,
     load_acquire,
     load_int64,
+    split_index,
     store_shared,
     store_shared_int,
 )
+from .geometry import Geometry
 
 TICKET_BYTES = 128  # a cache line each
 
 
 class Pacing(NamedTuple):
+    """Device functions; a: the kernel's record, s: a step, base: the slice's first row, first: the block's first unit."""
+
+    standing: Any  # a -> first, base, rows of the slice, ticket
     time: Any  # step, length -> t
-    load_lengths: Any  # lengths or 0, T, first row, rows: to shared memory, clamped
+    load_lengths: Any  # a, base, rows: to shared memory, clamped
     clear: Any  # word, words
     fetch_word: Any  # word, address: 4 bytes that no block writes during the launch
     fetch_quad: Any  # word, address: 16 bytes, aligned
@@ -36,9 +41,16 @@ class Pacing(NamedTuple):
     wait: Any  # ticket, goal: until that many blocks have arrived
 
 
-def make_pacing(threads: int, rows: int, lengths_word: int, *, reverse: bool, alone: bool, async_copies: bool) -> Pacing:
-    """alone: the block meets no other."""
-    THREADS, ROWS, LENGTHS, REVERSE, ALONE, ASYNC = threads, rows, lengths_word, reverse, alone, async_copies
+def make_pacing(g: Geometry) -> Pacing:
+    U, THREADS, ROWS, LENGTHS = g.units, g.threads, g.rows, g.layout.lengths
+    REVERSE, ALONE, ASYNC = g.reverse, g.alone, g.async_copies
+
+    @inlined
+    def standing(a):
+        first = cuda.blockIdx.y * U
+        base = cuda.blockIdx.x * a.slice_rows
+        rows = max(min(a.slice_rows, a.B - base), 0)
+        return first, base, rows, a.tickets + types.uint64(cuda.blockIdx.x * TICKET_BYTES)
 
     @inlined
     def time(step, length):
@@ -47,11 +59,11 @@ def make_pacing(threads: int, rows: int, lengths_word: int, *, reverse: bool, al
         return step
 
     @inlined
-    def load_lengths(lengths, T, base, rows):
+    def load_lengths(a, base, rows):
         for row in range(afresh(cuda.threadIdx.x), ROWS, THREADS):
-            length = T if row < rows else 0
-            if lengths != 0 and row < rows:
-                length = max(min(load_int64(lengths + types.uint64(8 * (base + row))), T), 0)
+            length = a.T if row < rows else 0
+            if a.lengths != 0 and row < rows:
+                length = max(min(load_int64(a.lengths + types.uint64(8 * (base + row))), a.T), 0)
             store_shared_int(LENGTHS + row, length)
 
     @inlined
@@ -91,4 +103,21 @@ def make_pacing(threads: int, rows: int, lengths_word: int, *, reverse: bool, al
                 pass
         cuda.syncthreads()
 
-    return Pacing(time, load_lengths, clear, fetch_word, fetch_quad, await_fetches, arrive, wait)
+    return Pacing(standing, time, load_lengths, clear, fetch_word, fetch_quad, await_fetches, arrive, wait)
+
+
+def over_cells(g: Geometry, body: Any) -> Any:
+    """Makes run(a, s, base, rows, first): body(a, s, row, unit, base, first) for each row and unit of the block.
+
+    Rows and units count from the block's first; units past the layer's last are left out.
+    """
+    H, U, THREADS = g.hidden, g.units, g.threads
+
+    @inlined
+    def run(a, s, base, rows, first):
+        for i in range(afresh(cuda.threadIdx.x), rows * U, THREADS):
+            row, unit = split_index(i, U)
+            if first + unit < H:
+                body(a, s, row, unit, base, first)
+
+    return run

@@ -1,49 +1,82 @@
 # mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
-"""What the forward kernels do around their products, as functions that Numba inlines."""
+"""The parts of both forward kernels around their cells, as functions that Numba inlines."""
 
 from typing import Any, NamedTuple
 
 from ..compiler import cuda, inlined, types
 from ..intrinsics.elements import elements_of, load_float
 from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_index, store_shared
-from .geometry import Geometry
-from .pacing import Pacing, make_pacing
+from .geometry_forward import ForwardGeometry
+from .pacing import Pacing
 
 
 class Parts(NamedTuple):
-    load_biases: Any  # b, b_hn or 0, first unit
-    pass_state: Any  # initial, final, first row, rows, first unit, word or -1: to shared memory; final state of empty rows
-    fetch_projection: Any  # step, W_x x, B, first row, rows, first unit
+    """Device functions; a: the kernel's record, base: the slice's first row, first: the block's first unit."""
+
+    load_biases: Any  # a, first
+    pass_state: Any  # initial, final, base, rows, first, word or -1: to shared memory; final state of empty rows
+    fetch_projection: Any  # a, step, base, rows, first
     fetch_rows: Any  # word, step, address, rows: from (rows, H), those that are in time
-    fetch_h: Any  # step, h0, y, first row, rows, strides of y: h before the step
-    product: Any  # sums, gate in them, bias, local unit, local row: W_h h + b
+    fetch_h: Any  # a, step, base, rows: h before the step
+    pre_activation: Any  # gate, product, gate in it, local unit, local row: W_x x + W_h h + b
+    recurrent: Any  # product, gate in it, bias, local unit, local row: W_h h + b
 
 
-def forward_pacing(g: Geometry) -> Pacing:
-    alone = g.blocks == 1
-    return make_pacing(g.threads, g.rows, g.layout.lengths, reverse=g.reverse, alone=alone, async_copies=g.async_copies)
+class Product(NamedTuple):
+    load: Any  # W_h, first unit -> the weights in registers; the others go to shared memory
+    sweep: Any  # weights, word of the operand: its rows times them, to the sums
 
 
-def make_parts(g: Geometry, pacing: Pacing) -> Parts:
-    H, U, G, S = g.hidden, g.units, g.gates, g.splits
+def make_product(g: ForwardGeometry, which: int, gates: range) -> Product:
+    """Makes the block's product number `which`, with the rows of those gates."""
+    GROUPS, WIDTH, TURNS, TURN_ROWS = g.groups, g.width, g.turns, g.tiles * g.tile.batch
+    WARP_ROWS, SPAN, SPAN_WORDS, PITCH = g.tile.warp_rows, g.tile.span, g.tile.span_words, g.tile.pitch
+    WARP_WEIGHTS, SPLIT_WORDS, IN_SHARED = g.tile.shared_words, g.split_words, g.tile.shared_words > 0
+    WEIGHTS = g.layout.weights + which * g.warps * g.tile.shared_words
+    SUMS = g.layout.sums + which * g.splits * g.split_words
+    load_weights, fill_weights, sweep_tiles = g.tile_ops(gates)
+
+    @inlined
+    def load(w, first):
+        warp, lane = split_index(cuda.threadIdx.x, 32)
+        split, group = split_index(warp, GROUPS)
+        if IN_SHARED:
+            fill_weights(w, first, group * WARP_ROWS, split * SPAN, lane, WEIGHTS + warp * WARP_WEIGHTS)
+        return load_weights(w, first, group * WARP_ROWS, split * SPAN, lane)
+
+    @inlined
+    def sweep(weights, operand):
+        warp, lane = split_index(afresh(cuda.threadIdx.x), 32)
+        split, group = split_index(warp, GROUPS)
+        sums = SUMS + split * SPLIT_WORDS + group * (WARP_ROWS * PITCH)
+        for turn in range(TURNS):
+            here = operand + turn * (TURN_ROWS * WIDTH) + split * SPAN_WORDS
+            sweep_tiles(weights, WEIGHTS + warp * WARP_WEIGHTS, here, sums + turn * TURN_ROWS, lane)
+
+    return Product(load, sweep)
+
+
+def make_parts(g: ForwardGeometry, pacing: Pacing) -> Parts:
+    H, U, G, S = g.hidden, g.units, g.num_gates, g.splits
     THREADS, WARPS, WIDTH, PITCH, SPLIT_WORDS = g.threads, g.warps, g.width, g.tile.pitch, g.split_words
-    ALIGNED, ITEM, ROW_WORDS = g.aligned, g.operand.item, H // g.operand.per_word
+    ALIGNED, ITEM, ROW_WORDS, HAS_B_HN = g.aligned, g.operand.item, H // g.operand.per_word, g.cell == "gru_after"
     H_AT, PROJECTED, BIASES, LENGTHS = g.layout.h, g.layout.projected, g.layout.biases, g.layout.lengths
+    SUMS, PRODUCT_SUMS = g.layout.sums, g.splits * g.split_words
     time, fetch_word, fetch_quad = pacing.time, pacing.fetch_word, pacing.fetch_quad
     elements = elements_of(ITEM)
     load_element, store_element, copy_element = elements.load, elements.store, elements.copy
 
     @inlined
-    def load_biases(b, b_hn, first):
+    def load_biases(a, first):
         for i in range(afresh(cuda.threadIdx.x), (G + 1) * U, THREADS):
             gate, local = split_index(i, U)
             unit = first + local
             value = types.float32(0)
             if unit < H:
                 if gate < G:
-                    value = load_float(b + types.uint64(4 * (gate * H + unit)))
-                elif b_hn != 0:
-                    value = load_float(b_hn + types.uint64(4 * unit))
+                    value = load_float(a.b + types.uint64(4 * (gate * H + unit)))
+                elif HAS_B_HN:
+                    value = load_float(a.b_hn + types.uint64(4 * unit))
             store_shared(BIASES + i, value)
 
     @inlined
@@ -60,7 +93,7 @@ def make_parts(g: Geometry, pacing: Pacing) -> Parts:
                     store_element(final + at, value)
 
     @inlined
-    def fetch_projection(step, xp, B, base, rows, first):
+    def fetch_projection(a, step, base, rows, first):
         for i in range(afresh(cuda.threadIdx.x), rows * (G * U), THREADS):
             pair, local = split_index(i, U)
             row, gate = split_index(pair, G)
@@ -68,7 +101,7 @@ def make_parts(g: Geometry, pacing: Pacing) -> Parts:
             length = load_shared_int(LENGTHS + row)
             if step < length and unit < H:
                 t = time(step, length)
-                source = xp + types.uint64(4 * (((t * B + base + row) * G + gate) * H + unit))
+                source = a.xp + types.uint64(4 * (((t * a.B + base + row) * G + gate) * H + unit))
                 fetch_word(PROJECTED + i, source)
 
     @inlined
@@ -81,17 +114,15 @@ def make_parts(g: Geometry, pacing: Pacing) -> Parts:
                 copy_element(word, k, source + types.uint64(ITEM * k))
 
     @inlined
-    def fetch_h(step, h0, y, base, rows, y_step, y_row):
+    def fetch_h(a, step, base, rows):
         warp, lane = split_index(afresh(cuda.threadIdx.x), 32)
         for row in range(warp, rows, WARPS):
             length = load_shared_int(LENGTHS + row)
             if step < length:
+                source = a.h0 + types.uint64(ITEM * H * (base + row))
                 if step > 0:
-                    fetch_row(
-                        H_AT + row * WIDTH, y + types.uint64(time(step - 1, length) * y_step + (base + row) * y_row), lane
-                    )
-                else:
-                    fetch_row(H_AT + row * WIDTH, h0 + types.uint64(ITEM * H * (base + row)), lane)
+                    source = a.y + types.uint64(time(step - 1, length) * a.y_step + (base + row) * a.y_row)
+                fetch_row(H_AT + row * WIDTH, source, lane)
 
     @inlined
     def fetch_rows(word, step, source, rows):
@@ -101,10 +132,14 @@ def make_parts(g: Geometry, pacing: Pacing) -> Parts:
                 fetch_row(word + row * WIDTH, source + types.uint64(ITEM * H * row), lane)
 
     @inlined
-    def product(sums, gate, bias, unit, row):
+    def recurrent(product, gate, bias, unit, row):
         total = load_shared(BIASES + bias * U + unit)
         for split in range(S):
-            total += load_shared(sums + split * SPLIT_WORDS + (gate * U + unit) * PITCH + row)
+            total += load_shared(SUMS + product * PRODUCT_SUMS + split * SPLIT_WORDS + (gate * U + unit) * PITCH + row)
         return total
 
-    return Parts(load_biases, pass_state, fetch_projection, fetch_rows, fetch_h, product)
+    @inlined
+    def pre_activation(gate, product, own, unit, row):
+        return load_shared(PROJECTED + (row * G + gate) * U + unit) + recurrent(product, own, gate, unit, row)
+
+    return Parts(load_biases, pass_state, fetch_projection, fetch_rows, fetch_h, pre_activation, recurrent)

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, attr-defined, call-arg, var-annotated"
-"""What the backward kernels do around their cells, as functions that Numba inlines."""
+"""The parts of both backward kernels around their cells, as functions that Numba inlines."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from ..intrinsics.memory import afresh, load_shared, load_shared_int, split_inde
 from ..intrinsics.tile import make_tile
 from ..intrinsics.tile_weights import gate_columns
 from .geometry_backward import BackwardGeometry
-from .pacing import Pacing, make_pacing
+from .pacing import Pacing
 
 
 class Product(NamedTuple):
@@ -18,26 +18,24 @@ class Product(NamedTuple):
 
 
 class BackwardParts(NamedTuple):
-    fetch_inputs: Any  # step, gates, extra, prev, prev0, dy, B, first row, rows, first unit, strides of prev and dy
+    """Device functions; a: the kernel's record, base: the slice's first row, first: the block's first unit."""
+
+    fetch_inputs: Any  # a, step, base, rows, first
     publish: Any  # exchange, parity: the sums to the blocks that own them
     gather: Any  # exchange, parity: the shares of this block's units, over the sums
     arrived: Any  # local unit, local row -> the sum of the shares, in a fixed order
-    pass_gradient: Any  # from, to, first row, rows, first unit: rows of length 0
-
-
-def backward_pacing(g: BackwardGeometry) -> Pacing:
-    alone = g.blocks == 1
-    return make_pacing(g.threads, g.rows, g.layout.lengths, reverse=g.reverse, alone=alone, async_copies=g.async_copies)
+    pass_gradient: Any  # from, to, base, rows, first: of rows of length 0
+    given: Any  # which input, local unit, local row -> it
 
 
 def make_product(g: BackwardGeometry, which: int) -> Product:
     tile = g.products[which]
-    OPERAND = g.layout.operand + g.rows * sum(before.stride for before in g.products[:which])
+    OPERAND = g.layout.operand + g.rows * sum(earlier.stride for earlier in g.products[:which])
     SUMS, WARP_ROWS, PITCH, STRIDE = g.layout.shares, tile.warp_rows, tile.pitch, tile.stride
     TURNS, TURN_ROWS = g.turns, g.tiles * tile.batch
-    WEIGHTS = g.layout.weights + g.warps * sum(before.shared_words for before in g.products[:which])
+    WEIGHTS = g.layout.weights + g.warps * sum(earlier.shared_words for earlier in g.products[:which])
     WARP_WEIGHTS, IN_SHARED = tile.shared_words, tile.shared_words > 0
-    load_weights, fill_weights, sweep_tiles = make_tile(tile, g.tiles, gate_columns(g.hidden, g.units, g.sweeps[which]))
+    load_weights, fill_weights, sweep_tiles = make_tile(tile, g.tiles, gate_columns(g.hidden, g.units, g.product_gates[which]))
 
     @inlined
     def load(w, first):
@@ -58,36 +56,37 @@ def make_product(g: BackwardGeometry, which: int) -> Product:
 
 
 def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
-    H, U, G, INPUTS_N, DY, EXTRA = g.hidden, g.units, g.gates, g.inputs, g.gates + 2, g.gates
-    BLOCKS, THREADS, SHARE, PITCH, ALONE = g.blocks, g.threads, g.share, g.products[0].pitch, g.blocks == 1
+    H, U, G, NUM_INPUTS = g.hidden, g.units, g.num_gates, g.num_inputs
+    EXTRA, DY = G, G + 2
+    BLOCKS, THREADS, SHARE, PITCH, ALONE = g.blocks, g.threads, g.share, g.products[0].pitch, g.alone
     SHARES, INPUTS, LENGTHS = g.layout.shares, g.layout.inputs, g.layout.lengths
     HAS_EXTRA = g.cell != "gru_before"
     time, fetch_word, fetch_quad = pacing.time, pacing.fetch_word, pacing.fetch_quad
 
     @inlined
-    def fetch_inputs(step, gates, extra, prev, prev0, dy, B, base, rows, first, prev_step, prev_row, dy_step, dy_row):
-        for i in range(afresh(cuda.threadIdx.x), rows * (INPUTS_N * U), THREADS):
+    def fetch_inputs(a, step, base, rows, first):
+        for i in range(afresh(cuda.threadIdx.x), rows * (NUM_INPUTS * U), THREADS):
             pair, local = split_index(i, U)
-            row, item = split_index(pair, INPUTS_N)
+            row, item = split_index(pair, NUM_INPUTS)
             unit, length = first + local, load_shared_int(LENGTHS + row)
             if step < length and unit < H:
                 t = time(step, length)
-                at = t * B + base + row
+                at = t * a.B + base + row
                 if item < G:
-                    fetch_word(INPUTS + i, gates + types.uint64(4 * ((at * G + item) * H + unit)))
+                    fetch_word(INPUTS + i, a.gates + types.uint64(4 * ((at * G + item) * H + unit)))
                 elif item == EXTRA:
                     if HAS_EXTRA:
-                        fetch_word(INPUTS + i, extra + types.uint64(4 * (at * H + unit)))
+                        fetch_word(INPUTS + i, a.extra + types.uint64(4 * (at * H + unit)))
                 elif item == DY:
-                    if dy != 0:
-                        fetch_word(INPUTS + i, dy + types.uint64(t * dy_step + (base + row) * dy_row + 4 * unit))
+                    if a.dy != 0:
+                        fetch_word(INPUTS + i, a.dy + types.uint64(t * a.dy_step + (base + row) * a.dy_row + 4 * unit))
                     else:
                         store_shared(INPUTS + i, types.float32(0))
                 elif step > 0:
-                    before = time(step - 1, length) * prev_step + (base + row) * prev_row + 4 * unit
-                    fetch_word(INPUTS + i, prev + types.uint64(before))
+                    at_prev = time(step - 1, length) * a.prev_step + (base + row) * a.prev_row + 4 * unit
+                    fetch_word(INPUTS + i, a.prev + types.uint64(at_prev))
                 else:
-                    fetch_word(INPUTS + i, prev0 + types.uint64(4 * ((base + row) * H + unit)))
+                    fetch_word(INPUTS + i, a.prev0 + types.uint64(4 * ((base + row) * H + unit)))
 
     @inlined
     def buffer(exchange, parity, owner):
@@ -131,4 +130,8 @@ def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
                 at = types.uint64(4 * ((base + row) * H + first + local))
                 store_float(to + at, load_float(given + at))
 
-    return BackwardParts(fetch_inputs, publish, gather, arrived, pass_gradient)
+    @inlined
+    def given(item, unit, row):
+        return load_shared(INPUTS + (row * NUM_INPUTS + item) * U + unit)
+
+    return BackwardParts(fetch_inputs, publish, gather, arrived, pass_gradient, given)

@@ -1,4 +1,4 @@
-"""Whether the backward pass of a layer fits on the chip, and how: as plan.py does for the forward pass.
+"""The plan of a backward pass on the chip, if the layer fits there; plan_forward.py is its twin.
 
 Registers hold the weights; of a layer too large for those of all multiprocessors together, shared memory holds the rest.
 """
@@ -10,22 +10,28 @@ from ...spec import Spec
 from ..host.device import Device, Limits
 from ..intrinsics.operand import FLOAT32, operand_of
 from ..intrinsics.tile import WARP
+from .budget import (
+    REGISTER_WEIGHTS,
+    STRAIGHT_TILES,
+    Plan,
+    Refusal,
+    not_resident,
+    room_for_weights,
+    sliced,
+    straight_tiles,
+    too_large,
+    too_many_rows,
+    unsupported,
+)
 from .geometry_backward import BackwardGeometry
-from .plan_forward import REGISTER_WEIGHTS, STRAIGHT_TILES, Refusal, capacity, not_resident, straight_tiles, unsupported
 
 LANES = (2, 4, 8, 16, 32)
 LEAST_PRODUCT = 32  # gate gradients that make a block worth its share of the exchange
 
 
 @dataclass(frozen=True)
-class BackwardPlan:
+class BackwardPlan(Plan):
     geometry: BackwardGeometry
-    slices: int  # of the batch
-    slice_rows: int
-
-    @property
-    def blocks(self) -> int:
-        return self.geometry.blocks * self.slices
 
     def __str__(self) -> str:
         g = self.geometry
@@ -33,8 +39,8 @@ class BackwardPlan:
         return f"persistent: {g.blocks} x {self.slices} blocks of {g.threads} threads, {work}"
 
 
-def plan_backward(spec: Spec, batch: int, device: Device) -> BackwardPlan | Refusal:
-    """How `backward` would run on the device, or why it cannot."""
+def fit_backward(spec: Spec, batch: int, device: Device) -> BackwardPlan | Refusal:
+    """How the backward pass would run on the device, or why it cannot."""
     limits = device.limits
     reason = unsupported(spec, batch, limits)
     operand = operand_of(spec, limits)
@@ -66,7 +72,7 @@ def plan_backward(spec: Spec, batch: int, device: Device) -> BackwardPlan | Refu
 
 def register_room(g: BackwardGeometry) -> int:
     """Words of weights that a thread can hold; before compute capability 8.0 too, these kernels' shuffles stay together."""
-    return next((weights for warps, weights in REGISTER_WEIGHTS.items() if g.warps <= warps), 0)
+    return room_for_weights(REGISTER_WEIGHTS, g.warps)
 
 
 def with_lanes(g: BackwardGeometry) -> Iterator[BackwardGeometry]:
@@ -79,8 +85,8 @@ def with_lanes(g: BackwardGeometry) -> Iterator[BackwardGeometry]:
 
 
 def largest_block(base: BackwardGeometry, limits: Limits) -> BackwardGeometry | None:
-    """That with the most units: a whole layer needs no barrier, and fewer blocks exchange less."""
-    most = max(weights * warps * WARP for warps, weights in REGISTER_WEIGHTS.items()) // (base.gates * base.hidden)
+    """The cut with the most units: a whole layer needs no barrier, and fewer blocks exchange less."""
+    most = max(weights * warps * WARP for warps, weights in REGISTER_WEIGHTS.items()) // (base.num_gates * base.hidden)
     for units in range(min(base.hidden, most), 0, -1):
         for g in with_lanes(replace(base, units=units)):
             if g.shared_bytes <= limits.shared_per_block:
@@ -89,7 +95,7 @@ def largest_block(base: BackwardGeometry, limits: Limits) -> BackwardGeometry | 
 
 
 def with_shared_weights(base: BackwardGeometry, limits: Limits) -> BackwardGeometry | None:
-    """What registers do not hold in shared memory, where it is read at each step: the cut that leaves the least there."""
+    """Puts what registers do not hold into shared memory, read at each step: the cut that leaves the least there."""
     cuts = []
     for lanes in LANES:
         g = replace(base, lanes=lanes)
@@ -108,7 +114,7 @@ def spread(base: BackwardGeometry, batch: int, limits: Limits) -> BackwardPlan |
     g = with_shared_weights(replace(base, units=units), limits)
     if g is None:
         fewer = (n for n in range(units - 1, 0, -1) if with_shared_weights(replace(base, units=n), limits))
-        return Refusal(capacity(base, next(fewer, 0), limits))
+        return too_large(base, base.operand.item, next(fewer, 0), limits, base.operand.name)
     tiles = straight_tiles(-(-batch // 4), limits)
     if tiles is not None:
         g = replace(g, tiles=tiles[0], turns=tiles[1])
@@ -118,23 +124,17 @@ def spread(base: BackwardGeometry, batch: int, limits: Limits) -> BackwardPlan |
 
 
 def over_batch(g: BackwardGeometry, batch: int, limits: Limits) -> BackwardPlan | Refusal:
-    if g.blocks == 1:
+    if g.alone:
         return alone(g, batch, limits)
-    slices = max(min(limits.multiprocessors // g.blocks, -(-batch // 4)), 1)
-    slice_rows = -(-batch // slices)
-    slices = -(-batch // slice_rows)
+    slices, slice_rows = sliced(batch, g.blocks, g.products[0].batch, limits)
     tiles = straight_tiles(-(-slice_rows // 4), limits)
     if tiles is not None:
-        units = max(-(-g.hidden // (limits.multiprocessors // slices)), LEAST_PRODUCT // g.gates)
+        units = max(-(-g.hidden // (limits.multiprocessors // slices)), LEAST_PRODUCT // g.num_gates)
         for more in range(min(units, g.units), g.units + 1):
             for cut in with_lanes(replace(g, units=more, tiles=tiles[0], turns=tiles[1])):
                 if cut.blocks * slices <= limits.multiprocessors and cut.shared_bytes <= limits.shared_per_block:
                     return BackwardPlan(cut, slices, slice_rows)
     return too_many_rows(slice_rows, limits)
-
-
-def too_many_rows(rows: int, limits: Limits) -> Refusal:
-    return Refusal(f"{rows} rows of the batch in each block, more than its kernel can take on {limits.name}")
 
 
 def alone(g: BackwardGeometry, batch: int, limits: Limits) -> BackwardPlan:

@@ -1,4 +1,4 @@
-"""Whether a layer fits on the chip, and how: from the device's own figures, never from a table of devices.
+"""The plan of a forward pass on the chip, if the layer fits there: from the device's own figures, not from a table of devices.
 
 One block, if it can hold all weights: rows of the batch go to blocks that never meet. Else a block for every few units, one a
 multiprocessor, that meet at each step; what multiprocessors remain share out the batch.
@@ -8,56 +8,51 @@ depend on the rows beside it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ...spec import Spec
 from ..host.device import Device, Limits
 from ..intrinsics.operand import operand_of
-from .geometry import Geometry
-from .geometry_backward import BackwardGeometry
-from .kernels import kernel_of
+from .budget import (
+    REGISTER_WEIGHTS,
+    STRAIGHT_TILES,
+    Plan,
+    Refusal,
+    not_resident,
+    room_for_weights,
+    sliced,
+    straight_tiles,
+    too_large,
+    too_many_rows,
+    unsupported,
+)
+from .geometry_forward import ForwardGeometry
 
-# Words of weights a thread can hold beside 32 sums and its indices, by the warps of a block: 65536 registers, 255 a thread
-REGISTER_WEIGHTS = {8: 128, 12: 64, 16: 32}
 REGISTER_WEIGHTS_TENSOR = {8: 128, 12: 88, 16: 32}  # beside 8 sums
 REGISTER_WEIGHTS_7 = {8: 48, 12: 32}  # before 8.0 the compiler takes the forward kernels' shuffles apart
 REGISTER_WEIGHTS_7_TENSOR = {8: 96, 12: 64, 16: 32}  # which tensor cores do without
-STRAIGHT_TILES = 4  # longer code gains nothing
-STRAIGHT_ONLY = 8  # tiles where the code cannot loop
-LOOPS_FROM = (9, 0)  # before, the compiler takes shuffles in a loop apart, at the price of spills
+LEAST_SPLIT, LEAST_SPLIT_TENSOR = 128, 32  # k of a warp, in words
 
 
 @dataclass(frozen=True)
-class Refusal:
-    reason: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    geometry: Geometry
-    slices: int  # of the batch
-    slice_rows: int
-
-    @property
-    def blocks(self) -> int:
-        return self.geometry.blocks * self.slices
+class ForwardPlan(Plan):
+    geometry: ForwardGeometry
 
     def __str__(self) -> str:
         g = self.geometry
         rows, cores = f"{self.slice_rows} rows a block", f", {g.operand.name} on tensor cores" if g.operand.tensor else ""
-        if g.blocks == 1:
+        if g.alone:
             return f"persistent: {self.slices} blocks of {g.threads} threads, all weights in each, {rows}{cores}"
         return f"persistent: {g.blocks} x {self.slices} blocks of {g.threads} threads, {g.units} units and {rows}{cores}"
 
 
-def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
-    """How `forward` would run on the device, or why it cannot."""
+def fit_forward(spec: Spec, batch: int, device: Device) -> ForwardPlan | Refusal:
+    """How the forward pass would run on the device, or why it cannot."""
     limits = device.limits
     reason = unsupported(spec, batch, limits)
     if reason:
         return Refusal(reason)
     operand = operand_of(spec, limits)
-    base = Geometry(
+    base = ForwardGeometry(
         cell=spec.cell,
         hidden=spec.hidden_size,
         units=spec.hidden_size,
@@ -78,54 +73,36 @@ def plan(spec: Spec, batch: int, device: Device) -> Plan | Refusal:
     return not_resident(chosen, device) or chosen
 
 
-def not_resident(chosen: Any, device: Device) -> Refusal | None:
-    """Why the device cannot hold the blocks of a plan, forward or backward: all at once, where they wait for each other."""
-    g, limits = chosen.geometry, device.limits
-    resident = device.resident_blocks(kernel_of(g), g.shared_bytes)
-    if resident and (g.blocks == 1 or chosen.blocks <= resident * limits.multiprocessors):
-        return None
-    return Refusal(f"{chosen.blocks} blocks of {g.threads} threads cannot be resident on {limits.name}")
-
-
-def unsupported(spec: Spec, batch: int, limits: Limits) -> str | None:
-    if batch == 0:
-        return "no rows"
-    if spec.dtype == "float64":
-        return "persistent kernels compute in float32, the layer is float64"
-    if spec.precision is not None and limits.compute_capability < (8, 0):
-        return f"tf32 starts with compute capability 8.0, {limits.name} has 7.5"
-    if spec.proj_size or spec.peepholes or spec.clip is not None:
-        return "no persistent kernel for projected, peephole or clipped layers"
-    return None
-
-
-def one_block(base: Geometry, batch: int, limits: Limits) -> Plan | None:
+def one_block(base: ForwardGeometry, batch: int, limits: Limits) -> ForwardPlan | None:
     """8 lanes share k: a warp holds many rows, and the sums take few shuffles."""
-    for g in register_shares(base, limits):
-        for tiles in (1, 2, STRAIGHT_TILES):
-            whole = replace(g, tiles=tiles)
-            slice_rows = whole.rows
-            slices = -(-batch // slice_rows)
-            if whole.shared_bytes <= limits.shared_per_block and (slices <= limits.multiprocessors or tiles == STRAIGHT_TILES):
-                return Plan(whole, slices, min(slice_rows, batch))
+    held = held_quads(base, room_for_weights(register_weights(base, limits), base.warps))
+    if not held:
+        return None
+    for tiles in (1, 2, STRAIGHT_TILES):
+        whole = replace(base, held=held, tiles=tiles)
+        slices = -(-batch // whole.rows)
+        if whole.shared_bytes <= limits.shared_per_block and (slices <= limits.multiprocessors or tiles == STRAIGHT_TILES):
+            return ForwardPlan(whole, slices, min(whole.rows, batch))
     return None
 
 
-def many_blocks(base: Geometry, batch: int, limits: Limits) -> Plan | Refusal:
+def many_blocks(base: ForwardGeometry, batch: int, limits: Limits) -> ForwardPlan | Refusal:
     base = replace(base, lanes=lanes_for(base.hidden))
     largest = largest_share(base, limits)
     if largest is None:
-        return Refusal(capacity(base, max((g.units for g in shares(base, limits)), default=0), limits))
-    slices = max(min(limits.multiprocessors // largest.blocks, -(-batch // base.tile.batch)), 1)
-    slice_rows = -(-batch // slices)
-    slices = -(-batch // slice_rows)
-    g = with_rows(largest, slice_rows, limits)
-    if g is None or g.shared_bytes > limits.shared_per_block:
-        return Refusal(f"{slice_rows} rows of the batch in each block, more than its kernel can take on {limits.name}")
-    return Plan(g if g.blocks == 1 else with_units(g, limits.multiprocessors // slices), slices, slice_rows)
+        most = max((g.units for g in shares(base, limits)), default=0)
+        return too_large(base, base.operand.item, most, limits, base.operand.name)
+    slices, slice_rows = sliced(batch, largest.blocks, base.tile.batch, limits)
+    tiles = straight_tiles(-(-slice_rows // largest.tile.batch), limits)
+    if tiles is None:
+        return too_many_rows(slice_rows, limits)
+    g = replace(largest, tiles=tiles[0], turns=tiles[1])
+    if g.shared_bytes > limits.shared_per_block:
+        return too_many_rows(slice_rows, limits)
+    return ForwardPlan(g if g.alone else with_units(g, limits.multiprocessors // slices), slices, slice_rows)
 
 
-def register_weights(g: Geometry, limits: Limits) -> dict[int, int]:
+def register_weights(g: ForwardGeometry, limits: Limits) -> dict[int, int]:
     if limits.compute_capability >= (8, 0):
         return REGISTER_WEIGHTS_TENSOR if g.operand.tensor else REGISTER_WEIGHTS
     return REGISTER_WEIGHTS_7_TENSOR if g.operand.tensor else REGISTER_WEIGHTS_7
@@ -138,27 +115,19 @@ def lanes_for(hidden: int) -> int:
     return lanes
 
 
-def register_shares(g: Geometry, limits: Limits) -> Iterator[Geometry]:
-    """`g` with as many weights in registers as its number of warps leaves room for, if it has one."""
-    room = next((weights for warps, weights in register_weights(g, limits).items() if g.warps <= warps), 0)
-    held = held_quads(g, room)
-    if held:
-        yield replace(g, held=held)
-
-
-def held_quads(g: Geometry, room: int) -> int:
-    """How many of them registers have room for; on tensor cores all or none."""
+def held_quads(g: ForwardGeometry, room: int) -> int:
+    """How many quads registers have room for; on tensor cores all or none."""
     if g.operand.tensor:
         return g.quads if g.registers <= room else 0
-    return min(g.quads, room // (g.sweeps * 4 * g.tile.rows))
+    return min(g.quads, room // (g.num_products * 4 * g.tile.rows))
 
 
-def shares(base: Geometry, limits: Limits) -> Iterator[Geometry]:
+def shares(base: ForwardGeometry, limits: Limits) -> Iterator[ForwardGeometry]:
     """The most units that a block can hold, for each number of warps and of shares of k."""
-    least = 32 * base.operand.per_word if base.operand.tensor else 128  # k of a warp
+    least = LEAST_SPLIT_TENSOR * base.operand.per_word if base.operand.tensor else LEAST_SPLIT
     for splits in range(1, -(-base.hidden // least) + 1):
         for warps, room in register_weights(base, limits).items():
-            units = (warps // splits) * base.sweeps * base.tile.warp_rows // base.gates
+            units = (warps // splits) * base.num_products * base.tile.warp_rows // base.num_gates
             g = replace(base, splits=splits, units=min(units, base.hidden))
             held = held_quads(g, room)
             if warps % splits == 0 and units and held:
@@ -167,39 +136,17 @@ def shares(base: Geometry, limits: Limits) -> Iterator[Geometry]:
                     yield g
 
 
-def largest_share(base: Geometry, limits: Limits) -> Geometry | None:
+def largest_share(base: ForwardGeometry, limits: Limits) -> ForwardGeometry | None:
     """All in registers if the device can hold the layer so, else with as little as possible in shared memory."""
     return min((g for g in shares(base, limits) if g.blocks <= limits.multiprocessors), key=cost, default=None)
 
 
-def cost(g: Geometry) -> tuple[int, int]:
+def cost(g: ForwardGeometry) -> tuple[int, int]:
     """Weights in shared memory must be read at each step; fewer blocks meet sooner and leave more room for the batch."""
     return g.layout.h, g.blocks * g.splits
 
 
-def with_rows(g: Geometry, rows: int, limits: Limits) -> Geometry | None:
-    tiles = straight_tiles(-(-rows // g.tile.batch), limits)
-    return tiles and replace(g, tiles=tiles[0], turns=tiles[1])
-
-
-def straight_tiles(tiles: int, limits: Limits) -> tuple[int, int] | None:
-    """-> batch tiles as straight-line code, times that it runs; None if there are too many."""
-    if limits.compute_capability >= LOOPS_FROM:
-        return min(tiles, STRAIGHT_TILES), -(-tiles // STRAIGHT_TILES)
-    return (tiles, 1) if tiles <= STRAIGHT_ONLY else None
-
-
-def with_units(g: Geometry, blocks: int) -> Geometry:
+def with_units(g: ForwardGeometry, blocks: int) -> ForwardGeometry:
     """The same work on as many blocks as there are, but not less than four warps each."""
-    fewest = 4 * g.sweeps * g.tile.warp_rows // (g.splits * g.gates)
+    fewest = 4 * g.num_products * g.tile.warp_rows // (g.splits * g.num_gates)
     return replace(g, units=min(max(-(-g.hidden // blocks), fewest), g.units))
-
-
-def capacity(g: Geometry | BackwardGeometry, units: int, limits: Limits) -> str:
-    """Why a layer is too large, when a block holds so many units of it."""
-    unit = g.operand.item * g.gates * g.hidden / 1e6
-    held = unit * units * limits.multiprocessors
-    return (
-        f"W_h ({g.gates}*{g.hidden}, {g.hidden}) {g.operand.name} = {unit * g.hidden:.1f} MB;"
-        f" the {limits.multiprocessors} multiprocessors of {limits.name} hold {held:.1f} MB of it"
-    )

@@ -8,20 +8,22 @@ import numpy as np
 
 from ...spec import Spec
 from ..host.device import Device, DeviceArray
-from .geometry import Geometry
+from .arguments import BackwardArguments, ForwardArguments
+from .budget import Plan
 from .kernels import kernel_of
 from .pacing import TICKET_BYTES
 from .plan_backward import BackwardPlan
-from .plan_forward import Plan
+from .plan_forward import ForwardPlan
 
 ABSENT = 0  # the address of an array that a kernel does without
 
 
-def forward(
+def run_forward(
     device: Device,
-    plan: Plan,
+    plan: ForwardPlan,
     spec: Spec,
     weights: Any,  # W_h (G*H, H), b (G*H,), b_hn (H,) of a reset-after GRU
+    *,
     xp: DeviceArray,  # (T, B, G*H), W_x x
     initial: Sequence[DeviceArray],  # (B, H) each
     lengths: DeviceArray | None,  # (B,) int64
@@ -31,85 +33,44 @@ def forward(
 ) -> None:
     """Fills y, the final state and what the backward pass needs. Every array but y is contiguous.
 
-    Of a float16 layer, W_h, states, y and r * h are float16, all else is float32.
+    In a float16 layer W_h, states, y and r * h are float16, all else is float32.
     """
     T, B = xp.shape[:2]
     read_by_quads = (y, weights.W_h, initial[0])
     g = replace(plan.geometry, aligned=plan.geometry.aligned and all(_aligned(device, array) for array in read_by_quads))
-    if spec.cell == "gru_before":
-        return _forward_before(device, plan, g, weights, xp, initial, lengths, y, final, saved)
-    lstm = spec.cell == "lstm"
-    launch = device.launcher(
-        kernel_of(g),
-        (plan.slices, g.blocks),
-        xp,
-        weights.W_h,
-        weights.b,
-        weights.b_hn if spec.cell == "gru_after" else ABSENT,
-        initial[0],
-        initial[1] if lstm else ABSENT,
-        y,
-        final[0],
-        final[1] if lstm else ABSENT,
-        ABSENT if lengths is None else lengths,
-        ABSENT if saved is None else saved.gates,
-        ABSENT if saved is None else saved.extra,
-        tickets(device, plan),
-        T,
-        B,
-        y.strides[0],
-        y.strides[1],
-        plan.slice_rows,
-        shared=g.shared_bytes,
+    lstm, exchanged = spec.cell == "lstm", spec.cell == "gru_before" and not g.alone
+    arguments = ForwardArguments(
+        xp=xp,
+        W_h=weights.W_h,
+        b=weights.b,
+        b_hn=weights.b_hn if spec.cell == "gru_after" else ABSENT,
+        h0=initial[0],
+        c0=initial[1] if lstm else ABSENT,
+        y=y,
+        h_n=final[0],
+        c_n=final[1] if lstm else ABSENT,
+        lengths=ABSENT if lengths is None else lengths,
+        gates=ABSENT if saved is None else saved.gates,
+        extra=ABSENT if saved is None else saved.extra,
+        exchange=device.empty((B, g.hidden), y.dtype) if exchanged else ABSENT,
+        tickets=tickets(device, plan),
+        T=T,
+        B=B,
+        y_step=y.strides[0],
+        y_row=y.strides[1],
+        slice_rows=plan.slice_rows,
     )
-    launch()
+    device.launcher(kernel_of(g), (plan.slices, g.blocks), arguments, shared=g.shared_bytes)()
 
 
-def _forward_before(
-    device: Device,
-    plan: Plan,
-    g: Geometry,
-    weights: Any,
-    xp: DeviceArray,
-    initial: Sequence[DeviceArray],
-    lengths: DeviceArray | None,
-    y: DeviceArray,
-    final: Sequence[DeviceArray],
-    saved: Any,
-) -> None:
-    T, B = xp.shape[:2]
-    exchange = ABSENT if g.blocks == 1 else device.empty((B, g.hidden), y.dtype)  # r * h of a step
-    launch = device.launcher(
-        kernel_of(g),
-        (plan.slices, g.blocks),
-        xp,
-        weights.W_h,
-        weights.b,
-        initial[0],
-        y,
-        final[0],
-        ABSENT if lengths is None else lengths,
-        ABSENT if saved is None else saved.gates,
-        ABSENT if saved is None else saved.extra,
-        exchange,
-        tickets(device, plan),
-        T,
-        B,
-        y.strides[0],
-        y.strides[1],
-        plan.slice_rows,
-        shared=g.shared_bytes,
-    )
-    launch()
-
-
-def backward(
+def run_backward(
     device: Device,
     plan: BackwardPlan,
     spec: Spec,
     weights: Any,  # W_h (G*H, H)
-    saved: Any,  # as `forward` leaves it
-    y: DeviceArray,  # (T, B, H), what `forward` gave
+    *,
+    saved: Any,  # as `run_forward` leaves it
+    y: DeviceArray,  # (T, B, H), what `run_forward` gave
     initial: Sequence[DeviceArray],  # (B, H) each
     lengths: DeviceArray | None,  # (B,) int64
     dy: DeviceArray | None,  # (T, B, H), any strides from step to step and row to row; None: zeros
@@ -122,40 +83,36 @@ def backward(
     g = plan.geometry
     lstm = spec.cell == "lstm"
     prev = saved.extra if lstm else y  # c, h
-    alone = g.blocks == 1
-    exchange = ABSENT if alone else device.empty((2, plan.slices, g.blocks, g.blocks, g.share), np.dtype(np.float32))
-    launch = device.launcher(
-        kernel_of(g),
-        (plan.slices, g.blocks),
-        weights.W_h,
-        saved.gates,
-        ABSENT if spec.cell == "gru_before" else saved.extra,
-        prev,
-        initial[1] if lstm else initial[0],
-        ABSENT if dy is None else dy,
-        dfinal[0],
-        dfinal[1] if lstm else ABSENT,
-        d_gates,
-        dinitial[0],
-        dinitial[1] if lstm else ABSENT,
-        ABSENT if lengths is None else lengths,
-        exchange,
-        tickets(device, plan),
-        T,
-        B,
-        prev.strides[0],
-        prev.strides[1],
-        0 if dy is None else dy.strides[0],
-        0 if dy is None else dy.strides[1],
-        plan.slice_rows,
-        shared=g.shared_bytes,
+    shares = (2, plan.slices, g.blocks, g.blocks, g.share)
+    arguments = BackwardArguments(
+        W_h=weights.W_h,
+        gates=saved.gates,
+        extra=ABSENT if spec.cell == "gru_before" else saved.extra,
+        prev=prev,
+        prev0=initial[1] if lstm else initial[0],
+        dy=ABSENT if dy is None else dy,
+        dh_n=dfinal[0],
+        dc_n=dfinal[1] if lstm else ABSENT,
+        d_gates=d_gates,
+        dh0=dinitial[0],
+        dc0=dinitial[1] if lstm else ABSENT,
+        lengths=ABSENT if lengths is None else lengths,
+        exchange=ABSENT if g.alone else device.empty(shares, np.dtype(np.float32)),
+        tickets=tickets(device, plan),
+        T=T,
+        B=B,
+        prev_step=prev.strides[0],
+        prev_row=prev.strides[1],
+        dy_step=0 if dy is None else dy.strides[0],
+        dy_row=0 if dy is None else dy.strides[1],
+        slice_rows=plan.slice_rows,
     )
-    launch()
+    device.launcher(kernel_of(g), (plan.slices, g.blocks), arguments, shared=g.shared_bytes)()
 
 
-def tickets(device: Device, plan: Plan | BackwardPlan) -> Any:
+def tickets(device: Device, plan: Plan) -> Any:
     """A counter for each slice of the batch: its own to every launch, so that launches on several streams cannot meet."""
-    if plan.geometry.blocks == 1:
+    if plan.geometry.alone:
         return ABSENT
     return device.zeros((plan.slices * TICKET_BYTES // 4,), np.dtype(np.uint32))
 

@@ -60,7 +60,7 @@ class Variant:
 
     @property
     def halves(self) -> bool:
-        """Whether sigma is given half its argument; `Weights.pointwise_b` has its part of the bias."""
+        """Tells whether sigma is given half its argument; `Weights.pointwise_b` has its part of the bias."""
         return self.fast_math and self.storage != 64
 
     @property
@@ -76,7 +76,7 @@ class Variant:
 
 
 class Parts(NamedTuple):
-    """What kernels of a form call, on vectors of its lanes."""
+    """The device functions that kernels of a form call, on vectors of its lanes."""
 
     place: Any  # () -> this thread's row, the first of its units
     inside: Any  # row, unit, batch -> whether they exist

@@ -9,7 +9,7 @@ from ..saved import Saved
 
 
 class DirectionGradients:
-    """What a direction adds to dx, and its parameters' gradients."""
+    """Makes what a direction adds to dx, and its parameters' gradients."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class DirectionGradients:
         self._flat = d_gates.reshape(self._rows, -1)
 
     def _columns(self) -> list[tuple[slice, slice]]:
-        """Which columns of the gates' gradients belong to which rows of W_x."""
+        """Pairs columns of the gates' gradients with rows of W_x."""
         H = self._run.spec.hidden_size
         if self._run.spec.cell == "gru_after":
             return [(slice(0, 2 * H), slice(0, 2 * H)), (slice(3 * H, 4 * H), slice(2 * H, 3 * H))]

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..engine import Layer, forward
-from .device import DeviceArray
+from .engine import Layer, forward
+from .host.device import DeviceArray
 
 
 class PlainCall:
