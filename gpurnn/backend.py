@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from gpurnn_kernels import cpu  # light: Numba and the kernels come with the first use of one of its names
 from gpurnn_kernels.spec import Array
+
+from .once import Once
 
 if TYPE_CHECKING:
     from gpurnn_kernels.protocol import Kernels
@@ -42,11 +44,9 @@ class Place:
     def __str__(self) -> str:
         return "a NumPy array" if self.device is None else f"an array on {self.device.limits.name}"
 
-    @cached_property
+    @Once
     def kernels(self) -> "Kernels":
         if self.device is None:
-            from gpurnn_kernels import cpu
-
             return cast("Kernels", cpu)
         from gpurnn_kernels import cuda
 
@@ -62,9 +62,7 @@ class Place:
         """As `empty`, of memory that comes back for others when nobody has the array any more."""
         if self.device is not None:
             return self.empty(shape, dtype)  # from CuPy's pool
-        from gpurnn_kernels.cpu import ARRAYS
-
-        return ARRAYS.lent(shape, dtype)
+        return cpu.ARRAYS.lent(shape, dtype)
 
     def contiguous(self, array: Array) -> Array:
         """Itself, or a copy without gaps."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from . import checks, coupling, parameters
 from .backend import Place
 from .call import Arguments, PlainCall, for_plain_call
 from .configuration import Configured
+from .once import Once
 
 if TYPE_CHECKING:
     from .stream import Stream
@@ -125,7 +125,7 @@ class RecurrentLayer(Configured):
         sizes = (self.output_size, self.hidden_size)[: len(self.states)]
         return [(self.num_layers * self.directions, batch, size) for size in sizes]
 
-    @cached_property
+    @Once
     def _directions(self) -> list[list[tuple[Spec, str]]]:
         """Per layer, per direction: its spec and its parameters' prefix."""
         found: list[list[tuple[Spec, str]]] = [[] for _ in range(self.num_layers)]
@@ -135,7 +135,7 @@ class RecurrentLayer(Configured):
             found[index].append((Spec(self.cell, inputs, self.hidden_size, self.dtype, backward, *options), prefix))
         return found
 
-    @cached_property
+    @Once
     def _specs_and_names(self) -> tuple[list[list[Spec]], list[list[dict[str, str]]]]:
         """Per layer, per direction: its spec, and its parameters' names in full by those without the prefix."""
         layers = self._directions
@@ -145,7 +145,7 @@ class RecurrentLayer(Configured):
         ]
         return [[spec for spec, _ in directions] for directions in layers], names
 
-    @cached_property
+    @Once
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {
             prefix + name: shape

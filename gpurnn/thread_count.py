@@ -2,14 +2,14 @@
 
 from contextlib import AbstractContextManager
 
+from gpurnn_kernels import cpu  # light: Numba comes with the first use of one of its names
+
 
 def set_num_threads(count: int) -> None:
     """Lets every later call of the process use `count` >= 1 threads; results are the same bits for any count.
 
     Raises ValueError below 1, TypeError for anything but an integer.
     """
-    from gpurnn_kernels import cpu
-
     cpu.set_num_threads(count)
 
 
@@ -22,8 +22,6 @@ def get_num_threads() -> int:
 
     Raises ValueError if GPURNN_NUM_THREADS is not an integer >= 1.
     """
-    from gpurnn_kernels import cpu
-
     return cpu.get_num_threads()
 
 
@@ -33,6 +31,4 @@ def threads(count: int) -> AbstractContextManager[None]:
 
     Raises ValueError below 1, TypeError for anything but an integer.
     """
-    from gpurnn_kernels import cpu
-
     return cpu.Threads(count)
