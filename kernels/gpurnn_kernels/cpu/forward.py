@@ -9,6 +9,7 @@ from .inline import called, inlined
 from .job import VECTOR_BYTES
 from .memory import address_of, call_words, copy_memory, load_word, record, store_fence, store_word
 from .pointwise import clear_vector, copy_element, copy_units, store_units
+from .threads import layout
 from .threads.interrupts import stopped
 from .threads.phases import claim, finish, publish
 
@@ -197,8 +198,12 @@ def copy_steps(job, work, first, rows, begin, end):  # type: ignore[no-untyped-d
 
 @inlined
 def leaves_off(work):  # type: ignore[no-untyped-def]
-    """Whether a signal handler has raised, so that nobody wants what the work makes."""
-    return work.stop and stopped(work.stop, work.asks)
+    """Whether a signal handler has raised, so that nobody wants what the work makes. Where it has forked, the child's team is
+    new and has no owner: the work goes on alone."""
+    found = work.stop and stopped(work.stop, work.asks)
+    if work.claims and load_word(work.claims + layout.OWNER) == 0:
+        work.claims = 0
+    return found
 
 
 @inlined
