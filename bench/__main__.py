@@ -114,6 +114,16 @@ def run_limits(threads: Sequence[int], path: Path, console: Console) -> int:
     return 0
 
 
+def run_soak(arguments: argparse.Namespace, console: Console) -> int:
+    """The fuzzer, the soak, or one after the other."""
+    from bench import fuzz, soak
+
+    found = fuzz.run(arguments.fuzz, arguments.seed, console) if arguments.fuzz else 0
+    if found == 0 and (arguments.seconds or not arguments.fuzz):
+        found = soak.run(arguments.seconds or 600.0, arguments.threads, arguments.seed, console)
+    return found
+
+
 def draw(rows: Path, figure: Path) -> None:
     """The figure of a file of rows."""
     try:
@@ -160,6 +170,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--scenes", nargs="+", choices=beside.SCENES, default=list(beside.SCENES))
     command.add_argument("--seconds", type=seconds, default=10.0, metavar="S", help="of each scene")
     command.add_argument("--json", type=Path, default=RESULTS / "beside.json", metavar="FILE")
+    command = commands.add_parser("soak", help="random actions of many threads: nothing wrong, nothing left behind")
+    command.add_argument("--seconds", type=seconds, metavar="S", help="default: 600; none with --fuzz alone")
+    command.add_argument("--fuzz", type=positive, metavar="N", help="random calls between guard pages, first")
+    command.add_argument("--threads", type=positive, default=12, metavar="N")
+    command.add_argument("--seed", type=not_negative, default=0)
     command = commands.add_parser("plot", help="draw the figure from a file of `infer`")
     command.add_argument("json", type=Path)
     command.add_argument("plot", type=Path)
@@ -187,6 +202,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return cold.run(arguments.cells, arguments.rounds, arguments.json, console)
         if arguments.bench == "beside":
             return beside.run(arguments.scenes, arguments.seconds, arguments.json, console)
+        if arguments.bench == "soak":
+            return run_soak(arguments, console)
         if arguments.bench == "plot":
             draw(arguments.json, arguments.plot)
             return 0
