@@ -114,16 +114,6 @@ def run_limits(threads: Sequence[int], path: Path, console: Console) -> int:
     return 0
 
 
-def run_soak(arguments: argparse.Namespace, console: Console) -> int:
-    """The fuzzer, the soak, or one after the other."""
-    from bench import fuzz, soak
-
-    found = fuzz.run(arguments.fuzz, arguments.seed, console) if arguments.fuzz else 0
-    if found == 0 and (arguments.seconds or not arguments.fuzz):
-        found = soak.run(arguments.seconds or 600.0, arguments.threads, arguments.seed, console)
-    return found
-
-
 def draw(rows: Path, figure: Path) -> None:
     """The figure of a file of rows."""
     try:
@@ -203,7 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.bench == "beside":
             return beside.run(arguments.scenes, arguments.seconds, arguments.json, console)
         if arguments.bench == "soak":
-            return run_soak(arguments, console)
+            from bench import soak
+
+            work = {"fuzz": arguments.fuzz, "act": arguments.seconds or (0 if arguments.fuzz else 600)}
+            return max(soak.run(name, n, arguments.threads, arguments.seed, console) for name, n in work.items() if n)
         if arguments.bench == "plot":
             draw(arguments.json, arguments.plot)
             return 0

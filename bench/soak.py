@@ -29,7 +29,6 @@ import numpy as np
 from rich.console import Console
 
 import gpurnn
-from bench.fuzz import share_small_calls
 from bench.guarded import Guards
 from bench.problems import ORDINARY, Problem, difference
 
@@ -47,6 +46,18 @@ class Wrong(Exception):
 
 class Interrupt(KeyboardInterrupt):
     """What interrupts actions, as Ctrl-C and time limits do."""
+
+
+class Notes:
+    """What one of the threads is about, in a file that outlives the process."""
+
+    def __init__(self, folder: Path, index: int = 0) -> None:
+        self.file = open(folder / "notes", "r+b", buffering=0)  # noqa: SIM115
+        self._place = NOTE * index
+
+    def write(self, text: str) -> None:
+        self.file.seek(self._place)
+        self.file.write(text.encode()[: NOTE - 1].ljust(NOTE - 1) + b"\n")
 
 
 class Subject:
@@ -75,7 +86,7 @@ class Actor(threading.Thread):
 
     def __init__(self, index: int, seed: int, subjects: list[Subject], folder: Path, over: threading.Event) -> None:
         super().__init__()
-        self._notes = os.open(folder / "notes", os.O_WRONLY)
+        self._notes = Notes(folder, index)
         self.over, self.error, self.counts = over, "", Counter[str]()
         self.armed: list[int] = []  # whoever takes the item interrupts, or ends the time in which this thread may be
         self.succeed = -1  # allocations before one that fails; -1: all
@@ -92,7 +103,7 @@ class Actor(threading.Thread):
                     continue  # an exception at any bytecode may leave a file
                 index = self._random.randrange(len(self._subjects))
                 note = f"{way.__name__} {action.__name__}: {self._subjects[index].problem}"
-                os.pwrite(self._notes, note.encode()[: NOTE - 1].ljust(NOTE - 1) + b"\n", NOTE * self._index)
+                self._notes.write(note)
                 with gpurnn.threads(self._random.randint(1, 3)):
                     way(self, lambda action=action, index=index: action(self, index))  # type: ignore[misc]
                 self.counts[way.__name__] += 1
@@ -100,7 +111,7 @@ class Actor(threading.Thread):
             self.error = f"{note}: {error if isinstance(error, Wrong) else traceback.format_exc()}"
             self.over.set()
         finally:
-            os.close(self._notes)
+            self._notes.file.close()
 
     def shared(self, index: int) -> None:
         self._subjects[index].check(self._subjects[index].layer)
@@ -118,8 +129,8 @@ class Actor(threading.Thread):
         self._subjects[index].layer.load_params(self._random.choice(self._subjects[index].params))
 
     def copied(self, index: int) -> None:
-        copied: Any = self._random.choice([copy.copy, copy.deepcopy, pickle.dumps])(self._subjects[index].layer)
-        self._subjects[index].check(pickle.loads(copied) if isinstance(copied, bytes) else copied)
+        ways: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))]
+        self._subjects[index].check(self._random.choice(ways)(self._subjects[index].layer))
 
     def saved(self, index: int) -> None:
         path = self._folder / f"{self._index}.safetensors"
@@ -235,31 +246,53 @@ def act(seconds: float, threads: int, seed: int, folder: Path) -> str:
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()) + f"; {sizes[-1]} MiB"
 
 
-def run(seconds: float, threads: int, seed: int, console: Console) -> int:
-    """Exit status: 1 with a line that has the seed and the configuration, when something is wrong or left behind."""
+def fuzz(count: int, seed: int, folder: Path) -> str:
+    """Random calls, on arrays between guard pages, must give the bits that they give on ordinary ones, and write nowhere else.
+    -> what was done, in a line; raises Wrong."""
+    notes = Notes(folder)
+    for number in range(seed, seed + count):
+        problem, guards = Problem(number), Guards(np.random.default_rng(number))
+        notes.write(f"fuzz, seed {number}: {problem}")
+        with gpurnn.threads(problem.threads), guards.allocations():
+            layer = problem.layer()
+        for kind in problem.kinds:
+            expected = problem.run(kind, problem.layer(), ORDINARY)
+            with gpurnn.threads(problem.threads), guards.allocations():
+                found = problem.run(kind, layer, guards)
+            if wrong := guards.difference() or difference(found, expected):
+                raise Wrong(f"{kind}, seed {number}: {problem}: {wrong}")
+    notes.file.close()
+    return f"{count} layers between guard pages"
+
+
+def run(work: str, amount: float, threads: int, seed: int, console: Console) -> int:
+    """Fuzzes (`amount` layers) or acts (for `amount` seconds). Exit status: 1 with a line that has the seed and the
+    configuration, when something is wrong or left behind."""
     with tempfile.TemporaryDirectory() as name:
         notes = Path(name) / "notes"
         notes.touch()
-        command = [sys.executable, "-X", "faulthandler", "-m", "bench.soak", str(seconds), str(threads), str(seed), name]
+        command = [sys.executable, "-X", "faulthandler", "-m", "bench.soak", work, str(amount), str(threads), str(seed), name]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             try:
-                told = child.communicate(timeout=seconds + PREPARATION_S + 2 * LIMIT_S)[0]
+                told = child.communicate(timeout=amount + PREPARATION_S + 2 * LIMIT_S)[0]
             except subprocess.TimeoutExpired:
                 child.send_signal(signal.SIGABRT)  # so that faulthandler says where it hangs
                 told = child.communicate()[0]
         told = told.strip() or f"status {child.returncode}, its threads:\n{notes.read_text()}"
     verdict = "failed" if child.returncode else "nothing wrong, nothing left"
-    text = f"soak of {seconds:g} s, {threads} threads, seed {seed}: {verdict}: {told}"
+    text = f"{work} {amount:g}, {threads} threads, seed {seed}: {verdict}: {told}"
     console.print(text, highlight=False, soft_wrap=True, markup=False)
     return bool(child.returncode)
 
 
-def main(seconds: float, threads: int, seed: int, folder: Path) -> int:
+def main(work: str, amount: float, threads: int, seed: int, folder: Path) -> int:
     """The child's part."""
-    share_small_calls()
+    from gpurnn_kernels.cpu import schedule
+
+    schedule._LEAST_CALL = 0.0  # small calls run on several threads, too
     before = left(folder)
     try:
-        print(act(seconds, threads, seed, folder), flush=True)
+        print(fuzz(int(amount), seed, folder) if work == "fuzz" else act(amount, threads, seed, folder), flush=True)
     except Wrong as error:
         print(error, flush=True)
         return 1
@@ -269,4 +302,4 @@ def main(seconds: float, threads: int, seed: int, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])))
+    sys.exit(main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5])))
