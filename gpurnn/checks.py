@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.ma import MaskedArray
 
 from gpurnn_kernels.spec import Array
 
@@ -82,7 +83,7 @@ def array(name: str, value: Any, dtype: np.dtype[Any], place: Place | None = Non
     place: the memory of the call's other arrays, where this one must be.
     """
     device = on_device(value)
-    if not device and (not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray)):
+    if not device and (not isinstance(value, np.ndarray) or isinstance(value, MaskedArray)):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         raise TypeError(f"{name}: expected a NumPy array, got {kind}{_way_from(value)}")
     if value.dtype != dtype:
@@ -108,7 +109,7 @@ def _way_from(value: Any) -> str:
 
 def ready(value: Any, dtype: np.dtype[Any]) -> Array | None:
     """Gives the value as a plain array if it is NumPy's, of `dtype` and without gaps; else None."""
-    if on_device(value) or not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray) or value.dtype != dtype:
+    if on_device(value) or not isinstance(value, np.ndarray) or isinstance(value, MaskedArray) or value.dtype != dtype:
         return None
     found: Array = np.asarray(value)
     flags = found.flags

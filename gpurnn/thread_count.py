@@ -2,6 +2,8 @@
 
 from contextlib import AbstractContextManager
 
+from gpurnn_kernels import cpu  # light: Numba comes with the first use of one of its names
+
 
 def set_num_threads(count: int) -> None:
     """Lets every later call of the process use `count` >= 1 threads; results are the same bits for any count.
@@ -10,8 +12,6 @@ def set_num_threads(count: int) -> None:
 
     Raises ValueError below 1, TypeError for anything but an integer.
     """
-    from gpurnn_kernels import cpu
-
     cpu.set_num_threads(count)
 
 
@@ -24,8 +24,6 @@ def get_num_threads() -> int:
 
     Raises ValueError if GPURNN_NUM_THREADS is not an integer >= 1.
     """
-    from gpurnn_kernels import cpu
-
     return cpu.get_num_threads()
 
 
@@ -38,6 +36,4 @@ def threads(count: int) -> AbstractContextManager[None]:
 
     Raises ValueError below 1, TypeError for anything but an integer.
     """
-    from gpurnn_kernels import cpu
-
     return cpu.Threads(count)

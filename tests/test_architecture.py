@@ -92,7 +92,7 @@ HEAVY = [
     "safetensors",
     "rich",
     "matplotlib",
-    "gpurnn_kernels.cpu",
+    "gpurnn_kernels.cpu.chain",  # with all of the CPU backend
     "gpurnn_kernels.cuda",
 ]
 

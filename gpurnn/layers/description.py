@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from gpurnn_kernels.spec import CellName, Spec
 
 from .. import checks
+from ..once import Once
 from . import parameters
 
 Kind = Literal["LSTM", "GRU"]
@@ -77,7 +78,7 @@ class Description:
         sizes = (self.output_size, self.hidden_size)[: len(self.states)]
         return [(self.num_layers * self.directions, batch, size) for size in sizes]
 
-    @cached_property
+    @Once
     def _directions(self) -> list[list[tuple[Spec, str]]]:
         """Each direction's spec and its parameters' prefix, per layer."""
         found: list[list[tuple[Spec, str]]] = [[] for _ in range(self.num_layers)]
@@ -87,17 +88,17 @@ class Description:
             found[index].append((Spec(self.cell, inputs, self.hidden_size, self.dtype, backward, *options), prefix))
         return found
 
-    @cached_property
+    @Once
     def specs(self) -> list[list[Spec]]:
         """The kernels' specs, per layer, per direction."""
         return [[spec for spec, _ in directions] for directions in self._directions]
 
-    @cached_property
+    @Once
     def prefixes(self) -> list[list[str]]:
         """The starts of the parameters' names, per layer, per direction."""
         return [[prefix for _, prefix in directions] for directions in self._directions]
 
-    @cached_property
+    @Once
     def names(self) -> list[list[dict[str, str]]]:
         """The parameters' names in full by those without the prefix, per layer, per direction."""
         return [
@@ -105,7 +106,7 @@ class Description:
             for directions in self._directions
         ]
 
-    @cached_property
+    @Once
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The parameters' shapes by their names in full."""
         return {

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.random import default_rng
 
 from gpurnn_kernels.spec import Array, Spec
 
@@ -68,7 +69,7 @@ def shapes(spec: Spec, bias: bool) -> dict[str, tuple[int, ...]]:
 
 def draw(expected: Mapping[str, tuple[int, ...]], hidden_size: int, dtype: np.dtype[Any], seed: Any) -> dict[str, Array]:
     """Draws parameters of these shapes, uniform in +-1/sqrt(H), as PyTorch draws them."""
-    generator = np.random.default_rng(seed)
+    generator = default_rng(seed)
     bound = hidden_size**-0.5
     with np.errstate(all="ignore"):  # float16 has no normal numbers for the smallest
         return {name: generator.uniform(-bound, bound, shape).astype(dtype) for name, shape in expected.items()}

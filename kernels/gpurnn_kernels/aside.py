@@ -6,33 +6,20 @@ on, and who asks for it again finds it done or waits for the rest. A thread also
 """
 
 import _thread
-import os
 import threading
 from collections.abc import Callable
 from types import BuiltinFunctionType
 from typing import TypeVar
 
+from .forks import forks_wait_for
 from .limits import require_address_space
 
 T = TypeVar("T")
 
 _LOOK = 0.2  # seconds between looks at signals, which do not end a wait on Windows
 
-
-class _Turn:
-    """Whose thread works: one at a time. A fork waits for it, since a child would find its locks held for ever."""
-
-    lock = threading.RLock()
-
-    @classmethod
-    def renew(cls) -> None:
-        cls.lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=lambda: _Turn.lock.acquire(), after_in_parent=lambda: _Turn.lock.release(), after_in_child=_Turn.renew
-    )
+_turn = threading.RLock()  # of the thread that works: one at a time
+forks_wait_for(_turn)
 
 
 class _Worker(threading.Thread):
@@ -46,7 +33,7 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         try:
-            with _Turn.lock:
+            with _turn:
                 self.result = self._task()
         except BaseException as error:
             self.error = error

@@ -9,6 +9,7 @@ from ..codegen.descriptors import ROW_ENTRY, V1
 from ..codegen.elementwise import clear_vector, copy_element, copy_units, store_units
 from ..codegen.inline import called, inlined
 from ..codegen.intrinsics import address_of, call_words, copy_memory, load_word, record, store_fence, store_word
+from ..threads import layout
 from ..threads.interrupts import stopped
 from ..threads.phases import claim, finish, publish
 
@@ -192,8 +193,12 @@ def copy_steps(job, share, first, rows, begin, end):
 
 @inlined
 def leaves_off(share):
-    """Whether a signal handler has raised, so that nobody wants what the share makes."""
-    return share.stop and stopped(share.stop, share.asks)
+    """Tells whether a signal's handler has raised, so that nobody wants what the share makes. Where it has forked, the child's
+    team is new and has no owner: the share goes on alone."""
+    found = share.stop and stopped(share.stop, share.asks)
+    if share.claims and load_word(share.claims + layout.OWNER) == 0:
+        share.claims = 0
+    return found
 
 
 @inlined

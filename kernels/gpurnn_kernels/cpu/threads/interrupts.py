@@ -17,6 +17,7 @@ from ..codegen.intrinsics import call0, call2, call_words, load_acquire, load_wo
 from . import system
 from .clock import CLOCK_WORDS, clock, clock_words
 
+FORKED = 2  # in STOP
 EVERY = 250_000_000  # ns between looks: each takes the interpreter's lock
 STOP, NEXT, MAIN, SELF, ENSURE, CHECK, FETCH, RELEASE, KIND, VALUE, TRACEBACK, CLOCK = (8 * i for i in range(12))
 
@@ -52,6 +53,13 @@ def stopped(interrupts, asks):
     return load_acquire(interrupts + STOP)
 
 
+@called
+def leave_off(interrupts):
+    """Has a command of the main thread leave off since a handler has forked, unless it has raised besides."""
+    if load_word(interrupts + STOP) == 0:
+        store_release(interrupts + STOP, FORKED)
+
+
 class Interrupts:
     """The memory, at `address`, and the exception that a handler has raised."""
 
@@ -71,7 +79,9 @@ class Interrupts:
         self._words[MAIN // 8] = threading.main_thread().ident or 0
 
     def raise_error(self) -> None:
-        """Raises what a handler has raised during a command that left off."""
+        """Raises what a handler has raised during a command that left off, or what such a command means in a forked child."""
+        if self._words[STOP // 8] == FORKED:
+            raise RuntimeError("a call that other threads share cannot go on in a child that a signal's handler has forked")
         _restore(*(int(word) for word in self._words[KIND // 8 : TRACEBACK // 8 + 1]))
 
 

@@ -41,7 +41,7 @@ from ..codegen.intrinsics import (
 )
 from . import layout
 from .clock import clock
-from .interrupts import stopped
+from .interrupts import leave_off, stopped
 from .layout import pieces_of, report_of
 
 MOMENT = 64  # looks before a thread takes pieces whose owner has not begun
@@ -153,6 +153,10 @@ def finish(team, others, stop):
                 began = now
             if stop:
                 stopped(stop, 1)
+                if load_word(team + layout.OWNER) == 0:
+                    # a handler has forked: what workers of the parent had claimed will never be done
+                    leave_off(stop)
+                    return 1
             if now - began > STALL and load_word(team + layout.SLEEP):
                 call2(load_word(team + layout.SLEEP), NAP, 0)
             else:

@@ -1,0 +1,1 @@
+"""Random problems between guard pages, and random actions of many threads, until something is wrong."""

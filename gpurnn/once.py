@@ -1,0 +1,31 @@
+"""A property that is computed once for each object."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Once(Generic[T]):
+    """As `functools.cached_property` from Python 3.12 on, which has no lock: a child that is forked while another thread
+    computes would find it held for ever. Of two threads that come first, both compute."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> "Once[T]": ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: object, owner: type) -> "Once[T] | T":
+        if instance is None:
+            return self
+        # setdefault: later uses find it in the object, and never come here
+        found: T = vars(instance).setdefault(self._name, self._compute(instance))
+        return found
