@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from gpurnn_kernels.cpu.cells import cell_of
 from gpurnn_kernels.cpu.codegen.target import Target, describe
-from gpurnn_kernels.cpu.threads.partition import Split, schedule, vectors_per_panel
+from gpurnn_kernels.cpu.threads.partition import Split, schedule
 from gpurnn_kernels.spec import CellName, Spec
 
 XEON = describe("x86_64-unknown-linux-gnu", "xeon", "+avx2,+fma,+avx512f,+avx512dq,+avx512vl")
@@ -37,5 +38,5 @@ ZEN_3 = describe("x86_64-unknown-linux-gnu", "znver3", "+avx2,+fma")
 )
 def test_two_threads(machine: Target, cell: CellName, hidden: int, rows: int, split: Split) -> None:
     spec = Spec(cell, hidden, hidden, np.dtype(np.float32))
-    found = schedule(spec, 1, rows, 2, machine, vectors_per_panel(spec))
+    found = schedule(spec, 1, rows, 2, machine, cell_of(spec).products[0].panel)
     assert found.splits == (split,), found.reason
