@@ -63,15 +63,11 @@ def not_kept(kernels: Iterable[Callable[..., Any]]) -> None:
     _FOREIGN.update(kernels)
 
 
-def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+def entry(signature: str, function: Callable[..., Any]) -> Any:
     """A function that Python calls, without the GIL, compiled (or loaded) at once for its one signature."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = njit(nogil=True, error_model="numpy", boundscheck=False)(function)
-        dispatcher._cache = KernelCache(function, signature)
-        with dispatcher._cache.once():
-            dispatcher.compile(signature)
-        dispatcher.disable_compile()
-        return dispatcher
-
-    return decorate
+    dispatcher: Any = njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    dispatcher._cache = KernelCache(function, signature)
+    with dispatcher._cache.once():
+        dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher

@@ -5,9 +5,12 @@ which job fields they go to, so that a call is one entry into machine code, with
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
+from ...aside import aside
 from ...spec import Array
 from ..codegen.aligned import address
 from ..codegen.compile import entry
@@ -58,21 +61,6 @@ def run_stack(description, x, y, between, h, c):
     return found
 
 
-_ARRAY = "{0}[:, :, ::1]"
-_CALL = f"int64(int64, {', '.join([_ARRAY] * 5)})"
-_STEP = "int64(int64, {0}[:, ::1], {0}[:, ::1])"
-
-
-@entry(_CALL.format("float32"))
-def _call_float32(description, x, y, between, h, c):
-    return run_stack(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
-
-
-@entry(_CALL.format("float64"))
-def _call_float64(description, x, y, between, h, c):
-    return run_stack(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
-
-
 @called
 def run_step(description, x, x_bytes, y, y_bytes):
     """Runs a step like `run_stack`, or gives OVERLAP."""
@@ -81,20 +69,23 @@ def run_step(description, x, x_bytes, y, y_bytes):
     return run_stack(description, x, y, load_word(description + 24), 0, 0)
 
 
-@entry(_STEP.format("float32"))
-def _step_float32(description, x, y):
+def call(description, x, y, between, h, c):
+    """The function that Python calls for a plain call."""
+    return run_stack(description, x.ctypes.data, y.ctypes.data, between.ctypes.data, h.ctypes.data, c.ctypes.data)
+
+
+def step(description, x, y):
+    """The function that Python calls for a step of a stream."""
     return run_step(description, x.ctypes.data, x.nbytes, y.ctypes.data, y.nbytes)
 
 
-@entry(_STEP.format("float64"))
-def _step_float64(description, x, y):
-    return run_step(description, x.ctypes.data, x.nbytes, y.ctypes.data, y.nbytes)
+_SIGNATURES = {call: f"int64(int64, {', '.join(['{0}[:, :, ::1]'] * 5)})", step: "int64(int64, {0}[:, ::1], {0}[:, ::1])"}
 
 
-_ENTRIES = {
-    np.dtype("float32"): (_call_float32, _step_float32),
-    np.dtype("float64"): (_call_float64, _step_float64),
-}
+@cache
+def entry_of(function: Callable[..., int], element: str) -> Any:
+    """`call` or `step` over "float32" or "float64" arrays, compiled at its first use."""
+    return aside(partial(entry, _SIGNATURES[function].format(element), function))
 
 
 class StackCall:
@@ -212,7 +203,7 @@ class PlainCall:
             return stack
 
         self._calls = StackCalls(make)
-        self._call = _ENTRIES[layers[0].spec.dtype][0]
+        self._call = entry_of(call, layers[0].spec.dtype.name)
 
     @property
     def bytes(self) -> int:
@@ -252,7 +243,7 @@ class Stepper:
             return stack
 
         self._calls = StackCalls(make)
-        self._run = _ENTRIES[spec.dtype][1]
+        self._run = entry_of(step, spec.dtype.name)
         self._mine = self._calls.alone()
         self._small = not any(worth_sharing(one.spec, batch, 1, target()) for one in layers)
 

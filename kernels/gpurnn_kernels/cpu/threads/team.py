@@ -30,9 +30,12 @@ _SHORTEST_REST, _LONGEST_REST = 0.02, 0.5  # seconds
 _MOST_WAITED = 0.1  # of the time
 
 
-@entry("int64(int64, int64, int64, int64, int64, int64)")
-def _run(team, size, interrupts, shares, starts, count):
+def run_team(team, size, interrupts, shares, starts, count):
+    """The function that Python calls for a command: `run_command`."""
     return run_command(team, size, interrupts, shares, starts, count)
+
+
+_run = entry("int64(int64, int64, int64, int64, int64, int64)", run_team)
 
 
 class Team:
