@@ -213,7 +213,7 @@ def test_threads_with_copies_of_weights(cell: str, threads: int, monkeypatch: py
         gpurnn.set_num_threads(threads)
         for wanted in expected:
             assert_same_bits(p.layer(p.x), wanted)
-    copies = [bool(copies) for program in made for copies in program._copies]
+    copies = [bool(copies) for program in made for _, _, copies in program._readers]
     assert sum(copies) >= threads - 1
 
 

@@ -18,8 +18,6 @@ from .command import PHASE_KERNELS, Records
 from .saved import SavedBuffers
 from .weights import Weights, tail_vectors_of, wide_vectors
 
-_RECURRENT = {"w_h", "w_h_n"}  # the packed weights that a share reads by its own fields
-
 
 class ForwardProgram:
     """The records of one layer's forward pass, all its directions."""
@@ -44,12 +42,15 @@ class ForwardProgram:
             records.set(d, tail=tail_vectors_of(spec), wide=wide_vectors(spec))
         self._slots: dict[int, tuple[int, int]] = {}  # by direction: the slots, and those of n
         self._state: dict[int, dict[str, int]] = {}  # by direction: addresses of its rows
-        self._copies: list[dict[str, Array]] = []  # by share: its own copies of recurrent weights
+        # the packed weights that shares read by fields of their own, and each share with its direction and its copies
+        self._recurrent = [name for name in ("w_h", "w_h_n") if name in weights[0].forward().arrays]
+        self._readers: list[tuple[Any, int, dict[str, Array]]] = []
         for share, part, blocking in zip(records.shares, schedule.parts, plan.blockings, strict=True):
             share["kernel"] = records.address_of(forward)
             self._allocate(share, part, blocking)
             self._give_rows(share, part, blocking, batch)
-            self._copies.append(self._room_for_copies(weights[part.direction]) if copies and blocking.copied else {})
+            copied = self._room_for_copies(weights[part.direction]) if copies and blocking.copied else {}
+            self._readers.append((share, part.direction, copied))
         self.saves = SavedBuffers(records, steps * batch) if save else None
         its_steps = steps_of(spec)
         step = its_steps.step
@@ -73,10 +74,10 @@ class ForwardProgram:
             self._weights = weights
             for d, direction in enumerate(weights):
                 self.records.set(d, **direction.forward().addresses)
-            for share, part, copies in zip(self.records.shares, self.plan.schedule.parts, self._copies, strict=True):
-                packed = weights[part.direction].forward()
-                for name in _RECURRENT & packed.arrays.keys():
-                    if name in copies:
+            for share, d, copies in self._readers:
+                packed = weights[d].forward()
+                for name in self._recurrent:
+                    if copies:
                         copies[name][:] = packed.arrays[name]
                     share[name] = address(copies[name]) if copies else packed.addresses[name]
 
@@ -104,7 +105,7 @@ class ForwardProgram:
     def _room_for_copies(self, weights: Weights) -> dict[str, Array]:
         """Finds memory for a thread's copies of recurrent weights, by their names in a share."""
         arrays = weights.forward().arrays
-        copies = {name: aligned(arrays[name].size, arrays[name].dtype) for name in _RECURRENT & arrays.keys()}
+        copies: dict[str, Array] = {name: aligned(arrays[name].size, arrays[name].dtype) for name in self._recurrent}
         for copy in copies.values():
             self.records.hold(copy)
         return copies
