@@ -16,7 +16,7 @@ from .cache import KernelCache, log
 from .descriptors import SHARE_POINTER, job_pointer, packing_pointer
 
 _addresses: dict[tuple[Callable[..., Any], str], int] = {}
-_FOREIGN: set[Callable[..., Any]] = set()  # kernels whose machine code is not kept on disk
+_FOREIGN: set[Callable[..., Any]] = set()  # kernels whose machine code is not saved on disk
 _keep: list[Any] = []  # their machine code must outlive every call
 
 
