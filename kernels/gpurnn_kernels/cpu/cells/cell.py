@@ -70,8 +70,8 @@ class Cell(Protocol):
     options_on_amx: bool = True
     """True where AMX may make the recurrent product back through time for layers with options."""
     recurrent: tuple[tuple[int, int], ...]
-    """Two numbers a gate: the gradients that its rows of W_h saw (the gate's own, or `num_gates` for `dq`), and the source that
-    the rows were multiplied by (H_PREV, FED)."""
+    """Two numbers a gate: the gradients that its rows of W_h saw (the gate's own, or `num_gates` for `dq`), and the source
+    that the rows were multiplied by (H_PREV, FED)."""
 
     def steps(self, spec: Spec) -> Steps:
         """Gives the kernels of a layer's form."""
