@@ -66,7 +66,7 @@ class Product:
 
     x_gates: tuple[int, ...]  # gates that W_x makes, in the order of a slot
     h_gates: tuple[int, ...]  # gates that W_h makes
-    panel: int = 1  # vectors of units of a panel, 1 or 2; with 1, the gates of units left over may share vectors
+    panel: int = 1  # vectors of units of a panel, 1 or 2; with 1, the gates of the tail may share vectors
     slot: int = 4  # vectors of a slot
     h_at: int = 0  # vectors of a slot before those that W_h makes
     suffix: str = ""  # of the weights' fields: w_x and b in a job, w_h in a share
