@@ -271,7 +271,18 @@ def run(work: str, amount: float, threads: int, seed: int, console: Console) -> 
     with tempfile.TemporaryDirectory() as name:
         notes = Path(name) / "notes"
         notes.touch()
-        command = [sys.executable, "-X", "faulthandler", "-m", "bench.soak.command", work, str(amount), str(threads), str(seed), name]
+        command = [
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-m",
+            "bench.soak.command",
+            work,
+            str(amount),
+            str(threads),
+            str(seed),
+            name,
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             try:
                 told = child.communicate(timeout=amount + PREPARATION_S + 2 * LIMIT_S)[0]
