@@ -7,8 +7,8 @@ T = TypeVar("T")
 
 
 class Once(Generic[T]):
-    """As `functools.cached_property` from Python 3.12 on, which has no lock: a child that is forked while another thread
-    computes would find it held for ever. Of two threads that come first, both compute."""
+    """A cached property without a lock, like `functools.cached_property` from Python 3.12 on. A child that is forked while
+    another thread computes would find a lock held for ever. Where two threads come first, both compute."""
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
         self._compute = compute

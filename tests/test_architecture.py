@@ -92,7 +92,7 @@ HEAVY = [
     "safetensors",
     "rich",
     "matplotlib",
-    "gpurnn_kernels.cpu.chain",  # with all of the CPU backend
+    "gpurnn_kernels.cpu.programs.call",  # with all of the CPU backend
     "gpurnn_kernels.cuda",
 ]
 

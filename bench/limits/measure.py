@@ -1,6 +1,6 @@
 """The machine's limits for one thread count: FMA peak in registers, SGEMM, the rate of reading weights; the cell equations.
 
-Run in a process of its own (bench/worker.py), never beside an implementation.
+Run in a process of its own (bench/harness/worker.py), never beside an implementation.
 """
 
 from __future__ import annotations

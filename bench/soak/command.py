@@ -41,15 +41,15 @@ _plain = {name: getattr(np, name) for name in ("empty", "zeros")}
 
 
 class Wrong(Exception):
-    """What must not be."""
+    """An action's result is wrong."""
 
 
 class Interrupt(KeyboardInterrupt):
-    """What interrupts actions, as Ctrl-C and time limits do."""
+    """Interrupts actions, like Ctrl-C and time limits."""
 
 
 class Notes:
-    """What one of the threads is about, in a file that outlives the process."""
+    """Notes what one of the threads is about, in a file that outlives the process."""
 
     def __init__(self, folder: Path, index: int = 0) -> None:
         self.file = open(folder / "notes", "r+b", buffering=0)  # noqa: SIM115
@@ -199,7 +199,7 @@ def allocate(name: str, *arguments: Any, **options: Any) -> Any:
 
 
 def left(folder: Path) -> dict[str, Any]:
-    """What must be the same before and after."""
+    """Counts what must be the same before and after."""
     gc.collect()
     kinds = Counter(type(thing).__name__ for thing in gc.get_objects() if str(type(thing).__module__).startswith("gpurnn"))
     ours = ("LSTM", "GRU", "Prepared", "Stream", "VJP", "PlainCall", "Weights", "ForwardProgram", "BackwardProgram")

@@ -72,7 +72,7 @@ class EmulatedArray(np.ndarray[Any, Any]):
         return device.upload(result) if isinstance(result, np.ndarray) else result
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
-        """As CuPy's: what NumPy's functions make of arrays on a device lies there too."""
+        """Puts what NumPy's functions make of arrays on a device there too, like CuPy."""
         result = super().__array_function__(function, types, arguments, options)
         return self.home.upload(result) if type(result) is np.ndarray and self.home is not None else result
 

@@ -1,16 +1,17 @@
-"""Sigma and tanh, once, for every backend that emits code: each a quotient, so that a product of the two takes one division.
+"""Sigma and tanh for every backend that emits code. Each is a quotient, so that a product of the two takes one division.
 
     sigma(x) = 1 / (1 + e**-x)
     tanh(|x|) = -E / (2 + E), E = expm1(-2|x|)   no relative accuracy is lost near 0
 
-Limits are exact and NaN comes through. The exponential, e**(k x) with a power of two for k that is folded into constants:
-x = n ln 2 / k + r with |k r| <= ln 2 / 2, ln 2 split in two so that n * LN2_HIGH is exact with or without fma (Cody and Waite,
-Software Manual for the Elementary Functions, 1980, chapter 6); expm1(k r) = r P(r); 2**n by shifting n, which the rounding by
-a magic number left in the low bits, into the exponent. x is a sum of products, never scaled: what scaled weights and biases
-lose in rounding, the exponential would multiply by |x|.
+Limits are exact and NaN comes through. The exponential is e**(k x), where k is a power of two that is folded into constants.
+It takes x = n ln 2 / k + r with |k r| <= ln 2 / 2. ln 2 is split in two, so that n * LN2_HIGH is exact with or without fma
+(Cody and Waite, Software Manual for the Elementary Functions, 1980, chapter 6). Then expm1(k r) = r P(r), and 2**n is made by
+shifting n into the exponent: rounding by a magic number has left n in the low bits. x is a sum of products and is never
+scaled: scaling weights and biases would round them, and the exponential would multiply that error by |x|.
 
-A *number* here is a value while code is being emitted: `+ - *`, and `of`, which knows its `bits`, 32 or 64, and has constant,
-fma, minimum and maximum (a NaN in the first comes through), negative, absolute, copysign, exponent and by_sign.
+A *number* here is a value while code is being emitted. It has `+ - *`, and `of`, which knows its `bits`, 32 or 64, and has
+constant, fma, minimum and maximum (a NaN in the first argument comes through), negative, absolute, copysign, exponent and
+by_sign.
 """
 
 import math
@@ -26,7 +27,7 @@ Function = Callable[..., Any]
 
 
 class Format(NamedTuple):
-    """What the exponential needs to know of a float type."""
+    """Constants of a float type for the exponential."""
 
     magic: float  # 1.5 * 2**mantissa bits + exponent bias
     ln2_high: float
@@ -43,9 +44,11 @@ FORMATS = {
 
 @cache
 def _expm1_over_r(bits: int, log: float) -> tuple[float, ...]:
-    """Coefficients, highest power first, of P in expm1(r log) = r P(r), |r log| <= ln 2 / 2: in float32 the polynomial that
-    meets it at the Chebyshev nodes (an even number of them: none is 0); in float64, where finding those takes more bits,
-    Taylor's."""
+    """Gives the coefficients, highest power first, of P in expm1(r log) = r P(r), |r log| <= ln 2 / 2.
+
+    In float32 P meets expm1 at the Chebyshev nodes (an even number of them, so that none is 0). In float64, where finding
+    those takes more bits, P is Taylor's polynomial.
+    """
     if bits == 64:
         return tuple(log ** (power + 1) / math.factorial(power + 1) for power in range(12, -1, -1))
     edge = np.log(2) / 2 / abs(log)
@@ -55,7 +58,7 @@ def _expm1_over_r(bits: int, log: float) -> tuple[float, ...]:
 
 
 def polynomial(r: Number, log: float = 1.0) -> Number:
-    """P(r) in e**(r log) = 1 + r P(r), by Horner's rule."""
+    """Gives P(r) in e**(r log) = 1 + r P(r), by Horner's rule."""
     v = r.of
     highest, *others = _expm1_over_r(v.bits, log)
     p = v.constant(highest)
@@ -65,12 +68,12 @@ def polynomial(r: Number, log: float = 1.0) -> Number:
 
 
 def exponential(r: Number, log: float = 1.0) -> Number:
-    """e**(r log) for |r log| <= ln 2 / 2."""
+    """Gives e**(r log) for |r log| <= ln 2 / 2."""
     return r.of.fma(polynomial(r, log), r, r.of.constant(1.0))
 
 
 def reduced(x: Number, log: float = 1.0) -> tuple[Number, Number]:
-    """-> r and 2**n, where e**(x log) = 2**n e**(r log), |r log| <= ln 2 / 2. log: a power of two, of either sign."""
+    """Gives r and 2**n, where e**(x log) = 2**n e**(r log) and |r log| <= ln 2 / 2. log is a power of two, of either sign."""
     v = x.of
     k = FORMATS[v.bits]
     n, power = _powers_of_two(x, log)
@@ -78,7 +81,7 @@ def reduced(x: Number, log: float = 1.0) -> tuple[Number, Number]:
 
 
 def _powers_of_two(x: Number, log: float) -> tuple[Number, Number]:
-    """-> n, that many ln 2 are next to x log, and 2**n."""
+    """Gives n and 2**n, where n ln 2 is the multiple of ln 2 nearest to x log."""
     v = x.of
     magic = v.constant(FORMATS[v.bits].magic)
     biased = v.fma(x, v.constant(log / math.log(2)), magic)
@@ -86,7 +89,8 @@ def _powers_of_two(x: Number, log: float) -> tuple[Number, Number]:
 
 
 def _tanh_parts(x: Number) -> tuple[Number, Number]:
-    """-> numerator in [-1, 1], denominator in [1, 2]. ln 2 is not split: where n is large, 2**n is too small to matter."""
+    """Gives the numerator of tanh in [-1, 1] and its denominator in [1, 2]. ln 2 is not split: where n is large, 2**n is
+    too small to matter."""
     v = x.of
     less = v.maximum(v.copysign(x, v.constant(-1.0)), v.constant(-FORMATS[v.bits].tanh_one))
     n, power = _powers_of_two(less, 2.0)
@@ -98,11 +102,11 @@ def _tanh_parts(x: Number) -> tuple[Number, Number]:
 def make_activations(
     quotient: Function, exp_most: Mapping[int, float], once: Callable[[Function], Function] = lambda function: function
 ) -> Activations:
-    """quotient(a, b): a / b for b >= 1; exp_most: by bits, where e**-x is clamped, so that the quotient is exact beyond; once:
-    has a function of one number emitted once for each."""
+    """Makes the activations over a division. quotient(a, b) gives a / b for b >= 1. exp_most says, by bits, where e**-x is
+    clamped, so that the quotient is exact beyond. once(function) has a function of one number emitted once for each number."""
 
     def minus_exponential(x: Number) -> tuple[Number, Number]:
-        """e**-x, as what multiplies a power of two"""
+        """Gives e**-x as a factor and the power of two that multiplies it."""
         v = x.of
         least, most = v.constant(-exp_most[v.bits]), v.constant(-FORMATS[v.bits].exp_least)
         r, power = reduced(v.minimum(v.maximum(x, least), most), -1.0)
@@ -117,8 +121,8 @@ def as_quotients(
     tanh_parts: Callable[[Number], tuple[Number, Number]],
     once: Callable[[Function], Function] = lambda function: function,
 ) -> Activations:
-    """quotient and once as in `make_activations`; minus_exponential(x): e**-x as two factors; tanh_parts(x): numerator,
-    denominator >= 1."""
+    """Makes the activations from their parts. quotient and once are like those of `make_activations`. minus_exponential(x)
+    gives e**-x as two factors. tanh_parts(x) gives a numerator and a denominator >= 1."""
     minus_exponential, tanh_parts = once(minus_exponential), once(tanh_parts)
 
     @once
@@ -134,13 +138,13 @@ def as_quotients(
         return quotient(*tanh_parts(x))
 
     def sigmoid_tanh(a: Number, b: Number) -> Number:
-        """sigma(a) * tanh(b) with one division."""
+        """Gives sigma(a) * tanh(b) with one division."""
         numerator, denominator = tanh_parts(b)
         return quotient(numerator, sigmoid_denominator(a) * denominator)
 
     @once
     def forget(x: Number) -> Number:
-        """sigma(x); where x > 0, 1 - e**-x sigma(x): the sum 1 + e**-x has one bit less for e**-x than sigma has."""
+        """Gives sigma(x), but 1 - e**-x sigma(x) where x > 0: the sum 1 + e**-x has one bit less for e**-x than sigma has."""
         v, (factor, power), s = x.of, minus_exponential(x), sigmoid(x)
         return v.by_sign(x, v.fma(v.negative(factor), power * s, v.constant(1.0)), s)
 

@@ -1,8 +1,8 @@
-"""Work that must not be left half done, on a thread of its own.
+"""Imports and compilations run on a thread of their own, so that nothing leaves them half done.
 
-Signal handlers run on the main thread. What they raise there (Ctrl-C, a time limit) would break off an import of Numba, which
-then fails for the rest of the process, or a compilation, which may swallow it. Here it ends only the waiting: the work goes
-on, and who asks for it again finds it done or waits for the rest. A thread also has all of the recursion depth.
+Signal handlers run on the main thread. An exception that they raise there (Ctrl-C, a time limit) would break off an import of
+Numba, which then fails for the rest of the process, or a compilation, which may swallow it. Here it ends only the waiting: the
+work goes on, and a later request finds it done or waits for the rest. A thread also has all of the recursion depth.
 """
 
 import _thread
@@ -40,7 +40,8 @@ class _Worker(threading.Thread):
 
 
 def aside(task: Callable[[], T]) -> T:
-    """What a task, which imports, compiles or loads, returns or raises; run on another thread, one task after the other."""
+    """Runs a task, which imports, compiles or loads, on another thread, one task after the other. Returns or raises what it
+    does."""
     greenlets = not isinstance(_thread.start_new_thread, BuiltinFunctionType)  # gevent's or eventlet's, in place of threads
     if greenlets or isinstance(threading.current_thread(), _Worker):
         return task()

@@ -1,14 +1,14 @@
-"""The cell equations, once.
+"""The cell equations, written once for all backends.
 
-A *number* is whatever has +, - and *: a float in a CUDA kernel, a SIMD vector while a CPU kernel is being emitted, a NumPy
-array in a check. The equations hold no literals, so that no number is promoted: 1 - z is `complement(z)`.
+A *number* is anything that has +, - and *: a float in a CUDA kernel, a SIMD vector while a CPU kernel is being emitted, a
+NumPy array in a check. The equations hold no literals, so that no number is promoted: 1 - z is `complement(z)`.
 
-Notation: a trailing underscore marks a pre-activation (`f_`), its bare name the activated gate (`f`), a leading `d` the
-gradient of the loss with respect to it.
+A trailing underscore marks a pre-activation (`f_`), its bare name the activated gate (`f`), and a leading `d` the gradient of
+the loss with respect to it.
 
 `Activations` hands in sigma and tanh. `sigmoid_tanh(a, b)` is sigma(a) * tanh(b): a backend may share one division there.
-`forget` is the forget gate's sigma. c holds products of thousands of them, each just below 1: an error that is not as often up
-as down would add up, so that there it may have no more than a rounding's.
+`forget` is the forget gate's sigma. c holds products of thousands of its values, each just below 1. An error that is not as
+often up as down would add up there, so `forget` may have no more than a rounding's error.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ class Activations(NamedTuple):
 
 
 class Clip(NamedTuple):
-    """Clamping to [-limit, limit], and what it lets through of a gradient: all of it where |a| <= limit, else nothing."""
+    """Clamps to [-limit, limit]. Its gradient passes where |a| <= limit and is zero elsewhere."""
 
     clamp: Callable[[Number, Number], Number]  # a, limit
     inside: Callable[[Number, Number, Number], Number]  # gradient, a, limit
@@ -37,33 +37,33 @@ class Clip(NamedTuple):
 class Equations:
     """The equations over a backend's activations.
 
-    With a `limit`, which may be infinite, every pre-activation is clamped, and what the backward pass reads are the
-    pre-activations as they were before the clamp. Without one it reads activated gates.
+    With a `limit`, which may be infinite, every pre-activation is clamped, and the backward pass reads pre-activations as they
+    were before the clamp. Without a limit it reads activated gates.
     """
 
     def __init__(self, activations: Activations, clip: Clip | None = None) -> None:
         self.activations, self.clip = activations, clip
 
     def _clamped(self, limit: Number | None, *pre: Number) -> Sequence[Number]:
-        """Pre-activations within the limit."""
+        """Clamps pre-activations to the limit."""
         return pre if limit is None or self.clip is None else [self.clip.clamp(a, limit) for a in pre]
 
     def _inside(self, gradient: Number, a: Number, limit: Number | None) -> Number:
-        """The part of a gradient that the clamp of `a` lets through."""
+        """Gives the part of a gradient that the clamp of `a` lets through."""
         return gradient if limit is None or self.clip is None else self.clip.inside(gradient, a, limit)
 
     def sigmoid_gate(self, a_: Number, limit: Number | None = None) -> Number:
-        """A sigma gate as the backward pass reads it."""
+        """Gives a sigma gate in the form in which the backward pass reads it."""
         return a_ if limit is not None else self.activations.sigmoid(a_)
 
     def tanh_gate(self, a_: Number, limit: Number | None = None) -> Number:
-        """A tanh gate as the backward pass reads it."""
+        """Gives a tanh gate in the form in which the backward pass reads it."""
         return a_ if limit is not None else self.activations.tanh(a_)
 
     def lstm_cell(
         self, f_: Number, i_: Number, o_: Number, g_: Number, c_prev: Number, limit: Any = None, peephole: Any = None
     ) -> tuple[Number, Number]:
-        """-> h, c. peephole: p_f, p_i, p_o, or None."""
+        """Gives h and c of an LSTM step. peephole: p_f, p_i, p_o, or None."""
         _, _, sigmoid_tanh, forget, _ = self.activations
         if peephole is not None:
             f_, i_ = f_ + peephole[0] * c_prev, i_ + peephole[1] * c_prev
@@ -85,7 +85,8 @@ class Equations:
         limit: Any = None,
         peephole: Any = None,
     ) -> tuple[Number, Number, Number, Number]:
-        """-> f, i, o, g or, with a limit, f_, i_, o_, g_ with what the peepholes add: what the backward pass reads."""
+        """Gives what the backward pass reads: f, i, o, g or, with a limit, the pre-activations with what the peepholes add
+        to them."""
         sigmoid, tanh, _, forget, _ = self.activations
         if limit is None:
             return forget(f_), sigmoid(i_), sigmoid(o_), tanh(g_)
@@ -106,7 +107,7 @@ class Equations:
         limit: Any = None,
         peephole: Any = None,
     ) -> tuple[Number, Number, Number, Number, Number]:
-        """-> df_, di_, do_, dg_, dc_prev. f, i, o, g as `lstm_gates` gives them; dh: the gradient of o * tanh(c)."""
+        """Gives df_, di_, do_, dg_ and dc_prev. f, i, o, g are what `lstm_gates` gives; dh is the gradient of o * tanh(c)."""
         sigmoid, tanh, _, forget, complement = self.activations
         f_, i_, o_, g_ = f, i, o, g
         if limit is not None:
@@ -128,17 +129,17 @@ class Equations:
         return df_, di_, do_, dg_, dc_prev
 
     def gru_reset(self, r_: Number, h_prev: Number, limit: Number | None = None) -> Number:
-        """Reset before: -> r * h_prev, what W_hn multiplies."""
+        """Gives r * h_prev, which W_hn multiplies in the GRU with the reset before."""
         (r_,) = self._clamped(limit, r_)
         return self.activations.sigmoid(r_) * h_prev
 
     def gru_candidate(self, r_: Number, q: Number, n_x: Number, limit: Number | None = None) -> Number:
-        """Reset after, q = W_hn h_prev + b_hn: -> n_."""
+        """Gives n_ of the GRU with the reset after. q is W_hn h_prev + b_hn."""
         (r_,) = self._clamped(limit, r_)
         return self.activations.sigmoid(r_) * q + n_x
 
     def gru_update(self, z_: Number, n_: Number, h_prev: Number, limit: Number | None = None) -> Number:
-        """-> h."""
+        """Gives h of a GRU step."""
         z_, n_ = self._clamped(limit, z_, n_)
         z = self.activations.sigmoid(z_)
         return self.activations.complement(z) * h_prev + z * self.activations.tanh(n_)
@@ -146,7 +147,7 @@ class Equations:
     def gru_update_grad(
         self, z: Number, n: Number, h_prev: Number, dh: Number, limit: Number | None = None
     ) -> tuple[Number, Number, Number]:
-        """-> dz_, dn_, and dh_prev's part that does not pass a gate."""
+        """Gives dz_, dn_ and the part of dh_prev that does not pass a gate."""
         complement, z_, n_ = self.activations.complement, z, n
         if limit is not None:
             in_z, in_n = self._clamped(limit, z_, n_)
@@ -158,7 +159,8 @@ class Equations:
     def gru_reset_grad(
         self, r: Number, h_prev: Number, drh: Number, limit: Number | None = None
     ) -> tuple[Number, Number, Number]:
-        """Reset before, drh = dL/d(r * h_prev): -> dr_, dh_prev's part, r * h_prev."""
+        """Gives dr_, the part of dh_prev that passes r, and r * h_prev, for the reset before. drh is the gradient of r *
+        h_prev."""
         r_ = r
         if limit is not None:
             (in_r,) = self._clamped(limit, r_)
@@ -167,7 +169,7 @@ class Equations:
         return self._inside(dh_prev * h_prev * self.activations.complement(r), r_, limit), dh_prev, r * h_prev
 
     def gru_candidate_grad(self, r: Number, q: Number, dn_: Number, limit: Number | None = None) -> tuple[Number, Number]:
-        """Reset after: -> dr_, dq."""
+        """Gives dr_ and dq for the reset after."""
         r_ = r
         if limit is not None:
             (in_r,) = self._clamped(limit, r_)
@@ -177,7 +179,7 @@ class Equations:
 
 
 class Cells(NamedTuple):
-    """The equations of `Equations` without a limit."""
+    """The equations of `Equations` without a limit, by name."""
 
     lstm_cell: Callable[..., Any]
     lstm_gates: Callable[..., Any]
@@ -191,7 +193,7 @@ class Cells(NamedTuple):
 
 
 def make_cells(activations: Activations) -> Cells:
-    """The equations, for kernels that name them one by one."""
+    """Makes the equations, for kernels that name them one by one."""
     found = Equations(activations)
     names: dict[str, Any] = {name: getattr(found, name) for name in Cells._fields}
     names["gru_reset_grad"] = lambda r, h_prev, drh: found.gru_reset_grad(r, h_prev, drh)[:2]

@@ -1,7 +1,7 @@
-"""A digest of this package as it would be imported now: what machine code on disk is named by.
+"""A digest of this package as it would be imported now. Machine code on disk is named by it.
 
-It is taken once before any other module of the package is read (`AT_START`), and again before machine code is loaded or kept:
-an upgrade in between shows, and code of one version is never kept under the other's name.
+It is taken once before any other module of the package is read (`AT_START`), and again before machine code is loaded or saved.
+So an upgrade in between shows, and code of one version is never saved under the other's name.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ LOOSE = type(__spec__.loader) is SourceFileLoader  # the modules are files that 
 
 
 def digest() -> str | None:
-    """The digest; None where a module's contents cannot be read."""
+    """Gives the digest; None where a module's contents cannot be read."""
     found = hashlib.sha256()
     try:
         for name, contents in _files() if LOOSE else _modules():
@@ -27,7 +27,7 @@ def digest() -> str | None:
 
 
 def _files() -> Iterator[tuple[str, bytes]]:
-    """Every source file."""
+    """Gives every source file: its name and its contents."""
     root = os.path.dirname(__file__)
     names = [os.path.join(folder, file) for folder, _, files in os.walk(root) for file in files if file.endswith(".py")]
     for name in sorted(names):
@@ -36,7 +36,7 @@ def _files() -> Iterator[tuple[str, bytes]]:
 
 
 def _modules() -> Iterator[tuple[str, bytes]]:
-    """Every module of an archive or a frozen program, which has to list all that have been imported."""
+    """Gives every module of an archive or a frozen program. Its importer has to list all modules that have been imported."""
     package = sys.modules[__package__]
     listed = dict(_listed(package.__path__, f"{__package__}."))
     missing = {name for name in sys.modules if name.startswith(f"{__package__}.")} - set(listed)
@@ -57,7 +57,7 @@ def _listed(path: Any, prefix: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _contents(spec: Any) -> bytes:
-    """A module's file in its archive, or its code, where a frozen program has nothing else."""
+    """Gives a module's file in its archive or, where a frozen program has nothing else, its code."""
     try:
         return bytes(spec.loader.get_data(spec.origin))
     except (AttributeError, OSError):
@@ -65,7 +65,8 @@ def _contents(spec: Any) -> bytes:
 
 
 def _written(value: Any) -> str:
-    """A code object or a constant of one, the same text in every process. (`marshal` depends on who else has a constant.)"""
+    """Writes a code object, or a constant of one, as text that is the same in every process. (`marshal`'s bytes depend on
+    who else has a constant.)"""
     if isinstance(value, CodeType):
         names = (value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars)
         counts = (value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags)

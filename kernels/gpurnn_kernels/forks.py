@@ -1,5 +1,5 @@
-"""A fork waits for threads that compile with Numba, whoever started them. The child, which lacks these threads, loads kernels,
-and would find Numba's and LLVM's locks held for ever."""
+"""A fork waits for threads that compile with Numba, whoever started them. The child lacks these threads but loads kernels,
+and would find the locks of Numba and LLVM held for ever."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ _held: list[Any] = []
 
 
 def _locks() -> Iterator[Any]:
-    """The locks of Numba and LLVM, in the order in which a compilation takes them; none before they are imported."""
+    """Gives the locks of Numba and LLVM, in the order in which a compilation takes them; none before the two are imported."""
     compiler = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
     library = getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None)
     if compiler is not None and library is not None:
@@ -35,7 +35,7 @@ def _renew() -> None:
 
 
 def forks_wait_for(turn: Any) -> None:
-    """Has forks take a reentrant lock first, under which this package compiles."""
+    """Has forks first take a reentrant lock under which this package compiles."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_take, after_in_parent=_give_back, after_in_child=_renew)
         os.register_at_fork(before=turn.acquire, after_in_parent=turn.release, after_in_child=turn._at_fork_reinit)

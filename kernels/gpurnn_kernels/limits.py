@@ -1,4 +1,4 @@
-"""The address space that LLVM needs: it ends the process where it gets none."""
+"""LLVM ends the process where it gets no address space. This module checks for it first."""
 
 import os
 
@@ -16,7 +16,7 @@ def require_address_space() -> None:
 
 
 def _left() -> int | None:
-    """Bytes of address space that this process may still take; None where that is not limited or not known."""
+    """Gives the bytes of address space that this process may still take; None where that is not limited or not known."""
     try:
         import resource
 

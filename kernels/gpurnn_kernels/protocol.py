@@ -1,8 +1,8 @@
-"""What a backend exports: `gpurnn_kernels.cpu` is a module of this shape.
+"""A backend exports what this protocol lists: `gpurnn_kernels.cpu` is a module of this shape.
 
-Shapes: T steps, B rows, I inputs, H units, P units of h (H, or a projected layer's fewer), D directions. A state is h
-(.., B, P) and, for an LSTM, c (.., B, H). Arrays are the backend's own (NumPy on the CPU), of the spec's
-dtype, checked by the caller: the kernels trust them.
+Shapes: T steps, B rows, I inputs, H units, P units of h (H, or a projected layer's fewer), D directions. A state is h (.., B,
+P) and, for an LSTM, c (.., B, H). Arrays are the backend's own (NumPy on the CPU), of the spec's dtype, and checked by the
+caller: the kernels trust them.
 """
 
 from collections.abc import Sequence
@@ -16,25 +16,27 @@ class StepperLike(Protocol):
 
     @property
     def state(self) -> Sequence[Array]:
-        """The arrays that hold the state now: those it was given, or others of their kind in turn with them."""
+        """The arrays that hold the state now. They are the arrays that were given, or others of their kind in turn with
+        them."""
 
     def step(self, x: Array, out: Array) -> None:
-        """x (B, I) -> out (B, P), both contiguous; the state moves on."""
+        """Makes out (B, P) of x (B, I), both contiguous, and moves the state on."""
 
 
 class PlainCallLike(Protocol):
-    """A stack of layers made ready for one shape: calls without initial state and lengths."""
+    """A stack of layers made ready for one shape. Its calls have no initial state and no lengths."""
 
     @property
     def bytes(self) -> int:
-        """Bytes that the call holds, at least."""
+        """The bytes that the call holds, at least."""
 
     def run(self, x: Array, y: Array, between: Array, h: Array, c: Array) -> None:
-        """x -> y, both 3-D and contiguous; `between` like y, scratch for stacked layers; h, c: final state."""
+        """Fills y and the final state h and c. x and y are 3-D and contiguous; `between`, scratch for stacked layers, is
+        like y."""
 
 
 class LayerGradientsLike(Protocol):
-    """What `backward` gives."""
+    """The gradients that `backward` gives."""
 
     @property
     def x(self) -> Array: ...  # (T, B, I)
@@ -43,11 +45,11 @@ class LayerGradientsLike(Protocol):
 
 
 class Kernels(Protocol):
-    """A backend. `Any` stands for its prepared layer and for what its forward pass keeps: only the backend looks inside."""
+    """A backend. Its prepared layer and what its forward pass saves are `Any`: only the backend looks inside."""
 
     def prepare(self, specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Any = None) -> Any:
-        """One layer, a spec and its arrays a direction, packed and ready to run. `previous`: what this gave for the same
-        specs and other arrays; scratch memory passes on."""
+        """Packs one layer and makes it ready to run: a spec and its arrays for each direction. `previous` is what an
+        earlier call gave for the same specs and other arrays; its scratch memory passes on."""
 
     def forward(
         self,
@@ -62,9 +64,10 @@ class Kernels(Protocol):
         x_stays: bool = False,
         y_stays: bool = False,
     ) -> Any:
-        """x (T, B, I) -> fills y (T, B, D * P), already zero past `lengths`, and the final state, arrays (D, B, ..).
+        """Fills y (T, B, D * P), already zero past `lengths`, and the final state, arrays (D, B, ..), from x (T, B, I).
 
-        keep: gives what `backward` reads, with copies of x and y but for those that stay as they are.
+        With `keep` it gives what `backward` reads. That holds copies of x and y, except where x_stays or y_stays says that the
+        caller's array stays as it is.
         """
 
     def backward(
@@ -77,14 +80,15 @@ class Kernels(Protocol):
         dfinal: Sequence[Array | None],
         dstate: Sequence[Array],
     ) -> LayerGradientsLike:
-        """The gradients of a call of `forward` with keep=True from an initial state; fills dstate, those of
-        the latter. dy and dfinal, of the final state: None for zeros."""
+        """Gives the gradients of a call of `forward` with keep=True from an initial state, and fills dstate, the gradients
+        of that state. dy and dfinal, the gradients of y and of the final state, are None for zeros."""
 
     def describe(self, layer: Any, x: Array, lengths: Array | None) -> str:
-        """In one line, what `forward` would run for x (T, B, I), and why."""
+        """Says in one line what `forward` would run for x (T, B, I), and why."""
 
     def PlainCall(self, layers: Sequence[Any], steps: int, batch: int, strides: Sequence[int]) -> PlainCallLike:
-        """strides: bytes from step to step and from row to row, of x, then of y."""
+        """Makes plain calls ready. strides: bytes from step to step and from row to row, of x, then of y."""
 
     def Stepper(self, layers: Sequence[Any], batch: int, state: Sequence[Array], threads: int | None = None) -> StepperLike:
-        """Over state arrays (L, B, ..) that it moves on. threads: that steps may use on a CPU; None: as many as calls."""
+        """Makes steps ready over state arrays (L, B, ..), which they move on. threads: the number that steps may use on a
+        CPU; None: as many as calls."""

@@ -1,4 +1,4 @@
-"""What a kernel must know of a layer's cell, and the arrays of one direction of it."""
+"""The facts that a kernel must know of a layer's cell, and the arrays of one direction of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ CellName = str  # a name in CELL_SHAPES
 
 
 class CellShape(NamedTuple):
-    """A cell's row in the table of cells: what sizes and parameters' names follow from."""
+    """A cell's row in the table of cells. Sizes and the parameters' names follow from it."""
 
     gates: int  # G
     states: tuple[str, ...] = ("h",)
@@ -28,9 +28,12 @@ CELL_SHAPES = {
 
 @dataclass(frozen=True)
 class Spec:
-    """One direction of one layer. Arrays of its parameters: "W_x" (G*H, I), "W_h" (G*H, P), "b" (G*H,) and, for
-    "gru_after", "b_hn" (H,), with peepholes "peephole" (3*H,), with proj_size "W_p" (P, H); gate order f, i, o, g or
-    z, r, n along the first axis. P is proj_size or, without one, H."""
+    """One direction of one layer.
+
+    Its parameters are arrays "W_x" (G*H, I), "W_h" (G*H, P) and "b" (G*H,); for "gru_after" also "b_hn" (H,); with peepholes
+    "peephole" (3*H,); with proj_size "W_p" (P, H). The gates stand in the order f, i, o, g or z, r, n along the first axis. P
+    is proj_size or, without one, H.
+    """
 
     cell: CellName
     input_size: int
@@ -50,27 +53,27 @@ class Spec:
 
     @property
     def gates(self) -> int:
-        """G: 4 for the LSTM, 3 for the GRUs."""
+        """G, the number of gates: 4 for the LSTM, 3 for the GRUs."""
         return self.shape.gates
 
     @property
     def output_size(self) -> int:
-        """P: units of h."""
+        """P, the units of h."""
         return self.proj_size or self.hidden_size
 
     @property
     def phases(self) -> int:
-        """Phases of a step: its units need all others' r * h, or m = o * tanh(c), before its second one."""
+        """The phases of a step. Before the second one, all units' r * h, or m = o * tanh(c), must be done."""
         return self.shape.products + (self.proj_size > 0)
 
     @property
     def has_options(self) -> bool:
-        """Whether the layer has a projection, peepholes or a clip."""
+        """Tells whether the layer has a projection, peepholes or a clip."""
         return bool(self.proj_size) or self.peepholes or self.clip is not None
 
     @property
     def variant(self) -> str:
-        """The kernels that run it: the plain cell's, or those that can do more."""
+        """The name of the kernels that run the layer: the plain cell's, or those that can do more."""
         if self.cell == "lstm":
             return "lstm_options" if self.proj_size or self.peepholes or self.clip is not None else "lstm"
         return self.cell if self.clip is None else f"{self.cell}_clip"

@@ -1,4 +1,4 @@
-"""What tests of the command line share: layers and inputs in files, and what a command that fails says."""
+"""Cases that tests of the command line share: layers and inputs in files, and what a command that fails says."""
 
 import sys
 from collections.abc import Callable

@@ -81,7 +81,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_a_console_that_cannot_write_a_name(encoding: str) -> None:
-    """What was done is done: the name is spelled as far as it can be."""
+    """A finished run stays a success: the name is spelled as far as it can be."""
     case("lstm")
     env = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     done = subprocess.run([*PROGRAM, "run", "m.safetensors", "x.npy", "-o", "\u65e5.npy"], capture_output=True, env=env)

@@ -265,7 +265,7 @@ def test_a_failure_leaves_what_was_there(
 
 @pytest.mark.parametrize("name", ["lstm", "gru-batch-first"])
 def test_an_input_that_becomes_shorter(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is gone from the file is an error: a map of it would end the process."""
+    """A part that is gone from the file is an error: a map of it would end the process."""
     layer, _, _ = case(name)
     before, call = files(), type(layer).__call__
 

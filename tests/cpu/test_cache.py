@@ -39,7 +39,7 @@ def test_it_never_outlives_a_change_of_a_source(install: Install) -> None:
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "a bit", "zeros", "another kernel's", "a folder"])
 def test_damaged_files_are_compiled_again(damage: str, install: Install) -> None:
-    """What is wrong in machine code would end the process."""
+    """Damaged machine code would end the process."""
     path = install.kernel()
     data = bytearray(path.read_bytes())
     half = len(data) // 2
@@ -126,7 +126,7 @@ def test_modules_that_cannot_be_read_have_no_machine_code_on_disk(filled: Instal
 
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_an_upgrade_while_a_process_imports_or_compiles(when: str, install: Install) -> None:
-    """What it compiles may be of either version: it is neither loaded nor kept, under the name of neither."""
+    """Its machine code may be of either version, so it is neither loaded nor kept under either name."""
     path = install.kernel()
     if when == "during":
         path.unlink()

@@ -47,7 +47,7 @@ def on_host(tensor: Any) -> Any:
 
 
 class World:
-    """Which device and stream are the current ones, for PyTorch and for CuPy; and how often the host waited."""
+    """The current device and stream, for PyTorch and for CuPy, and how often the host waited."""
 
     def __init__(self) -> None:
         self.device = EmulatedDevice()
@@ -115,7 +115,7 @@ def problem(kind: str) -> tuple[Any, Any, list[OnGPU]]:
 @pytest.mark.parametrize("with_state", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_calls_follow_pytorchs_stream(world: World, kind: str, with_state: bool) -> None:
-    """Of x's device, while another device is the current one; and values and gradients are PyTorch's."""
+    """Calls run on the stream of x's device while another device is current. Values and gradients are PyTorch's."""
     module, shape, weights = problem(kind)
     x, dy = torch.randn(4, 2, 3, requires_grad=True), torch.randn(4, 2, 8)
     state = [torch.randn(4, 2, 4, requires_grad=True) for _ in range(2 if kind == "LSTM" else 1)] if with_state else []

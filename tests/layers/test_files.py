@@ -151,7 +151,7 @@ def test_what_is_no_file_stays(tmp_path: Path) -> None:
 
 
 def test_long_names(tmp_path: Path) -> None:
-    """As long as the system takes: the file beside it has a name of its own."""
+    """Names may be as long as the system takes: the file beside has a name of its own."""
     path = tmp_path / ("x" * 243 + ".safetensors")
     gpurnn.LSTM(3, 4).save(path)
     assert gpurnn.load(path).hidden_size == 4

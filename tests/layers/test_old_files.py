@@ -1,4 +1,4 @@
-"""Layers that earlier versions wrote; `python tests/test_old_files.py FOLDER` writes this version's for later ones."""
+"""Layers that earlier versions wrote; `python tests/layers/test_old_files.py FOLDER` writes this version's for later ones."""
 
 import json
 import pickle

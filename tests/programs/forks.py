@@ -1,4 +1,4 @@
-"""What tests of forks run in processes of their own: a child has none of its parent's other threads."""
+"""Programs that tests of forks run in processes of their own: a child has none of its parent's other threads."""
 
 import faulthandler
 import os

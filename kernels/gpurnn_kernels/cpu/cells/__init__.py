@@ -1,4 +1,4 @@
-"""The cells of this backend: a file each, and a line here."""
+"""The cells of this backend: each is a file, and a line here."""
 
 from ...spec import Spec
 from ..codegen.compile import not_kept
@@ -11,12 +11,12 @@ CELLS: dict[str, Cell] = {"lstm": LSTM(), "gru_before": GRUBefore(), "gru_after"
 
 
 def cell_of(spec: Spec) -> Cell:
-    """The cell of a layer."""
+    """Gives the cell of a layer."""
     return CELLS[spec.cell]
 
 
 def steps_of(spec: Spec) -> Steps:
-    """The kernels of a layer's steps."""
+    """Gives the kernels of a layer's steps."""
     cell = cell_of(spec)
     steps = cell.steps(spec)
     if not type(cell).__module__.startswith(f"{__package__}."):

@@ -1,4 +1,5 @@
-"""The `Cell` protocol: what the programs of a layer must know of its cell. Each other file with a cell's name is a cell."""
+"""The `Cell` protocol lists what the programs of a layer must know of its cell. Each other file with a cell's name is a
+cell."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -9,13 +10,13 @@ from ..codegen.activations import ACTIVATIONS, CLIP
 from ..codegen.vector import Vector
 from ..products.product import Product
 
-H_PREV, FED = 1, 2  # what a gate's rows of W_h are multiplied by: see weight_gradients.py
+H_PREV, FED = 1, 2  # sources that a gate's rows of W_h are multiplied by: see passes/weight_gradients.py
 EQUATIONS = Equations(ACTIVATIONS, CLIP)
 Kernel = Callable[..., Any]
 
 
 def loaded(limit: Any) -> Number | None:
-    """The value of the operand `limit`, which may be absent."""
+    """Loads the operand `limit`; None where it is absent."""
     return None if limit is None else limit.load()
 
 
@@ -32,17 +33,17 @@ class Steps(NamedTuple):
     project: Kernel
     """project(job, share, x, x_row, slots, unused): fills the slots of a chunk of steps with W_x x + b."""
     step: tuple[Kernel, ...]
-    """step(job, share, first, rows, s, slot)"""
+    """step(job, share, first, rows, s, slot): makes step s of `rows` rows from `first` on, by the slots from `slot` on."""
     step_saved: tuple[Kernel, ...]
-    """The same, leaving what `step_back` reads."""
+    """step_saved does what step does, and saves what `step_back` reads."""
     step_streaming: tuple[Kernel, ...]
-    """The same, storing it past the caches where the cell can."""
+    """step_streaming does what step_saved does, and saves past the caches where the cell can."""
     step_back: tuple[Kernel, ...]
-    """step_back(job, share, first, rows, s, before)"""
+    """step_back(job, share, first, rows, s, before): takes step s back; `before` rows had step s + 1."""
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
-        """All of them."""
+        """All kernels of the layer."""
         return self.project, *self.step, *self.step_saved, *self.step_streaming, *self.step_back
 
 
@@ -50,32 +51,32 @@ class Cell(Protocol):
     """A cell of the CPU backend."""
 
     products: tuple[Product, ...]
-    """The phases of a step: each product waits for all units of the one before."""
+    """The products of a step: each waits for all units of the one before."""
     planes: tuple[str, ...] = ()
     """Rows of units that a forward pass needs besides h: their fields in a job."""
     planes_back: tuple[str, ...] = ()
     """Rows of units that a backward pass needs besides dh."""
     saved_gates: int
-    """Vectors that a step leaves for the backward pass, a vector of units."""
+    """Vectors that a step saves for the backward pass, for each vector of units."""
     has_c: bool = False
-    """Whether there is a c beside h: in the state, and saved."""
+    """True where the state, and what a step saves, has a c beside h."""
     biases: tuple[tuple[str, str], ...] = ()
-    """Biases of one gate's rows each: the field in a job, and the parameter."""
+    """Biases beside b, of one gate each: the field in a job, and the parameter."""
     shares_vectors: bool = False
-    """Whether the kernels know of gates that share vectors in the last panel."""
+    """True where the kernels can have gates share vectors in the last panel."""
     left_by_step: str | None = None
     """The job's field of rows of units that a step back leaves for the weight gradients beside the gates' gradients: what a
     later product was fed (`fed`), or gradients of their own that W_h saw (`dq`)."""
     options_on_amx: bool = True
-    """Whether AMX may make the recurrent product back through time of layers with options."""
+    """True where AMX may make the recurrent product back through time for layers with options."""
     recurrent: tuple[tuple[int, int], ...]
-    """By gate: which gradients its rows of W_h saw (the gate's own, or `num_gates` for `dq`), and what they were multiplied by
-    (H_PREV, FED)."""
+    """Two numbers a gate: the gradients that its rows of W_h saw (the gate's own, or `num_gates` for `dq`), and the source
+    that the rows were multiplied by (H_PREV, FED)."""
 
     def steps(self, spec: Spec) -> Steps:
-        """The kernels of a layer's form."""
+        """Gives the kernels of a layer's form."""
         ...
 
     def all_steps(self) -> Iterator[Steps]:
-        """The kernels of every form, for compiling ahead."""
+        """Gives the kernels of every form, for compiling them ahead."""
         ...

@@ -1,6 +1,7 @@
-"""The GRU with the reset after. slot: n_x z r q. saved: z r n q, activated or, with a limit, not.
+"""The GRU with the reset after.
 
-W_x makes the first three of a slot, W_h the last three; q = W_hn h + b_hn starts as b_hn.
+A slot holds n_x z r q. A step saves z r n q, activated or, with a limit, before the activation. W_x makes the first three
+vectors of a slot and W_h the last three; q = W_hn h + b_hn starts as b_hn.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ kernel = Kernels(saved_gates=4, num_gates=3)
 
 @kernel
 def gru_after(slot, h, h_next, y, saved=None, limit=None, streaming=False):
-    """streaming: what is saved goes past the caches."""
+    """Makes h of a step. streaming: what is saved goes past the caches."""
     most = loaded(limit)
     n_x, z_, r_, q = slot.loads(4)
     n_ = EQUATIONS.gru_candidate(r_, q, n_x, most)
@@ -36,7 +37,8 @@ def gru_after(slot, h, h_next, y, saved=None, limit=None, streaming=False):
 
 @kernel
 def gru_after_grad(gates, h_prev, dh, d_step, d_gates, dq, limit=None):
-    """d_gates: dz_ dr_ dn_, what W_x saw; d_step: dz_ dr_ dq, what W_h saw; dq: dq alone."""
+    """Makes the gradients of a step: d_gates holds dz_ dr_ dn_, which W_x saw; d_step dz_ dr_ dq, which W_h saw; dq is dq
+    alone."""
     most = loaded(limit)
     z, r, n, q = gates.loads(4)
     dz_, dn_, dh_prev = EQUATIONS.gru_update_grad(z, n, h_prev.load(), dh.load(), most)
@@ -49,7 +51,7 @@ def gru_after_grad(gates, h_prev, dh, d_step, d_gates, dq, limit=None):
 
 @pointwise
 def make_way(v: Vectors, slot: Any, b_n: Any, count: Any) -> None:
-    """Moves n_x aside, of z r n_x that share vectors; b_hn takes its place, to become q."""
+    """Moves n_x of z r n_x, which share vectors, to the slot's last vector; b_hn takes its place, to become q."""
     n_x = v.shared(slot, 2, count)
     v.store(slot, v.load_first(n_x, count), 3)
     v.store_first(n_x, v.load(b_n), count)
@@ -57,7 +59,7 @@ def make_way(v: Vectors, slot: Any, b_n: Any, count: Any) -> None:
 
 @pointwise
 def spread_row(v: Vectors, slot: Any, count: Any) -> None:
-    """Gives z r q that share vectors, and n_x where `make_way` left it, a vector each: n_x z r q."""
+    """Gives z r q, which share vectors, and n_x, which `make_way` has moved, a vector each: n_x z r q."""
     gates = [v.load(slot, 3), *(v.load_first(v.shared(slot, gate, count), count) for gate in range(3))]
     for place, value in enumerate(gates):
         v.store(slot, value, place)

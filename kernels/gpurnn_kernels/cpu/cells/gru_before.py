@@ -1,4 +1,8 @@
-"""The GRU with the reset before. slot: z r z r; n n. saved: z r n, activated or, with a limit, not."""
+"""The GRU with the reset before.
+
+A pair of vectors of units has a slot z r z r and a slot n n. A step saves z r n, activated or, with a limit, before the
+activation.
+"""
 
 from collections.abc import Iterator
 from functools import cache
@@ -36,7 +40,7 @@ kernel = Kernels(
 
 @kernel
 def reset(slot_r, h, rh, saved=None, limit=None):
-    """Between the two products of a step."""
+    """Makes r * h between the two products of a step."""
     most, r_ = loaded(limit), slot_r.load()
     rh.store(EQUATIONS.gru_reset(r_, h.load(), most))
     if saved is not None:
@@ -56,7 +60,7 @@ def update(slot_z, slot_n, h, h_next, y, saved=None, limit=None):
 
 @kernel
 def update_grad(gates, h_prev, dh, d_step, d_step_n, d_gates, drh, limit=None):
-    """dz_ and dn_; drh starts at zero for the product W_hn^T dn_."""
+    """Makes dz_ and dn_. drh starts at zero for the product W_hn^T dn_."""
     z, n = gates.load(0), gates.load(2)
     dz_, dn_, dh_prev = EQUATIONS.gru_update_grad(z, n, h_prev.load(), dh.load(), loaded(limit))
     d_step.store(dz_)
@@ -69,7 +73,7 @@ def update_grad(gates, h_prev, dh, d_step, d_step_n, d_gates, drh, limit=None):
 
 @kernel
 def reset_grad(gates, h_prev, dh, d_step, d_gates, drh, fed, limit=None):
-    """dr_, and r * h_prev for the gradient of W_hn."""
+    """Makes dr_, and r * h_prev for the gradient of W_hn."""
     dr_, dh_prev, rh = EQUATIONS.gru_reset_grad(gates.load(1), h_prev.load(), drh.load(), loaded(limit))
     d_step.store(dr_, start=1)
     d_gates.store(dr_, start=1)

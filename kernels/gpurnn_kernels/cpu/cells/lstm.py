@@ -1,5 +1,6 @@
-"""The LSTM, with peepholes, a clip and a projection in any combination. slot: f i o g. saved: f i o g or, with a limit,
-f_ i_ o_ g_ with what the peepholes add.
+"""The LSTM, with peepholes, a clip and a projection in any combination.
+
+A slot holds f i o g. A step saves f i o g or, with a limit, f_ i_ o_ g_ with what the peepholes add to them.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ kernel = Kernels(saved_gates=4, num_gates=4)
 def lstm(
     slot, c, h_next=None, y=None, m=None, saved=None, saved_c=None, saved_m=None, limit=None, peephole=None, streaming=False
 ):
-    """h_next and y or, of a projected layer, m. streaming: what is saved goes past the caches."""
+    """Makes h_next and y or, for a projected layer, m. streaming: what is saved goes past the caches."""
     most, weights = loaded(limit), None if peephole is None else peephole.loads(3)
     f_, i_, o_, g_ = slot.loads(4)
     c_prev = c.load()
@@ -44,7 +45,8 @@ def lstm(
 
 @kernel
 def lstm_grad(gates, c_prev, c_saved, dc, d_step, d_gates, dh=None, dm=None, limit=None, peephole=None):
-    """dh, or dm of a projected layer, holds the whole gradient of o * tanh(c), and is cleared."""
+    """Makes the gradients of a step. dh, or dm of a projected layer, holds the whole gradient of o * tanh(c), and is
+    cleared."""
     most, weights = loaded(limit), None if peephole is None else peephole.loads(3)
     incoming: Padded = dh or dm
     f, i, o, g = gates.loads(4)
@@ -59,7 +61,7 @@ def lstm_grad(gates, c_prev, c_saved, dc, d_step, d_gates, dh=None, dm=None, lim
 
 @pointwise
 def spread_row(v: Vectors, slot: Any, count: Any) -> None:
-    """Gives f i o g that share vectors a vector each, zeros past the units."""
+    """Gives f i o g, which share vectors, a vector each, with zeros past the units."""
     gates = [v.load_first(v.shared(slot, gate, count), count) for gate in range(4)]
     for gate, value in enumerate(gates):
         v.store(slot, value, gate)

@@ -1,17 +1,19 @@
 """Operands of the cell equations, by name.
 
 `Kernels` makes the pointwise part of a step out of a plain function: `def lstm(slot, c, h_next, y, saved=None): ...`. A
-parameter's name says which vectors it is, and OPERANDS how they are read and written. An operand that may be absent is None
-then. Behind an operand stand one or more *words*, most of them addresses. WORDS makes each, as a function whose own parameters
-name what it is made of: the records `job` and `share`, where the equations stand, or a constant of the cell.
+parameter's name says which vectors it is, and OPERANDS how they are read and written. An operand that is absent in a form is
+None. Behind an operand stand one or more *words*, most of them byte addresses. WORDS makes each word by a function. The
+function's own parameters name what the word is made of: the records `job` and `share`, where the equations stand, or a
+constant of the cell.
 
-    job, share        the records of `descriptors.py`
+    job, share        the records of `codegen/descriptors.py`
     row, index        a row of `order`; the same row, counted from the first one of the step
     s, block          the step; the vector of units
     slot              the row's slot (forward)
     plane             where the row's gates' gradients of this step stand (backward)
 
-A name that a pass lacks is None there: a word that asks for it does not compile.
+A name that a pass lacks is None there: a word that asks for it does not compile. Operands of one kernel do not overlap, except
+that equal words are one operand. An operand is loaded before it is stored.
 """
 
 import inspect
@@ -30,7 +32,7 @@ WHERE = ("job", "share", "row", "index", "s", "slot", "plane", "block")
 
 @inlined
 def h_before(job, row, s):
-    """The address of the h that a row's step s started from: a user's row."""
+    """Gives the address of the h from which a row's step s started: a user's row."""
     if s == 0:
         return job.h_0 + batch_row(job, row) * job.h_b
     return job.y + time_of(job, row, s - 1) * job.y_t + batch_row(job, row) * job.y_b
@@ -38,7 +40,7 @@ def h_before(job, row, s):
 
 @inlined
 def c_before(job, row, s):
-    """The address of the c that a row's step s started from: a padded row."""
+    """Gives the address of the c from which a row's step s started: a padded row."""
     return job.c_start + row * job.row if s == 0 else job.saved_c + saved_row(job, row, s - 1) * job.unit_row
 
 
@@ -89,7 +91,7 @@ _TABLE = _compiled(WORDS)
 
 
 class Padded:
-    """Vectors in padded memory."""
+    """Vectors side by side in padded memory, aligned to an element at least: whole vectors are read and written."""
 
     def __init__(self, v: Vectors, *words: Any) -> None:
         self.v, self.at, self.words = v, words[0], words
@@ -126,7 +128,7 @@ class Entry(Padded):
 
 
 class Output(Entry):
-    """y."""
+    """A vector of y, a user's array: nothing is written past its `tail`."""
 
     word = 0
 
@@ -140,11 +142,11 @@ class Saved(Entry):
     word = 1
 
     def found(self) -> Padded:
-        """The same vectors, their address made once."""
+        """Gives the same vectors, with their address made once."""
         return Padded(self.v, self.at_row)
 
     def store(self, *values: Vector, start: int = 0, streaming: bool = False) -> None:
-        """streaming: past the caches."""
+        """Stores vectors from the `start`-th one on. streaming: they go past the caches, and are aligned to their size."""
         at, store = self.at_row, self.v.store_streaming if streaming else self.v.store
         for index, value in enumerate(values, start):
             store(at, value, index)
@@ -183,7 +185,7 @@ class Kernel:
         self._parameters = inspect.signature(body).parameters
 
     def form(self, *present: str, **flags: bool) -> Form:
-        """The form that has these operands of those that may be absent, and these flags."""
+        """Gives the form that has the operands `present` of those that may be absent, and these flags."""
         unknown = set(present) - set(self._parameters)
         if unknown:
             raise TypeError(f"{self._body.__name__} has no operand {', '.join(sorted(unknown))}")
@@ -202,8 +204,8 @@ class Kernel:
 
 
 class Kernels:
-    """Makes a cell's kernels. `words`: words of its own, beside or instead of those of the table; `constants`: what words ask
-    for."""
+    """Makes a cell's kernels. `words` are the cell's own words, beside or instead of those of the table; `constants` are
+    the numbers that words ask for."""
 
     def __init__(self, words: Mapping[str, Any] | None = None, **constants: int) -> None:
         self._table = _TABLE | _compiled(words or {})

@@ -1,4 +1,4 @@
-"""The second phase of a step of a projected layer: h = W_p m with m = o * tanh(c), and the same back.
+"""The second phase of a step of a projected layer: h = W_p m with m = o * tanh(c), and its gradients.
 
 Panels of that product are NR_BACK vectors of h.
 """
@@ -17,13 +17,13 @@ from .step import next_panel, over_blocks, panels_here, plane_of_all
 
 @inlined
 def output_blocks(job):
-    """Vectors that hold a row of h."""
+    """Gives the vectors that hold a row of h."""
     return -(-job.P // job.lanes)
 
 
 @inlined
 def last_output(job, panel, count):
-    """The end of the vectors of h in `count` panels."""
+    """Gives the end of the vectors of h in `count` panels."""
     return min((panel + count) * NR_BACK, output_blocks(job))
 
 
@@ -37,7 +37,7 @@ def store_outputs(job, share, rows, h_next, block_begin, block_end):
 
 
 def make_projected_step(name: str) -> Any:
-    """The kernel of the second phase: h = W_p m."""
+    """Makes the kernel of the second phase: h = W_p m."""
 
     def second(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
@@ -54,7 +54,7 @@ def make_projected_step(name: str) -> Any:
 
 @called
 def complete_dh(job, first, rows, s, before, panel):
-    """Adds to dh of a panel of h what the step after s hands back, and dy of step s."""
+    """Adds to dh of a panel of h the product of the gates' gradients of step s + 1 with W_h, and dy of step s."""
     if before > 0:
         (after, after_row), step, dh = plane_of_all(job, first, s + 1), NR_BACK * V1, job.dh + first * job.row
         depth, columns, descending = 4 * blocks(job) * job.lanes, output_blocks(job), (s + 1) & 1
@@ -81,8 +81,8 @@ def complete_dh(job, first, rows, s, before, panel):
 
 @called
 def hand_on_dh(job, first, rows, s, block_begin, block_end):
-    """Copies vectors [block_begin, block_end) of dh for the product with W_p and for dW_p; dh becomes the start of the sum for
-    dh_prev."""
+    """Copies vectors [block_begin, block_end) of dh for the product with W_p and for dW_p, then clears them: the sum for
+    dh_prev starts there."""
     for row in range(first, first + rows):
         saved = saved_row(job, row, s) * job.unit_row
         for block in range(block_begin, block_end):
@@ -94,14 +94,14 @@ def hand_on_dh(job, first, rows, s, block_begin, block_end):
 
 @called
 def m_gradients(job, first, rows, panel, count):
-    """dm = dh W_p, for `count` panels of units."""
+    """Makes dm = dh W_p for `count` panels of units."""
     dh, dm = job.dh_step + first * job.row, job.dm + first * job.row
     depth, last = output_blocks(job) * job.lanes, panel + count
     gemm(job, panel, last, blocks(job), rows, dh, job.row, job.w_p, depth, job.zeros, 0, 0, dm, job.row, 0)
 
 
 def make_projected_step_back(name: str, form: Any) -> tuple[Any, Any]:
-    """The kernels of a step's two phases back: over panels of h, then over panels of units."""
+    """Makes the kernels of a step's two phases back: over panels of h, then over panels of units."""
     cells = over_blocks(form)
 
     def step_back(job, share, first, rows, s, before):

@@ -1,4 +1,5 @@
-"""Parts of all cells' steps: the next panel, the loops over units and rows, and the kernels of steps with one product."""
+"""The parts that all cells' steps share: the next panel, the loops over units and rows, and the kernels of steps with one
+product."""
 
 from typing import Any
 
@@ -12,14 +13,14 @@ from ..products.gemm import NR_BACK
 
 @inlined
 def is_descending(share, s):
-    """Whether step s starts with the last panels: one step goes forth, the next one back, from the panels whose weights are
-    still in cache; the first step of a call, too."""
+    """Tells whether step s starts with the last panels. One step goes forth, the next one back, from the panels whose
+    weights are still in cache; so does the first step of a call after the one before."""
     return (share.turn + s) & 1
 
 
 @inlined
 def next_panel(share, descending):
-    """-> the first of the next panels to work on, `panels_here` it, -1 after the last ones."""
+    """Gives the first of the next panels to work on, -1 after the last ones. `panels_here` says how many panels go with it."""
     group = next_group(share, descending)
     if group < 0:
         return group
@@ -34,14 +35,14 @@ def next_panel(share, descending):
 
 @inlined
 def panels_here(share, panel):
-    """How many panels from this one on have their products made before the cell equations run over them."""
+    """Gives how many panels from this one on have their products made before the cell equations run over them."""
     return min(share.at_once, share.panel_end - panel)
 
 
 @inlined
 def each(run, job, share, words, steps, count):
-    """Runs a kernel `count` times over words that are `steps` apart: BUNDLE times at once, so that the latencies of the cell
-    equations overlap."""
+    """Runs a kernel `count` times over words that are `steps` apart, BUNDLE times at once, so that the latencies of the
+    cell equations overlap."""
     if count >= BUNDLE:
         put(share.words, words, steps)
         while count >= BUNDLE:
@@ -55,7 +56,7 @@ def each(run, job, share, words, steps, count):
 
 
 def over_rows(form: Any) -> Any:
-    """The loop of a kernel over all rows of `count` vectors of units: vector by vector; of a few rows, row by row."""
+    """Makes a kernel's loop over all rows of `count` vectors of units: vector by vector or, row_major, row by row."""
     run, words_at = form
 
     @inlined
@@ -72,8 +73,8 @@ def over_rows(form: Any) -> Any:
 
 
 def over_blocks(form: Any) -> Any:
-    """The loop of a kernel of the backward pass over the vectors of `count` panels of units, row by row. plane: the first
-    row's, of the gates' gradients that the recurrent product reads."""
+    """Makes a kernel's loop, in the backward pass, over the vectors of `count` panels of units, row by row. `plane` is the
+    address of the first row's gates' gradients that the recurrent product reads; plane_row is the bytes between rows."""
     run, words_at = form
 
     @inlined
@@ -88,7 +89,7 @@ def over_blocks(form: Any) -> Any:
 
 
 def make_project(name: str, begin: Any) -> Any:
-    """The kernel that projects a chunk of steps. begin: fills the slots of some panels with W_x x + b."""
+    """Makes the kernel that projects a chunk of steps. `begin` fills the slots of some panels with W_x x + b."""
 
     def project(job, share, x, x_row, slots, unused):
         job, share = record(job), record(share)
@@ -101,8 +102,8 @@ def make_project(name: str, begin: Any) -> Any:
 
 
 def make_step(name: str, begin: Any, add_to: Any, form: Any) -> Any:
-    """The kernel of a step with one product. begin: as of `make_project`, for steps that project their own x; add_to: adds
-    the product to the slots; form: the equations."""
+    """Makes the kernel of a step with one product. `begin` is that of `make_project`, for steps that project their own x;
+    `add_to` adds the product to the slots; `form` is the equations."""
     cells = over_rows(form)
 
     def step(job, share, first, rows, s, slot):
@@ -124,7 +125,8 @@ def make_step(name: str, begin: Any, add_to: Any, form: Any) -> Any:
 
 @inlined
 def complete_dh(job, share, first, rows, s, before, after, after_row, gates, panel, count):
-    """Adds to dh of `count` panels what the step after s hands back, from its gates' gradients at `after`, and dy of s."""
+    """Adds to dh of `count` panels the product of the gates' gradients of step s + 1, at `after`, with W_h, and dy of step
+    s."""
     if before > 0:
         dh = job.dh + first * job.row
         recurrent_product(job, share, before, s + 1, after, after_row, gates, job.w_h, dh, panel, count)
@@ -134,21 +136,22 @@ def complete_dh(job, share, first, rows, s, before, after, after_row, gates, pan
 
 @inlined
 def plane_at(job, first, s):
-    """-> the gates' gradients of a step's rows, for the recurrent product, in a plane of the step's own; their stride."""
+    """Gives the address and the row stride, in bytes, of a step's gates' gradients for the recurrent product, in a plane of
+    the step's own."""
     return job.step + (s & 1) * job.step_plane + first * job.step_row, job.step_row
 
 
 @inlined
 def plane_of_all(job, first, s):
-    """The same where dW reads them, if all rows are at one time and so lie side by side there."""
+    """Gives the same as `plane_at`, but where dW reads the gradients, if all rows are at one time and so lie side by side
+    there."""
     if job.order:
         return plane_at(job, first, s)
     return job.d_gates + saved_row(job, first, s) * job.d_row, job.d_row
 
 
 def make_step_back(name: str, form: Any, gates: int, plane_of: Any) -> Any:
-    """The kernel of a step back with one product, of `gates` gates. plane_of: where the gates' gradients of the step's rows
-    stand."""
+    """Makes the kernel of a step back with one product, of `gates` gates. `plane_of` finds the step's gates' gradients."""
     cells = over_blocks(form)
 
     def step_back(job, share, first, rows, s, before):

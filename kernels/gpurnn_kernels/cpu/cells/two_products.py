@@ -1,7 +1,8 @@
-"""Steps of cells with two products: the second one multiplies what a gate has made of h, which must be known of all units.
+"""Steps of cells with two products. The second one multiplies what a gate has made of h, which must be done for all units
+before.
 
-Panels are pairs of vectors of units. A slot holds their gates of the first product (z r z r); those of the second one (n n)
-lie in a slot of their own, a vector each.
+Panels are pairs of vectors of units. A slot holds their gates of the first product (z r z r). The gates of the second product
+(n n) lie in a slot of their own, a vector each.
 """
 
 from typing import Any
@@ -17,15 +18,15 @@ from .step import complete_dh, is_descending, next_panel, over_blocks, over_rows
 
 @inlined
 def blocks_in(job, panel, count):
-    """Vectors of units in `count` panels from `panel` on."""
+    """Gives the vectors of units in `count` panels from `panel` on."""
     return min(2 * count, -(-job.H // job.lanes) - 2 * panel)
 
 
 class Products:
-    """Both products, and where the equations find their gates."""
+    """The two products of a step, and the slots in which the equations find their gates."""
 
     def __init__(self, gates: tuple[int, ...], candidate: int) -> None:
-        """gates: of the first product; candidate: the gate of the second one."""
+        """Makes the products. `gates` are those of the first product; `candidate` is the gate of the second one."""
         count = len(gates)
 
         @inlined
@@ -56,7 +57,8 @@ class Products:
 
 
 def make_step(name: str, products: Products, reset: Any, update: Any) -> tuple[Any, Any]:
-    """The kernels of a step's two phases. reset, update: the equations after the first product, and after the second one."""
+    """Makes the kernels of a step's two phases. `reset` and `update` are the equations after the first and after the second
+    product."""
     begin, add_first, add_second = products.begin, products.add_first, products.add_second
     reset_cells, update_cells = over_rows(reset), over_rows(update)
 
@@ -91,7 +93,7 @@ def make_step(name: str, products: Products, reset: Any, update: Any) -> tuple[A
 
 
 def make_step_back(name: str, gates: int, update: Any, reset: Any) -> tuple[Any, Any]:
-    """The kernels of a step's two phases back. gates: of the first product."""
+    """Makes the kernels of a step's two phases back. `gates` counts those of the first product."""
     update_cells, reset_cells = over_blocks(update), over_blocks(reset)
 
     def step_back(job, share, first, rows, s, before):

@@ -1,1 +1,1 @@
-"""How a CPU kernel is written, compiled and kept. Nothing here knows a recurrent layer."""
+"""This room writes, compiles and caches CPU kernels. Nothing here knows a recurrent layer."""

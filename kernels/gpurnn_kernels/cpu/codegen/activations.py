@@ -1,5 +1,8 @@
-"""Sigma and tanh on SIMD vectors, over a vector division. Results are at most 4 ulp off in float32 (tests/test_activations.py
-measures it); those below the smallest normal number are zero, as kernels run with denormals flushed."""
+"""Sigma and tanh on SIMD vectors, over a vector division.
+
+Results are at most 4 ulp off in float32, as tests/cpu/test_activations.py measures. Results below the smallest normal number
+are zero, since kernels run with denormals flushed.
+"""
 
 from ...activations import make_activations
 from ...cells import Clip, Number

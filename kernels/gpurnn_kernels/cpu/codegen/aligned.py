@@ -1,4 +1,4 @@
-"""Memory on cache lines of its own, and the addresses of arrays: what kernels get to read and write."""
+"""Memory on cache lines of its own, and the addresses of arrays that kernels read and write."""
 
 from collections.abc import Mapping
 from ctypes import addressof, c_char
@@ -27,7 +27,7 @@ def aligned_zeros(count: int, dtype: np.dtype[np.generic]) -> Array:
 
 
 def side_by_side(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
-    """Lays out buffers of `sizes` bytes in one piece of memory; -> the byte at which each begins, and the bytes of it all."""
+    """Lays out buffers of `sizes` bytes in one piece of memory. Gives the byte at which each begins, and the bytes of all."""
     offsets, end = {}, 0
     for name, size in sizes.items():
         offsets[name] = end
@@ -36,7 +36,7 @@ def side_by_side(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
 
 
 def address(array: Array | None) -> int:
-    """The address of the first element; 0 for no array."""
+    """Gives the address of the first element; 0 for no array."""
     if array is None:
         return 0
     try:

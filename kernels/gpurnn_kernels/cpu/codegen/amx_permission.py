@@ -1,4 +1,4 @@
-"""Whether this process may use AMX: Linux gives a process its tile registers when asked, and not in every container."""
+"""This process's permission to use AMX. Linux gives a process the tile registers when asked, but not in every container."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ _REQUEST, _TILES = 0x1023, 18  # ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
 
 
 def wanted() -> bool:
-    """Unless GPURNN_AMX=0 says otherwise. Raises ValueError if it is neither 0 nor 1."""
+    """Tells whether GPURNN_AMX allows AMX: 1, the default, or 0. Raises ValueError for another value."""
     value = os.environ.get("GPURNN_AMX", "1")
     if value.strip() not in ("0", "1"):
         raise ValueError(f"GPURNN_AMX: expected 0 or 1, got {value!r}")
@@ -18,7 +18,7 @@ def wanted() -> bool:
 
 
 def granted() -> bool:
-    """Asks, for all threads of the process and those of its forks."""
+    """Asks Linux for AMX, for all threads of the process and of its forks. Tells whether it was granted."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return False
     failed: int = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILES)

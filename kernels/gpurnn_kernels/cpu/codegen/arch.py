@@ -1,4 +1,4 @@
-"""What differs between processor families, and nothing else does: the spin-wait hint and the state of the arithmetic."""
+"""The spin-wait hint and the state of the arithmetic differ between processor families. Nothing else in kernels does."""
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -25,7 +25,7 @@ def _call(builder: ir.IRBuilder, name: str, args: list[ir.Value], result: ir.Typ
 
 
 def emit_pause(builder: ir.IRBuilder) -> None:
-    """Tells the core that this is a spin loop. (LLVM intrinsics: inline assembly would need llvmlite's asm parser.)"""
+    """Tells the core that this is a spin loop. (LLVM intrinsics do it: inline assembly would need llvmlite's asm parser.)"""
     if _is_x86(builder):
         _call(builder, "llvm.x86.sse2.pause", [])
     elif _is_arm(builder):
@@ -33,8 +33,8 @@ def emit_pause(builder: ir.IRBuilder) -> None:
 
 
 def emit_flush_denormals(builder: ir.IRBuilder) -> ir.Value:
-    """Has this thread's arithmetic round to nearest and flush denormals, whatever its caller has set; gives what
-    `emit_restore` takes."""
+    """Has this thread's arithmetic round to nearest and flush denormals, whatever its caller has set. Gives the state from
+    before, which `emit_restore` takes."""
     if _is_arm(builder):
         before = _call(builder, "llvm.aarch64.get.fpcr", [], INT64)
         _call(builder, "llvm.aarch64.set.fpcr", [INT64(_FPCR)])

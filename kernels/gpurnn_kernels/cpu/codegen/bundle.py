@@ -1,6 +1,6 @@
-"""Functions that emit vector code, as intrinsics of kernels: straight-line code for one vector, or for a bundle of them.
+"""Functions that emit vector code become intrinsics of kernels: straight-line code for one vector, or for a bundle of them.
 
-A function takes *words*: addresses and counts. `words_maker` gives the intrinsic that makes them.
+Such a function takes *words*: byte addresses and counts, all int64. `words_maker` gives the intrinsic that makes them.
 """
 
 import inspect
@@ -22,10 +22,12 @@ def pointwise(emit: Callable[..., None]) -> Any:
 
 
 def emitted(name: str, count: int, emit: Callable[..., None], doc: str | None = None) -> Any:
-    """Makes `emit(v, *words)` an intrinsic `name(zero, (word, ...))`. `name(zero, at)` is for BUNDLE vectors at once: the
-    words and their steps from vector to vector stand at an address, where the words of the next bundle are left.
+    """Makes `emit(v, *words)` an intrinsic `name(zero, (word, ...))` for one vector, with `count` words.
 
-    In memory, because the compiler would else compute the addresses of all vectors before a loop, and keep them on the stack.
+    `name(zero, at)` runs BUNDLE vectors at once. 16 * count bytes at the address `at` hold the words, then their steps from
+    vector to vector; the call leaves the words of the next bundle there. They stand in memory because the compiler would else
+    compute the addresses of all vectors before a loop, and keep them on the stack. The code loads all of a bundle's vectors in
+    the order of `emit`, so no vector may write what another vector of its bundle reads.
     """
 
     def function(context: Any, zero: Any, words: Any) -> Any:
@@ -55,9 +57,9 @@ def emitted(name: str, count: int, emit: Callable[..., None], doc: str | None = 
 
 
 def words_maker(makers: Sequence[Any], where: Sequence[str], constants: Mapping[str, int]) -> Any:
-    """The intrinsic words(*where) -> one int64 a maker.
+    """Gives the intrinsic words(*where), which makes a tuple of one int64 a maker.
 
-    A maker is a function that is inlined. Its parameters name what it is made of: values of `where`, or constants.
+    A maker is a function that is inlined. Its parameters name values of `where`, or constants.
     """
     wants = [tuple(inspect.signature(maker.py_func).parameters) for maker in makers]
 
@@ -86,7 +88,7 @@ def words_maker(makers: Sequence[Any], where: Sequence[str], constants: Mapping[
 
 
 def _places(builder: ir.IRBuilder, at: ir.Value, count: int) -> list[list[ir.Value]]:
-    """Pointers to the words, and to the steps."""
+    """Gives pointers to the words at an address, and to their steps."""
     return [
         [builder.inttoptr(builder.add(at, INT64(8 * (row * count + i))), INT64.as_pointer()) for i in range(count)]
         for row in range(2)
@@ -99,7 +101,7 @@ def _advanced(builder: ir.IRBuilder, words: list[ir.Value], steps: list[ir.Value
 
 @intrinsic
 def advanced(context: Any, words: Any, steps: Any, times: Any) -> Any:
-    """advanced(words, steps, times): (word + times * step, ...)"""
+    """advanced(words, steps, times) gives the tuple (word + times * step, ...)."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
         given, by = (cgutils.unpack_tuple(builder, one) for one in values[:2])
@@ -111,7 +113,7 @@ def advanced(context: Any, words: Any, steps: Any, times: Any) -> Any:
 
 @intrinsic
 def put(context: Any, at: Any, words: Any, steps: Any) -> Any:
-    """put(at, words, steps): stores them where `name(zero, at)` takes them."""
+    """put(at, words, steps) stores words and steps where `name(zero, at)` reads them."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
         rows = [cgutils.unpack_tuple(builder, one) for one in values[1:]]
@@ -126,7 +128,7 @@ def put(context: Any, at: Any, words: Any, steps: Any) -> Any:
 
 @intrinsic
 def taken(context: Any, at: Any, words: Any) -> Any:
-    """taken(at, words): as many words as `words` are, from where `put` has stored them."""
+    """taken(at, words) gives the words, as many as `words` are, from where `put` has stored them."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
         found = [builder.load(place) for place in _places(builder, values[0], len(words))[0]]

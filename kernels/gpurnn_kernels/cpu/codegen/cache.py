@@ -32,7 +32,7 @@ _VERSIONS = numba.__version__, llvmlite.__version__, sys.version
 
 
 class _Compiling:
-    """What this process has said about its compiling."""
+    """A record of what this process has logged about its compiling."""
 
     since: float | None = None
     told = False
@@ -40,7 +40,8 @@ class _Compiling:
 
 
 def _announce() -> None:
-    """Before a kernel is compiled: says once, when that has taken more than a second, what takes so long."""
+    """Logs once, when this process has compiled for more than a second, that kernels are being compiled. Called before each
+    kernel."""
     now = time.monotonic()
     if _Compiling.since is None:
         _Compiling.since = now
@@ -51,7 +52,8 @@ def _announce() -> None:
 
 @cache
 def _usable() -> bool:
-    """Whether machine code of this process's modules has a name: they can be read, and are still what they were at first."""
+    """Tells whether machine code of this process's modules has a name: they can be read, and have not changed since the
+    start."""
     if AT_START is None:
         warn_once("the kernels' modules cannot be read: compiled kernels are not kept, every process compiles them again")
         return False
@@ -59,7 +61,8 @@ def _usable() -> bool:
 
 
 def _unchanged() -> bool:
-    """Whether the modules are what they were before any was read. If not, which of them were read before the change?"""
+    """Tells whether the modules are still what they were before any was read. If not, it is unknown which were read before
+    the change."""
     if digest() == AT_START:
         return True
     log.info("gpurnn's kernels have changed since this process has read them: what it compiles is not kept")
@@ -67,7 +70,7 @@ def _unchanged() -> bool:
 
 
 class KernelCache(_Cache):
-    """What a Numba dispatcher or C callback asks for its machine code."""
+    """The cache that a Numba dispatcher or C callback asks for its machine code."""
 
     def __init__(self, function: Callable[..., Any], signature: Any) -> None:
         target = cpu_target.target_context.codegen().magic_tuple()
@@ -81,7 +84,7 @@ class KernelCache(_Cache):
 
     @contextmanager
     def once(self) -> Iterator[None]:
-        """Inside, of all processes that want the kernel at once, one compiles it and the others find it afterwards."""
+        """Makes other processes that want the same kernel wait: one compiles it inside, and the others find it afterwards."""
         folder = cache_folder() if _usable() and not self._found() else None
         if folder is None:
             yield

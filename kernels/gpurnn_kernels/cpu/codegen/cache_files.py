@@ -1,4 +1,5 @@
-"""Files of machine code: read only as they were written, written at once or not at all, and removed when long unused."""
+"""Files of machine code. They are read only if they are as they were written, written in one step, and removed when long
+unused."""
 
 import errno
 import hashlib
@@ -25,7 +26,8 @@ _PATIENCE = 60.0  # seconds of waiting for another process to compile a kernel
 
 
 def read(folder: Path, name: str) -> bytes | None:
-    """A file's contents; None where it is missing, may have been written by somebody else, or is damaged, and then removed."""
+    """Gives a file's contents. Gives None where it is missing, where somebody else may have written it, or where it is
+    damaged; a damaged file is removed."""
     path = folder / name
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | _NO_LINKS), "rb")
@@ -50,7 +52,7 @@ def read(folder: Path, name: str) -> bytes | None:
 
 
 def write(folder: Path, name: str, contents: bytes) -> None:
-    """Makes or replaces a file, in one step for all who read it."""
+    """Makes or replaces a file, in one step for all processes that read it."""
     scratch = folder / f"{name}.{os.urandom(8).hex()}.tmp"
     try:
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o644), "wb") as file:
@@ -63,12 +65,13 @@ def write(folder: Path, name: str, contents: bytes) -> None:
 
 
 def _checked(name: str, contents: bytes) -> bytes:
-    """A checksum that tells other contents, and another file's, apart."""
+    """Gives a checksum of a file's name and contents, so that other contents and another file's are told apart."""
     return hashlib.sha256(name.encode() + b"\0" + contents).digest()
 
 
 def sweep(folder: Path) -> None:
-    """Removes what was unused for 30 days, what exceeds 64 MiB, longest unused first, and what broken writers left."""
+    """Removes files that were unused for 30 days, the longest unused ones beyond 64 MiB, and files that broken writers
+    left."""
     found = []
     for entry in os.scandir(folder):
         if entry.name.endswith((".bin", ".tmp")) and entry.is_file(follow_symlinks=False):
@@ -84,15 +87,15 @@ def sweep(folder: Path) -> None:
 
 
 class _Wait:
-    """How long this process waits for others: no longer at all once one took too long."""
+    """The time for which this process waits for others. It becomes zero once one took too long."""
 
     seconds = _PATIENCE
 
 
 @contextmanager
 def alone(folder: Path, name: str) -> Iterator[None]:
-    """Inside, no other process is inside with the same name: a lock on one byte of a file, which ends with its owner. Who has
-    waited too long, or where there are no locks, goes in all the same."""
+    """Holds a lock so that no other process is inside with the same name: a lock on one byte of a file, which ends with its
+    owner. A process that has waited too long, or that has no locks, goes in all the same."""
     try:
         file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o644)
     except OSError:

@@ -1,7 +1,7 @@
 """The folders of machine code: several are read, one is written to, and nobody else may write to any of them.
 
-A file of machine code runs as whoever loads it, so that a folder and a file count only if they belong to this user or to root
-and nobody else can write to them. Windows tells no such thing: there it is the folders within the user's own.
+A file of machine code runs with the rights of the process that loads it. So a folder and a file count only if they belong to
+this user or to root and nobody else can write to them. Windows does not tell: there, folders within the user's own count.
 """
 
 import logging
@@ -26,8 +26,9 @@ _POSIX = hasattr(os, "geteuid")
 
 
 def candidates() -> list[Path]:
-    """NUMBA_CACHE_DIR alone where it is set; else the user's cache folder and one beside the packages, which comes first for
-    root, whose machine code serves all users of an installation. (A frozen program's files may be gone at its end.)"""
+    """Gives the folders to try: NUMBA_CACHE_DIR alone where it is set, else the user's cache folder and one beside the
+    packages. The latter comes first for root, whose machine code serves all users of an installation. (A frozen program's
+    files may be gone at its end, so it has the user's folder alone.)"""
     if config.CACHE_DIR:
         return [Path(config.CACHE_DIR).absolute() / "gpurnn"]
     users = Path(AppDirs(appname="gpurnn", appauthor=False).user_cache_dir).absolute()
@@ -39,7 +40,7 @@ def candidates() -> list[Path]:
 
 
 def reading_folders() -> list[Path]:
-    """Those that are there and may be trusted."""
+    """Gives the folders that exist and may be trusted."""
     found = []
     for folder in candidates():
         with suppress(OSError):
@@ -52,7 +53,7 @@ def reading_folders() -> list[Path]:
 
 @cache
 def cache_folder() -> Path | None:
-    """The folder to keep machine code in: the first that may be trusted and can be written to, or None."""
+    """Gives the folder to write machine code to: the first that may be trusted and can be written to, or None."""
     for folder in candidates():
         with suppress(OSError):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -63,7 +64,7 @@ def cache_folder() -> Path | None:
 
 
 def distrust(path: Path, status: os.stat_result) -> str | None:
-    """Why somebody else might have written what is there, if so."""
+    """Says why somebody else might have written a file or folder; None where nobody could."""
     if not _POSIX:
         return None if path.resolve().is_relative_to(Path.home().resolve()) else f"it is not within {Path.home()}"
     if status.st_uid not in (0, os.geteuid()):

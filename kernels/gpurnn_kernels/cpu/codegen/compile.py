@@ -1,4 +1,4 @@
-"""Compiling kernels: C functions called by address, and the few functions that Python calls."""
+"""Compiles kernels: C functions called by address, and the few functions that Python calls."""
 
 import inspect
 import time
@@ -16,12 +16,12 @@ from .cache import KernelCache, log
 from .descriptors import SHARE_POINTER, job_pointer, packing_pointer
 
 _addresses: dict[tuple[Callable[..., Any], str], int] = {}
-_FOREIGN: set[Callable[..., Any]] = set()  # kernels whose machine code is not kept on disk
+_FOREIGN: set[Callable[..., Any]] = set()  # kernels whose machine code is not saved on disk
 _keep: list[Any] = []  # their machine code must outlive every call
 
 
 def kernel_address(function: Callable[..., Any], element: str) -> int:
-    """The address of the kernel, compiled for an element type as a C function; from the cache where it is there.
+    """Gives the address of a kernel, compiled for an element type as a C function, or loaded from the cache.
 
     A parameter's name is its type: `job`, `packing` and `share` point to records, `zero` is an element, all others are int64.
     """
@@ -30,7 +30,7 @@ def kernel_address(function: Callable[..., Any], element: str) -> int:
 
 
 def _made(function: Callable[..., Any], element: str) -> int:
-    """The address, by the one thread that compiles."""
+    """Makes the address on the one thread that compiles."""
     key = (function, element)
     if key not in _addresses:
         start = time.perf_counter()
@@ -43,7 +43,7 @@ def _made(function: Callable[..., Any], element: str) -> int:
 
 
 def kernel_object(function: Callable[..., Any], element: str) -> Any:
-    """Numba's C callback for `kernel_address`."""
+    """Gives Numba's C callback for `kernel_address`."""
     zero = types.float32 if element == "float32" else types.float64
     kinds = {"job": job_pointer(element), "packing": packing_pointer(element), "share": SHARE_POINTER, "zero": zero}
     signature = tuple(kinds.get(name, types.int64) for name in inspect.signature(function).parameters), types.void
@@ -59,7 +59,8 @@ def kernel_object(function: Callable[..., Any], element: str) -> Any:
 
 
 def not_kept(kernels: Iterable[Callable[..., Any]]) -> None:
-    """Keeps no machine code of these kernels on disk: they are made of functions that the package's digest does not know."""
+    """Has no machine code of these kernels saved on disk: they are made of functions that the package's digest does not
+    know."""
     _FOREIGN.update(kernels)
 
 

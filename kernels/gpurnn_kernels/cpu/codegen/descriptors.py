@@ -1,13 +1,13 @@
-"""The records that kernels read: a `job` (one direction of one layer in one call) and a `share` (one thread's share of a job).
-A kernel that packs weights reads a `packing` (of one array) instead of a job.
+"""The records that kernels read: a `job` is one direction of one layer in one call, a `share` is one thread's share of a job.
+A kernel that packs weights reads a `packing`, of one array, instead of a job.
 
-They are NumPy records that kernels receive by address and read by field name. All fields are int64: sizes, byte addresses
-(0: absent) and byte strides. Job and packing also carry a `zero` of the element type, which chooses the vectors.
+Kernels receive these NumPy records by address and read their fields by name. All fields are int64: sizes, byte addresses (0:
+absent) and byte strides. Job and packing also carry a `zero` of the element type, which chooses the vectors.
 
 Sizes: T steps, B rows, I inputs, H units, P units of h (H but for a projected layer). Rows are counted in `order`: longest
 first, so that the rows still running at a step are always the first ones. A *panel* is a run of packed columns that one tile
-product makes: one vector of units with all its gates (LSTM, GRU reset after), two vectors of units (GRU reset before), four
-(back-propagated h, projected h).
+product makes: one vector of units with all its gates (LSTM, GRU reset after), two vectors of units (GRU reset before), NR_BACK
+vectors (back-propagated h, projected h).
 """
 
 from collections.abc import Sequence
@@ -112,13 +112,13 @@ _SHARE = (
 
 @cache
 def job_dtype(element: str) -> np.dtype[np.void]:
-    """The record of a job over "float32" or "float64" elements."""
+    """Gives the record of a job over "float32" or "float64" elements."""
     return _over(element, _JOB)
 
 
 @cache
 def packing_dtype(element: str) -> np.dtype[np.void]:
-    """The record of a packing, alike."""
+    """Gives the record of a packing over "float32" or "float64" elements."""
     return _over(element, _PACKING)
 
 
@@ -133,8 +133,9 @@ SHARE = np.dtype({"names": _SHARE, "formats": ["int64"] * len(_SHARE), "itemsize
 
 
 class _Named(types.Record):
-    """A record that symbols name. Numba numbers records as a process meets them: of two kernels in the cache, compiled by two
-    processes for the two element types, a helper function of one would take the place of the other's, with the same symbol."""
+    """A record type that has a fixed name in symbols. Numba numbers records in the order in which a process meets them. Two
+    cached kernels, compiled by two processes for the two element types, could then have helper functions with the same
+    symbol, and one would take the place of the other."""
 
     def __init__(self, symbol: str, dtype: np.dtype[np.void]) -> None:
         plain: Any = from_dtype(dtype)

@@ -1,4 +1,4 @@
-"""How kernels are written, and their helper functions compiled: into their callers, never on their own."""
+"""Decorators for kernels' helper functions, which are compiled into their callers, never on their own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +11,17 @@ _INSIDE = {"error_model": "numpy", "boundscheck": False, "no_cpython_wrapper": T
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """A function for kernels to call. LLVM inlines it, which compiles several times faster than Numba's inline="always"."""
+    """Makes a function that kernels call. LLVM inlines it, which compiles several times faster than Numba's
+    inline="always"."""
     return _njit(**_INSIDE, forceinline=True)(function)
 
 
 def called(function: Callable[..., Any]) -> Any:
-    """A function for kernels to call, too large to inline."""
+    """Makes a function that kernels call and that is too large to inline."""
     return _njit(**_INSIDE)(function)
 
 
 def named(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel that a function has made, under a name of its own."""
+    """Gives a kernel that a function has made a name of its own."""
     kernel.__name__ = kernel.__qualname__ = name
     return kernel

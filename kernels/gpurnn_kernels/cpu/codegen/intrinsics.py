@@ -1,7 +1,7 @@
 """Raw memory for kernels: int64 words, atomics and calls at byte addresses, as Numba intrinsics.
 
-Addresses are plain int64 bytes: no array structs, no index checks (Numba's handling of negative indices halves a tile's
-speed). `emitter` makes the intrinsics; `tiles.py` and `pointwise.py` use it too.
+Addresses are plain int64 bytes, and words are aligned to 8 of them. There are no array structs and no index checks: Numba's
+handling of negative indices halves a tile's speed. `emitter` makes the intrinsics.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,8 @@ def emitter(result: types.Type, arguments: int) -> Callable[[Emit], Any]:
 
 
 def _with_arity(name: str, arguments: int, typing: Callable[..., Any]) -> Callable[..., Any]:
-    """`typing` with `arguments` named arguments after the context: Numba binds an intrinsic's by its signature."""
+    """Gives `typing` with `arguments` named parameters after the context: Numba binds an intrinsic's arguments by its
+    signature."""
     by_count: dict[int, Callable[..., Any]] = {
         0: lambda context: typing(),
         1: lambda context, a: typing(a),
@@ -81,13 +82,13 @@ def store_ordered(builder: ir.IRBuilder, address: ir.Value, value: ir.Value) -> 
 
 @emitter(types.void, 0)
 def store_fence(builder: ir.IRBuilder) -> None:
-    """Other threads see all stores so far, those past the caches, too, before later ones."""
+    """Makes all earlier stores, streaming stores too, visible to other threads before later ones."""
     builder.fence("seq_cst")
 
 
 @emitter(types.int64, 3)
 def exchange(builder: ir.IRBuilder, address: ir.Value, expected: ir.Value, new: ir.Value) -> ir.Value:
-    """Puts a new value where the expected one stands, at once -> whether it stood there."""
+    """Puts a new value where the expected one stands, atomically. Gives 1 if it stood there, else 0."""
     found = builder.cmpxchg(_word(builder, address), expected, new, "acq_rel", "acquire")
     return builder.zext(builder.extract_value(found, 1), INT64)
 
@@ -109,7 +110,7 @@ def restore_denormals(builder: ir.IRBuilder, before: ir.Value) -> None:
 
 @emitter(types.void, 3)
 def copy_memory(builder: ir.IRBuilder, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
-    """`count` bytes, which do not overlap, as the C library copies them."""
+    """Copies `count` bytes between addresses that must not overlap, like the C library's memcpy."""
     kind = ir.IntType(8).as_pointer()
     copy = builder.module.declare_intrinsic("llvm.memcpy", [kind, kind, INT64])
     builder.call(copy, [builder.inttoptr(to, kind), builder.inttoptr(source, kind), count, ir.IntType(1)(0)])
@@ -131,7 +132,7 @@ def call2(builder: ir.IRBuilder, function: ir.Value, a: ir.Value, b: ir.Value) -
 
 @intrinsic
 def call_words(context: Any, function: Any, words: Any) -> Any:
-    """call_words(function, words): calls the C function `void f(int64, ...)` at an address."""
+    """call_words(function, words) calls the C function `void f(int64, ...)` at an address."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
         _call(builder, values[0], cgutils.unpack_tuple(builder, values[1]))
@@ -142,8 +143,8 @@ def call_words(context: Any, function: Any, words: Any) -> Any:
 
 @intrinsic
 def call_with(context: Any, function: Any, zero: Any, words: Any) -> Any:
-    """call_with(function, zero, words): calls the C function `void f(element, int64)` at an address; the latter is where the
-    words stand, on the stack. For many words: as arguments they would be copied there and once more, by Numba's wrapper."""
+    """call_with(function, zero, words) calls the C function `void f(element, int64)` at an address. The int64 is the
+    address of the words, on the stack: as arguments, many words would be copied there and once more, by Numba's wrapper."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
         given = cgutils.unpack_tuple(builder, values[2])
@@ -163,7 +164,7 @@ def _call(builder: ir.IRBuilder, function: ir.Value, arguments: list[ir.Value]) 
 
 @intrinsic
 def address_of(context: Any, record: Any) -> Any:
-    """The address that a pointer to a record holds."""
+    """Gives the address that a pointer to a record holds."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
         return builder.ptrtoint(values[0], INT64)
@@ -173,7 +174,7 @@ def address_of(context: Any, record: Any) -> Any:
 
 @intrinsic
 def record(context: Any, pointer: Any) -> Any:
-    """The record that a kernel's argument points to."""
+    """Gives the record that a kernel's argument points to."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
         return builder.bitcast(values[0], context.get_value_type(signature.return_type))

@@ -1,4 +1,4 @@
-"""What the compiler's target can do: vector lanes, registers, fused multiply-add.
+"""The abilities of the compiler's target: vector lanes, registers, fused multiply-add.
 
 The target is Numba's: the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES ask for.
 """
@@ -12,7 +12,7 @@ from .amx_permission import granted, wanted
 
 LINE = 64  # bytes of a cache line, to which no two threads write
 # by vector registers
-_OF_FIRST_CACHE = {32: 1 << 15, 16: 1 << 14}  # bytes of a panel that is read again and again: of 32 KiB and more
+_L1_BYTES = {32: 1 << 15, 16: 1 << 14}  # bytes of a panel that is read again and again: of 32 KiB and more
 # sums that keep multiply-adds busy, of one row and of more; that registers hold. One row waits for weights, which come faster
 # from few places: steps of 32 registers' vectors leave time for that
 _SUMS = {32: (4, 12, 24), 16: (8, 8, 12)}
@@ -31,19 +31,20 @@ class Target:
         return self.vector_bytes // itemsize
 
     def wide(self, depth: int) -> int:
-        """Vectors of a wide panel, `depth` elements deep: four, or two where the first cache would not hold four for one tile
+        """Gives the vectors of a wide panel, `depth` elements deep: four, or two where L1 would not hold four for one tile
         after the other. Tiles of 12 x 2 sums (6 x 2 of 16 registers) read weights half as often as 6 x 4 (3 x 4)."""
-        return 4 if 4 * depth * self.vector_bytes <= _OF_FIRST_CACHE[self.registers] else 2
+        return 4 if 4 * depth * self.vector_bytes <= _L1_BYTES[self.registers] else 2
 
     def tile_rows(self, vectors: int) -> int:
-        """Rows of the largest register tile on a panel of `vectors` vectors: rows x vectors sums stay in registers."""
+        """Gives the rows of the largest register tile on a panel of `vectors` vectors: rows x vectors sums stay in
+        registers."""
         if self.registers == 32:
             return {4: 6, 3: 8, 2: 12, 1: 8}[vectors]
         return {4: 3, 3: 4, 2: 6, 1: 6}[vectors]
 
     def tile_groups(self, vectors: int) -> dict[int, int]:
-        """Of how many rows one panel has too few sums to hide a multiply-add's latency -> panels that a tile takes then, if
-        there are so many."""
+        """Gives, by number of rows, the panels that one tile takes where one panel has too few sums to hide a
+        multiply-add's latency."""
         alone, enough, most = _SUMS[self.registers]
         found = {}
         for rows in range(1, enough):
@@ -59,7 +60,7 @@ class Target:
 
 
 def describe(triple: str, cpu: str, features: str) -> Target:
-    """The target that a triple, a CPU name and an LLVM feature string ("+avx2,+fma,-avx512f") stand for."""
+    """Gives the target of a triple, a CPU name and an LLVM feature string ("+avx2,+fma,-avx512f")."""
     on = {name[1:] for name in features.split(",") if name.startswith("+")}
     if triple.startswith(("aarch64", "arm64")):
         return Target(triple, cpu, vector_bytes=16, registers=32, fma=True)
@@ -72,6 +73,6 @@ def describe(triple: str, cpu: str, features: str) -> Target:
 
 @cache
 def target() -> Target:
-    """The target of this process."""
+    """Gives the target of this process."""
     found = describe(*cpu_target.target_context.codegen().magic_tuple())
     return replace(found, amx=wanted() and found.amx and granted())

@@ -1,8 +1,9 @@
 """SIMD vectors while a kernel is being emitted.
 
-A `Vector` stands for an LLVM vector value; arithmetic on it emits instructions. So plain Python functions (the cell
-equations, the activations) run once, at compile time, on vectors, and leave straight-line machine code behind.
-`Vectors` makes them: it knows the builder, the element type and the lanes, and loads and stores at raw byte addresses.
+A `Vector` stands for an LLVM vector value; arithmetic on it emits instructions. So plain Python functions (the cell equations,
+the activations) run once, at compile time, on vectors, and leave straight-line machine code behind. `Vectors` makes them: it
+knows the builder, the element type and the lanes, and loads and stores at raw byte addresses. Addresses are aligned to an
+element at least, except where a method asks for more.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ class Vectors:
         self.known: dict[tuple[Any, int], tuple[Vector, Any]] = {}  # what `once` has found
 
     def at(self, address: ir.Value, offset: int = 0) -> ir.Value:
-        """`address` + `offset` bytes."""
+        """Gives `address` + `offset` bytes."""
         return self.builder.add(address, INT64(offset)) if offset else address
 
     def load(self, address: ir.Value, index: int = 0) -> Vector:
-        """The vector that starts `index` vectors past a byte address, which need not be aligned to more than an element."""
+        """Loads the vector that starts `index` vectors past a byte address, which is aligned to an element."""
         pointer = self.builder.inttoptr(self.at(address, index * self.size), self.type.as_pointer())
         return Vector(self, self.builder.load(pointer, align=self.itemsize))
 
@@ -74,8 +75,8 @@ class Vectors:
         self.builder.store(value.value, pointer, align=self.itemsize)
 
     def store_streaming(self, address: ir.Value, value: Vector, index: int = 0) -> None:
-        """Stores past the caches, which need not fetch the line first, what is read much later. The vector is a whole line at
-        its alignment; smaller ones are stored plainly."""
+        """Stores past the caches what is read much later, so that no cache fetches the line first. The address is aligned
+        to the vector's size, which must be a whole cache line; smaller vectors are stored plainly."""
         if self.size < LINE:
             self.store(address, value, index)
             return
@@ -84,7 +85,7 @@ class Vectors:
         instruction.set_metadata("nontemporal", self.builder.module.add_metadata([INT32(1)]))
 
     def broadcast(self, address: ir.Value) -> Vector:
-        """The element at a byte address, in every lane."""
+        """Gives the element at a byte address, in every lane."""
         pointer = self.builder.inttoptr(address, self.element.as_pointer())
         return self.splat(self.builder.load(pointer, align=self.itemsize))
 
@@ -101,39 +102,40 @@ class Vectors:
         return self.constant(0.0)
 
     def fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
-        """a * b + c, fused where the target can (elsewhere llvm.fma would be a library call a lane)."""
+        """Gives a * b + c, fused where the target can (elsewhere llvm.fma would be a library call a lane)."""
         if not self.machine.fma:
             return a * b + c
         return Vector(self, self._intrinsic(f"llvm.fma.{self.suffix}", self.type, [a.value, b.value, c.value]))
 
     def minimum(self, a: Vector, b: Vector) -> Vector:
-        """The smaller lane; a NaN in `a` comes through (llvm.minnum would swallow it): what x86's minps gives for b, a."""
+        """Gives the smaller lane; a NaN in `a` comes through (llvm.minnum would swallow it). x86's minps gives the same for
+        b, a."""
         less = self.builder.fcmp_ordered("<", b.value, a.value)
         return Vector(self, self.builder.select(less, b.value, a.value))
 
     def maximum(self, a: Vector, b: Vector) -> Vector:
-        """The larger lane; a NaN in `a` comes through."""
+        """Gives the larger lane; a NaN in `a` comes through."""
         more = self.builder.fcmp_ordered(">", b.value, a.value)
         return Vector(self, self.builder.select(more, b.value, a.value))
 
     def clamp(self, a: Vector, limit: Vector) -> Vector:
-        """To [-limit, limit]; NaN comes through."""
+        """Clamps to [-limit, limit]; NaN comes through."""
         return self.minimum(self.maximum(a, self.negative(limit)), limit)
 
     def inside(self, gradient: Vector, a: Vector, limit: Vector) -> Vector:
-        """The gradient where |a| <= limit or NaN, else zero."""
+        """Gives the gradient where |a| <= limit or a is NaN, else zero."""
         kept = self.builder.fcmp_unordered("<=", self.absolute(a).value, limit.value)
         return Vector(self, self.builder.select(kept, gradient.value, self.zero().value))
 
     def by_sign(self, x: Vector, positive: Vector, other: Vector) -> Vector:
-        """`other` where x has its sign bit set, else `positive`."""
+        """Gives `other` where x has its sign bit set, else `positive`."""
         zeros = ir.Constant(self.integer, [0] * self.lanes)
         signed = self.builder.icmp_signed("<", self.builder.bitcast(x.value, self.integer), zeros)
         return Vector(self, self.builder.select(signed, other.value, positive.value))
 
     def canonical(self, a: Vector) -> Vector:
-        """`a` with one NaN for all: which operand's an operation gives, and its sign, is the compiler's choice, which may be
-        another one in a bundle."""
+        """Gives `a` with one NaN for all. An operation on two NaNs gives either of them, with either sign: the compiler
+        chooses, and may choose otherwise in a bundle."""
         nan = self.builder.fcmp_unordered("uno", a.value, a.value)
         return Vector(self, self.builder.select(nan, self.constant(math.nan).value, a.value))
 
@@ -147,14 +149,14 @@ class Vectors:
         return Vector(self, self._intrinsic(f"llvm.copysign.{self.suffix}", self.type, [magnitude.value, sign.value]))
 
     def exponent(self, biased: Vector) -> Vector:
-        """2**n where the low bits of `biased` hold n plus the exponent's bias."""
+        """Gives 2**n where the low bits of `biased` hold n plus the exponent's bias."""
         mantissa = 23 if self.bits == 32 else 52
         shift = ir.Constant(self.integer, [mantissa] * self.lanes)
         shifted = self.builder.shl(self.builder.bitcast(biased.value, self.integer), shift)
         return Vector(self, self.builder.bitcast(shifted, self.type))
 
     def load_first(self, address: ir.Value, count: ir.Value) -> Vector:
-        """The first `count` lanes from memory, zeros in the others; nothing beyond them is read."""
+        """Loads the first `count` lanes, with zeros in the others; nothing beyond them is read."""
         pointer = self.builder.inttoptr(address, self.type.as_pointer())
         mask = self._first(count)
         args = [pointer, INT32(self.itemsize), mask, self.zero().value]
@@ -167,7 +169,7 @@ class Vectors:
         self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
 
     def shared(self, address: ir.Value, gate: int, count: ir.Value) -> ir.Value:
-        """The address of a gate of `count` units in vectors that the gates share."""
+        """Gives the address of a gate of `count` units in vectors that the gates share."""
         return self.builder.add(address, self.builder.mul(count, INT64(gate * self.itemsize)))
 
     def load_tail(self, address: ir.Value, remaining: ir.Value) -> Vector:
@@ -196,8 +198,8 @@ class Vectors:
         return self.builder.icmp_signed(">=", remaining, INT64(self.lanes))
 
     def transposed(self, rows: Sequence[Vector]) -> list[Vector]:
-        """The columns of a square, of as many rows as a vector has lanes. Two rows half the square apart are merged lane by
-        lane; after log2(lanes) rounds every lane is in place."""
+        """Gives the columns of a square that has as many rows as a vector has lanes. Two rows half the square apart are
+        merged lane by lane; after log2(lanes) rounds every lane is in place."""
         half = self.lanes // 2
         kind = ir.VectorType(INT32, self.lanes)
         beside = [lane // 2 + self.lanes * (lane % 2) for lane in range(self.lanes)]
@@ -208,7 +210,7 @@ class Vectors:
         return [Vector(self, value) for value in values]
 
     def pointer(self, table: ir.Value, index: int, offset: ir.Value) -> ir.Value:
-        """The index-th address in a table, plus `offset` bytes."""
+        """Gives the index-th address in a table of words, plus `offset` bytes."""
         word = self.builder.inttoptr(self.at(table, 8 * index), INT64.as_pointer())
         return self.builder.add(self.builder.load(word, align=8), offset)
 
@@ -224,8 +226,8 @@ class Vectors:
 
 
 def once(function: Callable[[Vector], Any]) -> Callable[[Vector], Any]:
-    """`function`, emitted once for each vector that it is given: what comes of the compiler's variables (`Bundles.constant`),
-    the compiler does not find again."""
+    """Has `function` emitted once for each vector that it is given. The compiler would not find the repeated work itself,
+    since it takes `Bundles.constant` for variable."""
 
     def found(x: Vector) -> Any:
         key = function, id(x)
@@ -237,11 +239,11 @@ def once(function: Callable[[Vector], Any]) -> Callable[[Vector], Any]:
 
 
 class Bundles(Vectors):
-    """Several vectors as one: each address, count or table is a sequence, one a part. What is emitted for one part stands
-    beside what is emitted for the others, so that the latencies of long chains of operations overlap."""
+    """Several vectors as one. Each address, count or table is a sequence, one a part. The code of one part stands beside
+    the code of the others, so that the latencies of long chains of operations overlap."""
 
     def __init__(self, builder: ir.IRBuilder, element: types.Float, parts: int, machine: Target | None = None) -> None:
-        """parts: a power of two."""
+        """Makes bundles of `parts` vectors, a power of two."""
         super().__init__(builder, element, machine)
         self.part = Vectors(builder, element, machine)
         self.lanes *= parts
@@ -255,15 +257,16 @@ class Bundles(Vectors):
         self._table.align = self.size
 
     def constant(self, value: float) -> Vector:
-        """From a table that the compiler takes for variable, at a place of this use's own: else it would load all constants
-        before a loop, find the registers too few for them, and keep copies of them and of everything else on the stack."""
+        """Loads a constant from a table that the compiler takes for variable, at a place of this use's own. Else it would
+        load all constants before a loop, find the registers too few for them, and keep copies of them and of everything
+        else on the stack."""
         place = self.builder.gep(self._table, [INT32(0), INT32(len(self._constants))], inbounds=True)
         self._constants.append(value)
         loaded = Vector(self.part, self.builder.load(place, align=self.size))
         return self._joined([loaded] * (self.lanes // self.part.lanes))
 
     def finish(self) -> None:
-        """To be called when all is emitted: gives the table its contents, and a name that tells them."""
+        """Gives the table its contents, and a name made from them. Call it when all is emitted."""
         part = self.part.type
         rows = [ir.Constant(part, [value] * part.count) for value in self._constants]
         rows += [ir.Constant(part, None)] * (_MOST_CONSTANTS - len(rows))
@@ -286,7 +289,8 @@ class Bundles(Vectors):
         return self._joined([self.part.load_tail(*one) for one in zip(address, remaining, strict=True)])
 
     def store_tail(self, address: ir.Value, value: Vector, remaining: ir.Value) -> None:
-        """As of one vector; no part has less left than the last one."""
+        """Stores each part into a user's array that ends `remaining` elements on. The last part has the fewest elements
+        remaining."""
         with self.builder.if_else(self.part._whole(remaining[-1]), likely=True) as (then, otherwise):
             with then:
                 self.store(address, value)

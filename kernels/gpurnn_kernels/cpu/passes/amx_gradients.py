@@ -1,7 +1,8 @@
-"""What `weight_gradients.py` and the recurrent product of `backward.py` compute, on AMX tiles: dW, db, dx and dh_prev.
+"""The large products of the backward pass on AMX tiles: dW, db, dx and dh_prev. They take the place of `weight_gradients.py`
+and of `recurrent_product` in `backward.py`.
 
-Of dW, A is the gates' gradients, turned so that k are the rows (t, b), B the sources. Of dx and dh_prev, A is rows of the
-gates' gradients as they stand, B the weights, as `pack_strips` leaves them.
+For dW, A is the gates' gradients, turned so that k are the rows (t, b), and B is the sources. For dx and dh_prev, A is rows of
+the gates' gradients as they stand, and B is the weights, as `pack_strips` has packed them. Addresses and strides are in bytes.
 """
 
 from ..codegen.descriptors import V1
@@ -27,7 +28,7 @@ from .weight_gradients import MOST_SUMS, X, gradients_of, source_of, source_row,
 
 ROWS_DEEP = 512  # rows (t, b) that are split at once
 STRIP = ROWS_DEEP // DEPTH * BLOCK
-UNITS = 4  # vectors of units whose gates are split at once: they stay in the second cache
+UNITS = 4  # vectors of units whose gates are split at once: they stay in L2
 _WIDTH = 2  # strips of a source that are split at once
 _GATES = 4
 # where the scratch memory has a source's strips, addresses of the sources' rows, and the gates' strips, those of a vector of
@@ -39,13 +40,14 @@ _UNIT = _GATES * STRIP
 
 
 def gradients_room(units: int) -> int:
-    """Bytes that the weight gradients of so many vectors of units take."""
+    """Gives the bytes of scratch memory for the weight gradients of `units` vectors of units."""
     return _A + min(UNITS, units) * _UNIT + units * MOST_SUMS * V1
 
 
 @called
 def find_rows(job, rows, source, start, depth):
-    """Addresses of a source's rows from row `start` on: 0 past `depth` and where one does not count."""
+    """Writes the addresses of a source's rows from row `start` on to the table `rows`: 0 past `depth`, and for rows that do
+    not count."""
     t = start // job.B
     b = start - t * job.B
     for k in range(0, depth):
@@ -59,7 +61,8 @@ def find_rows(job, rows, source, start, depth):
 
 @called
 def split_source(zero, to, rows, depth, columns, first, strips):
-    """`depth` rows, by their addresses, of a source's strips from `first` on."""
+    """Splits `depth` rows of a source, by their addresses in the table `rows`, into `strips` strips at `to`, from strip
+    `first` on."""
     for k in range(0, depth, DEPTH):
         for pair in range(k, k + PAIRS):
             one, other = load_word(rows + 8 * pair), load_word(rows + 8 * (pair + PAIRS))
@@ -71,8 +74,8 @@ def split_source(zero, to, rows, depth, columns, first, strips):
 
 @called
 def split_gates(job, strips, d, d_row, depth, totals, vectors, gates):
-    """`depth` rows of the gradients of some gates of `vectors` vectors of units; adds them up. A row of the gradients is far
-    from the next one: all of it that is wanted is taken at once."""
+    """Splits `depth` rows of the gradients of some gates of `vectors` vectors of units into strips, and adds the rows to
+    `totals`. A row of the gradients is far from the next one, so all that is needed of it is read at once."""
     for k in range(0, depth, DEPTH):
         for vector in range(vectors):
             for gate in range(gates):
@@ -84,7 +87,7 @@ def split_gates(job, strips, d, d_row, depth, totals, vectors, gates):
 
 @called
 def split_units(job, share, start, depth, block, vectors, totals):
-    """`depth` rows from row `start` on of `vectors` vectors of units: of all gates, and of dq."""
+    """Splits `depth` rows from row `start` on of `vectors` vectors of units: the gradients of all gates, and dq."""
     strips, gates = share.slots + _A, job.gates
     d, d_row = job.d_gates + start * job.d_row + block * gates * V1, job.d_row
     for _ in range(2 if job.dq else 1):
@@ -95,7 +98,8 @@ def split_units(job, share, start, depth, block, vectors, totals):
 
 @called
 def add_products(job, share, source, start, depth, block):
-    """dW of the units that are split, = or += `depth` rows from row `start` on times those of a source."""
+    """Makes dW of the units that are split: `depth` rows from row `start` on times the same rows of a source. From start 0
+    it sets dW, later it adds."""
     columns, dw, dw_row = job.P, job.dw_h, job.dw_h_row
     if source == X:
         columns, dw, dw_row = job.I, job.dw_x, job.dw_x_row
@@ -115,7 +119,7 @@ def add_products(job, share, source, start, depth, block):
 
 @inlined
 def weight_gradients(job, share):
-    """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_begin, panel_end)."""
+    """Makes dW_x, dW_h and the biases' gradients for the units in panels (vectors of units) [panel_begin, panel_end)."""
     totals = share.slots + _A + min(UNITS, share.panel_end - share.panel_begin) * _UNIT
     for v in range((share.panel_end - share.panel_begin) * MOST_SUMS):
         clear_vector(job.zero, (totals + v * V1, totals))
@@ -140,7 +144,7 @@ def amx_weight_gradients(job, share):
 
 
 def amx_input_gradients(job, share):
-    """dx of the (t, b) rows [row_begin, row_end)."""
+    """Makes dx of the (t, b) rows [row_begin, row_end)."""
     job, share = record(job), record(share)
     a, dx_row = job.d_gates + share.row_begin * job.d_row, job.I * V1 // LANES
     vectors, rows = job.gates * vectors_of(job), share.row_end - share.row_begin
@@ -151,7 +155,8 @@ def amx_input_gradients(job, share):
 
 
 def amx_recurrent_product(zero, words):
-    """`recurrent_product`, of the units from strip `first` on."""
+    """Makes `recurrent_product` on AMX tiles, for the units from strip `first` on. `words` is the address of its eleven
+    words."""
     room, rows, a, a_row = load_word(words), load_word(words + 8), load_word(words + 16), load_word(words + 24)
     vectors, w, first, columns = load_word(words + 32), load_word(words + 40), load_word(words + 48), load_word(words + 56)
     out, out_row, descending = load_word(words + 64), load_word(words + 72), load_word(words + 80)

@@ -1,8 +1,8 @@
-"""Back-propagation through time over a sequence: the rows of one direction, led by one thread. `steps/back.py` has the cells.
+"""Back-propagation through time over a sequence: the rows of one direction, led by one thread. `cells/` has the steps.
 
-Backwards over the steps, panel by panel: dh as the product of all gates' gradients of the step after with W_h transposed, then
-the gates' gradients of the panel's units, from what the forward pass kept. A panel is NR_BACK vectors of units. The gates'
-gradients also go into an array over all (t, b), from which `weight_gradients.py` makes dW, db and dx.
+The pass goes back over the steps, panel by panel. dh is the product of all gates' gradients of the step after with W_h
+transposed; then the gates' gradients of the panel's units follow from what the forward pass saved. A panel is NR_BACK vectors
+of units. The gates' gradients also go into an array over all (t, b), from which `weight_gradients.py` makes dW, db and dx.
 """
 
 from ..codegen.descriptors import V1
@@ -28,13 +28,15 @@ _LOOKS = 16  # steps between looks for a signal
 
 @inlined
 def blocks(job):
-    """Vectors that hold the units of a row."""
+    """Gives the vectors that hold the units of a row."""
     return -(-job.H // job.lanes)
 
 
 @called
 def recurrent_product(job, share, rows, s, a, a_row, gates, w, out, panel, count):
-    """out += a W, of `count` panels of units: in one step forth, in the next one back, from what is still in cache."""
+    """Adds a W to `out` for `count` panels of units from `panel` on. It runs forth in one step and back in the next one,
+    from the weights that are still in cache. Rows of `out` lie job.row bytes apart and are padded; `out` overlaps neither
+    `a` nor W."""
     vectors, step = gates * blocks(job), NR_BACK * V1
     depth = vectors * job.lanes
     if job.recurrent_kernel:
@@ -46,12 +48,12 @@ def recurrent_product(job, share, rows, s, a, a_row, gates, w, out, panel, count
 
 
 def backward(job, share):
-    """All rows of a share back through their sequences, by the job's `step_kernel` and, where a step has two phases, its
+    """Takes all rows of a share back through their sequences, by the job's `step_kernel` and, where a step has two phases, its
     `second_kernel`.
 
-    `step_kernel` starts with the product of the step after, for the rows that had it (`before`): what makes dh of some units
-    complete stands beside what is made from it, and threads wait for each other once instead of twice. At s = -1 it is the
-    last step's product alone.
+    `step_kernel` starts with the product of the step after, for the rows that had that step (`before`). So dh of some units is
+    completed beside the gradients that are made from it, and threads wait for each other once instead of twice. At s = -1 it
+    makes the last product alone.
     """
     addresses = address_of(job), address_of(share)
     job, share = record(job), record(share)

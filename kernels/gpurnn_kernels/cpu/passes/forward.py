@@ -1,8 +1,8 @@
-"""The forward pass over a sequence: rows x panels of one direction of one layer, run by one thread. The cells: `steps/`.
+"""The forward pass over a sequence: rows x panels of one direction of one layer, led by one thread. `cells/` has the steps.
 
-Per block of rows: a chunk of steps is projected (W_x x + b, through the same tiles as the recurrence, into slots that stay
-in cache), then each step adds W_h h to its slots and runs the cell equations over them. h alternates between two planes, so
-that every panel of a step reads the old one. Rows that are through with their sequence drop off the end of the block.
+For each block of rows, a chunk of steps is projected (W_x x + b, through the same tiles as the recurrence, into slots that
+stay in cache). Then each step adds W_h h to its slots and runs the cell equations over them. h alternates between two planes,
+so that every panel of a step reads the old one. Rows that are through with their sequence drop off the end of the block.
 """
 
 from ..codegen.descriptors import ROW_ENTRY, V1
@@ -26,19 +26,19 @@ def steps_of(job, row):
 
 @inlined
 def time_of(job, row, s):
-    """The time of a row's step s: the reverse direction starts at the row's own end."""
+    """Gives the time of a row's step s: the reverse direction starts at the row's own end."""
     return steps_of(job, row) - 1 - s if job.reverse else s
 
 
 @inlined
 def saved_row(job, row, s):
-    """The index of (t, b) that a row's step s is kept under."""
+    """Gives the index of (t, b) under which a row's step s is saved."""
     return time_of(job, row, s) * job.B + batch_row(job, row)
 
 
 @inlined
 def running(job, first, rows, s):
-    """How many of `rows` rows from `first` on have a step s."""
+    """Gives how many of `rows` rows from `first` on have a step s."""
     while rows > 0 and steps_of(job, first + rows - 1) <= s:
         rows -= 1
     return rows
@@ -46,7 +46,7 @@ def running(job, first, rows, s):
 
 @inlined
 def first_block(share):
-    """Of the vectors of units in this share's panels."""
+    """Gives the first vector of units in this share's panels."""
     return share.panel_begin * share.panel
 
 
@@ -57,19 +57,20 @@ def last_block(job, share):
 
 @inlined
 def outputs_in(job, block):
-    """Units in the block-th vector of h."""
+    """Gives the number of units in the block-th vector of h."""
     return min(job.lanes, job.P - block * job.lanes)
 
 
 @inlined
 def units_in(job, block):
-    """Units in the block-th vector of units."""
+    """Gives the number of units in the block-th vector of units."""
     return min(job.lanes, job.H - block * job.lanes)
 
 
 @called
 def load_rows(job, first, rows, user, stride, size, padded, block_begin, block_end):
-    """A user's (B, size) rows, some blocks of them, into padded rows; zeros where the user gave none."""
+    """Copies blocks of a user's (B, size) rows, `stride` bytes apart, into padded rows; zeros where the user gave no array
+    (0)."""
     for block in range(block_begin, block_end):
         for row in range(first, first + rows):
             to = padded + row * job.row + block * V1
@@ -82,7 +83,7 @@ def load_rows(job, first, rows, user, stride, size, padded, block_begin, block_e
 
 @inlined
 def load_state(job, share, first, rows, h, c):
-    """This share's part of the arrays that a user has at h (B, P) and, for an LSTM, c (B, H)."""
+    """Loads this share's part of a user's arrays at h (B, P) and, for an LSTM, c (B, H)."""
     load_rows(job, first, rows, h, job.h_b, job.P, share.h, share.out_begin, share.out_end)
     if share.c:
         load_rows(job, first, rows, c, job.c_b, job.H, share.c, first_block(share), last_block(job, share))
@@ -90,7 +91,8 @@ def load_state(job, share, first, rows, h, c):
 
 @called
 def store_rows(job, first, rows, padded, plane, user, stride, size, block_begin, block_end):
-    """Blocks of the padded rows, each from the plane that its last step wrote, into a user's (B, size) rows."""
+    """Copies blocks of padded rows into a user's (B, size) rows, each row from the plane that its last step wrote. `plane`
+    and `stride` are bytes between planes and between the user's rows."""
     for block in range(block_begin, block_end):
         for row in range(first, first + rows):
             source = padded + (steps_of(job, row) & 1) * plane + row * job.row + block * V1
@@ -100,7 +102,7 @@ def store_rows(job, first, rows, padded, plane, user, stride, size, block_begin,
 
 @inlined
 def store_state(job, share, first, rows):
-    """This share's part of the final state."""
+    """Stores this share's part of the final state."""
     store_rows(job, first, rows, share.h, share.h_plane, job.h_n, job.h_b, job.P, share.out_begin, share.out_end)
     if share.c:
         store_rows(job, first, rows, share.c, 0, job.c_n, job.c_b, job.H, first_block(share), last_block(job, share))
@@ -108,7 +110,7 @@ def store_state(job, share, first, rows):
 
 @called
 def gather(job, share, first, rows, s, slot):
-    """x of the rows at step s, side by side, from slot on."""
+    """Copies x of the rows at step s side by side into `gathered`, from row `slot` on."""
     # the compiler must take it that a copy may have changed the job
     lanes, inputs, x_i, zero = job.lanes, job.I, job.x_i, job.zero
     item = V1 // lanes
@@ -131,7 +133,8 @@ def gather(job, share, first, rows, s, slot):
 
 @called
 def copy_rows(job, first, rows, s, count, to, to_t, to_b, source, source_t, source_b):
-    """`count` bytes of each of the rows at step s."""
+    """Copies `count` bytes of each of the rows at step s. to_t, to_b, source_t and source_b are bytes between times and
+    between rows."""
     last = first + rows
     if job.lengths:
         for row in range(first, last):
@@ -148,7 +151,7 @@ def copy_rows(job, first, rows, s, count, to, to_t, to_b, source, source_t, sour
 
 @called
 def address_rows(job, share, first, rows, s):
-    """Fills in what each of the rows at step s writes to."""
+    """Writes into the row table where each of the rows at step s writes y and what it saves."""
     for m in range(rows):
         row = first + m
         entry = share.row_table + ROW_ENTRY * m
@@ -162,7 +165,7 @@ def address_rows(job, share, first, rows, s):
 
 @inlined
 def next_group(share, descending):
-    """-> the next group of panels to work on, -1 after the last one."""
+    """Gives the next group of panels to work on, -1 after the last one."""
     if share.claims:
         return claim(share, descending)
     group = share.taken
@@ -174,7 +177,7 @@ def next_group(share, descending):
 
 
 def copy_steps(job, share, first, rows, begin, end):
-    """Copies x and y of the steps [begin, end) to where a job wants them, a stretch of the block's rows a piece."""
+    """Copies x and y of the steps [begin, end) to a job's x_copy and y_copy, a stretch of the block's rows a piece."""
     job, share = record(job), record(share)
     item, groups = V1 // job.lanes, share.groups
     piece = next_group(share, 0)
@@ -193,8 +196,8 @@ def copy_steps(job, share, first, rows, begin, end):
 
 @inlined
 def leaves_off(share):
-    """Tells whether a signal's handler has raised, so that nobody wants what the share makes. Where it has forked, the child's
-    team is new and has no owner: the share goes on alone."""
+    """Tells whether a signal's handler has raised, so that nobody needs what the share makes. Where a handler has forked,
+    the child's team is new and has no owner: the share goes on alone."""
     found = share.stop and stopped(share.stop, share.asks)
     if share.claims and load_word(share.claims + layout.OWNER) == 0:
         share.claims = 0
@@ -203,7 +206,7 @@ def leaves_off(share):
 
 @inlined
 def run_phase(share, addresses, kernel, a, b, c, d, groups, cuts):
-    """A kernel over `groups` groups of panels, with whoever else of the team comes in time."""
+    """Runs a kernel over `groups` groups of panels, with the other threads of the team that come in time."""
     share.groups = groups
     if share.claims and groups > 1:
         publish(share.claims, kernel, addresses[1], a, b, c, d, share.x, share.x_row, share.turn, groups, cuts)
@@ -220,7 +223,8 @@ def run_phase(share, addresses, kernel, a, b, c, d, groups, cuts):
 
 
 def forward(job, share):
-    """All rows of a share through their sequences, by the job's kernels `project_kernel` and `step_kernel`."""
+    """Takes all rows of a share through their sequences, by the job's kernels `project_kernel`, `step_kernel` and
+    `second_kernel`."""
     addresses = address_of(job), address_of(share)
     job, share = record(job), record(share)
     item = V1 // job.lanes

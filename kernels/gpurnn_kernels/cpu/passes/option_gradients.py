@@ -11,7 +11,7 @@ from .weight_gradients import COLUMNS, DEPTH, PANELS, M, add_product, pack_colum
 
 @inlined
 def c_before(job, t, b, steps):
-    """The address of the c that the step at time t started from, a user's row or padded."""
+    """Gives the address of the c from which the step at time t started: a user's row or a padded one."""
     before = t + 1 if job.reverse else t - 1
     if before < 0 or before >= steps:
         return job.c_0 + b * job.c_b
@@ -20,7 +20,7 @@ def c_before(job, t, b, steps):
 
 @called
 def peephole_gradients(job, share):
-    """p_f and p_i saw the c before a step, p_o the c after it."""
+    """Sums the peepholes' gradients over all (t, b): p_f and p_i saw the c before a step, p_o the c after it."""
     item = V1 // job.lanes
     for block in range(share.panel_begin, share.panel_end):
         sums = share.slots
@@ -45,7 +45,7 @@ def peephole_gradients(job, share):
 
 @called
 def projection_gradients(job, share):
-    """dW_p, of the outputs in vectors [out_begin, out_end)."""
+    """Makes dW_p for the outputs in vectors [out_begin, out_end)."""
     panels, column = panels_of(job, job.H), share.slots + COLUMNS * V1
     for start in range(0, job.T * job.B, DEPTH):
         depth = min(DEPTH, job.T * job.B - start)
@@ -60,7 +60,8 @@ def projection_gradients(job, share):
 
 
 def option_gradients(job, share):
-    """The peepholes of the units in panels [panel_begin, panel_end); dW_p of the outputs in vectors [out_begin, out_end)."""
+    """Makes the peepholes' gradients for the units in panels [panel_begin, panel_end), and dW_p for the outputs in vectors
+    [out_begin, out_end)."""
     job, share = record(job), record(share)
     if job.peephole:
         peephole_gradients(job, share)

@@ -1,9 +1,9 @@
-"""dW_x, dW_h, db and dx: large products over all T * B rows at once, run after the recurrence.
+"""The gradients dW_x, dW_h, db and dx: large products over all T * B rows at once, run after the recurrence.
 
     dW[unit, column] = sum over (t, b) of d_gates[t, b, unit] * source[t, b, column]      source: x, h_prev, r * h_prev
     dx[t, b] = d_gates[t, b] W_x
 
-Threads share dW out by units and dx by rows; every sum runs over the rows in one order: the same bits for any number of
+Threads share dW out by units and dx by rows. Every sum runs over the rows in one order: the same bits for any number of
 threads. Rows past a sequence's end have zero gates' gradients, and count as zeros whatever x holds there.
 """
 
@@ -30,13 +30,13 @@ X, H_PREV, FED, M = 0, 1, 2, 3  # sources
 
 
 def scratch(units: int) -> int:
-    """Vectors of memory for the weight gradients of so many vectors of units."""
+    """Gives the vectors of scratch memory for the weight gradients of `units` vectors of units."""
     return SUMS + (units + 1) * MOST_SUMS
 
 
 @inlined
 def source_row(job, source, t, b):
-    """The address of the source's row (t, b), of a user or padded; 0 where it does not count."""
+    """Gives the address of the source's row (t, b), a user's or a padded one; 0 where the row does not count."""
     steps = load_word(job.batch_lengths + 8 * b) if job.batch_lengths else job.T
     if t >= steps:
         return 0
@@ -54,7 +54,7 @@ def source_row(job, source, t, b):
 
 @called
 def pack_source(job, packed, source, columns, start, depth, vector, width):
-    """`depth` rows from row `start` on of `width` vectors of a source from `vector` on, side by side."""
+    """Packs `depth` rows from row `start` on of `width` vectors of a source, from `vector` on, side by side at `packed`."""
     for k in range(depth):
         row = start + k
         t = row // job.B
@@ -74,7 +74,8 @@ def panels_of(job, columns):
 
 @inlined
 def pack_panels(job, share, source, columns, start, depth, first, last, origin):
-    """Those of a source's panels, counted from `origin` on, that are among [first, last)."""
+    """Packs a source's panels among [first, last) into scratch memory, `depth` rows from row `start` on. Panels of all
+    sources are counted together; this source's begin at `origin`."""
     vectors = -(-columns // job.lanes)
     for panel in range(max(first, origin), min(last, origin + panels_of(job, columns))):
         vector = (panel - origin) * WIDTH
@@ -84,8 +85,9 @@ def pack_panels(job, share, source, columns, start, depth, first, last, origin):
 
 @called
 def pack_columns(job, column, sums, d, d_row, depth, gates):
-    """`depth` rows of the gradients of some gates of a vector of units, d_row apart, each gate's side by side: products of
-    several panels take them again and again, and in an array of many rows each is on a page of its own. Adds them up."""
+    """Packs `depth` rows of the gradients of some gates of a vector of units, d_row bytes apart, each gate's side by side
+    at `column`, and adds them to `sums`. Products of several panels read them again and again, and in an array of many rows
+    each row is on a page of its own."""
     zero = job.zero
     k = 0
     while k < depth:
@@ -101,7 +103,8 @@ def pack_columns(job, column, sums, d, d_row, depth, gates):
 
 @called
 def add_product(job, share, first, last, origin, columns, column, units, start, depth, out, dw_row):
-    """out (units, columns), from start = 0 on, += column^T times those of a source's panels that are packed."""
+    """Adds column^T times a source's packed panels to out (units, columns), dw_row bytes a row. From start 0 it sets `out`,
+    later it adds. Rows of `out` are padded to whole vectors."""
     begin, end = max(first, origin) - origin, min(last - origin, panels_of(job, columns))
     if begin >= end:
         return
@@ -117,26 +120,28 @@ def add_product(job, share, first, last, origin, columns, column, units, start, 
 
 @inlined
 def sums_of(job, share, block):
-    """Where the biases' gradients of a vector of units add up; of panel_end, what nobody reads."""
+    """Gives the address where the biases' gradients of a vector of units add up. For panel_end it gives scratch that nobody
+    reads."""
     return share.slots + (SUMS + (block - share.panel_begin) * MOST_SUMS) * V1
 
 
 @inlined
 def gradients_of(job, gate):
-    """Which gradients a gate's rows of W_h saw: the gate's own, or `dq`, which is packed after all gates'."""
+    """Gives the index of the gradients that a gate's rows of W_h saw: the gate itself, or `dq`, which is packed after all
+    gates."""
     return load_word(job.recurrent + 16 * gate)
 
 
 @inlined
 def source_of(job, gate):
-    """What a gate's rows of W_h were multiplied by: H_PREV or FED."""
+    """Gives the source that a gate's rows of W_h were multiplied by: H_PREV or FED."""
     return load_word(job.recurrent + 16 * gate + 8)
 
 
 @called
 def add_products(job, share, start, depth, first, last):
-    """`depth` rows from row `start` on, to the columns of dW in panels [first, last), x's and then h's. The first panels' turn
-    adds up the biases' gradients."""
+    """Adds `depth` rows from row `start` on to the columns of dW in panels [first, last): x's panels come before h's. The
+    turn of panel 0 also adds up the biases' gradients."""
     h_at = panels_of(job, job.I)
     fed_at = h_at + panels_of(job, job.P)
     pack_panels(job, share, X, job.I, start, depth, first, last, 0)
@@ -162,7 +167,7 @@ def add_products(job, share, start, depth, first, last):
 
 @inlined
 def weight_gradients(job, share):
-    """dW_x, dW_h and the biases' gradients, of the units in panels (vectors of units) [panel_begin, panel_end)."""
+    """Makes dW_x, dW_h and the biases' gradients for the units in panels (vectors of units) [panel_begin, panel_end)."""
     for v in range((share.panel_end - share.panel_begin) * MOST_SUMS):
         sums = sums_of(job, share, share.panel_begin)
         clear_vector(job.zero, (sums + v * V1, sums))
@@ -177,7 +182,7 @@ def weight_gradients(job, share):
 
 @called
 def store_sums(job, share, sums):
-    """The biases' gradients, MOST_SUMS vectors a vector of units."""
+    """Stores the biases' gradients from `sums`, which holds MOST_SUMS vectors a vector of units."""
     item = V1 // job.lanes
     for block in range(share.panel_begin, share.panel_end):
         units, unit = units_in(job, block), block * job.lanes
@@ -193,7 +198,7 @@ def all_weight_gradients(job, share):
 
 
 def input_gradients(job, share):
-    """dx of the (t, b) rows [row_begin, row_end), row_cap at a time."""
+    """Makes dx of the (t, b) rows [row_begin, row_end), row_cap at a time."""
     job, share = record(job), record(share)
     columns = -(-job.I // job.lanes)
     whole = job.I // (NR_BACK * job.lanes)

@@ -1,4 +1,4 @@
-"""A product with weights that are packed NR_BACK vectors to a panel: of the backward pass, and of the projection."""
+"""The product with weights that are packed NR_BACK vectors to a panel: the backward pass and the projection use it."""
 
 from ..codegen.descriptors import V1
 from ..codegen.inline import called
@@ -10,9 +10,15 @@ NR_BACK = 4 if target().registers == 32 else 2  # vectors in a panel of the back
 
 @called
 def gemm(job, panel_begin, panel_end, columns, rows, a, a_row, w, depth, init, init_row, init_step, out, out_row, descending):
-    """Makes panels [panel_begin, panel_end) of a product whose `columns` vectors are packed NR_BACK to a panel, the last one
-    narrower. `w`, `init`, `out`: addresses of panel 0; init_step: bytes from one panel's `init` to the next one's, 0 where all
-    start from the same; `descending`: from the last whole panel to the first one."""
+    """Makes panels [panel_begin, panel_end) of out = init + a w, where w has `columns` vectors, packed NR_BACK to a panel; the
+    last panel is narrower.
+
+    `w`, `init` and `out` are the addresses of panel 0, and all strides are in bytes. `a` has `rows` rows, a_row apart, each of
+    `depth` elements side by side. A panel of w is `depth` rows of its vectors, without gaps. init_row and out_row lie between
+    rows. init_step lies between one panel's `init` and the next one's: 0 where all panels start from the same. Panels of `out`
+    lie side by side. `init` may be `out`; neither may overlap `a` or `w`. Whole vectors are written, so that rows of `out` are
+    padded. descending: whole panels run from the last one to the first one.
+    """
     whole = min(panel_end, columns // NR_BACK)
     size = NR_BACK * V1
     w_0, init_0, out_begin = w + panel_begin * depth * size, init + panel_begin * init_step, out + panel_begin * size

@@ -1,11 +1,11 @@
 """Layouts: the orders in which products read packed weights.
 
 Forward, a matrix (gates * H, K) becomes vectors of units, block of units by block, all gates of a block side by side. A panel
-has `width` vectors, the last one as many as are left: [panel][k][vector][lane]. Lanes past H are zeros. Backward, a vector
+has `width` vectors, the last one the remaining ones: [panel][k][vector][lane]. Lanes past H are zeros. Backward, a vector
 holds columns, and products sum over the rows: [panel][row][vector][lane]; or the columns become strips of AMX tiles.
 
-The units that are left over after whole vectors (4 of 100) would waste most of their lanes. Where that takes fewer vectors,
-their gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
+The tail, the units that remain after whole vectors (4 of 100), would waste most of its lanes. Where that takes fewer vectors,
+the tail's gates share vectors instead: [k][gate][unit], without padding in between. The kernels spread them afterwards.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ TAIL_WIDTHS = (1, 2)  # vectors that gates may share: each width is a tile of it
 
 
 def tail_vectors(gates: int, hidden_size: int, lanes: int) -> int:
-    """Gives the vectors that the gates of the left-over units share; 0 where each gate has vectors of its own."""
+    """Gives the vectors that the gates of the tail's units share; 0 where each gate has vectors of its own."""
     needed = -(-gates * (hidden_size % lanes) // lanes)
     return needed if needed in TAIL_WIDTHS and needed < gates else 0
 
@@ -39,22 +39,22 @@ class Layout:
 
     @property
     def units(self) -> int:
-        """Units of each gate in vectors of its own."""
+        """The units of each gate that stand in vectors of the gate's own."""
         return self.hidden_size // self.lanes * self.lanes if self.tail else self.hidden_size
 
     @property
     def vectors(self) -> int:
-        """Vectors of units, of all gates."""
+        """The number of vectors of units, of all gates."""
         return -(-self.units // self.lanes) * len(self.gates)
 
     @property
     def pieces(self) -> int:
-        """Pieces that threads share out: blocks of strips, or vectors."""
+        """The number of pieces that threads share out: blocks of strips, or vectors."""
         return blocks_in(self.vectors) if self.order == "strips" else self.vectors
 
     @property
     def size(self) -> int:
-        """Elements of the array."""
+        """The number of elements of the array."""
         if self.order == "strips":
             return strips_in(self.columns) * blocks_in(self.vectors) * BLOCK // 4
         columns = -(-self.columns // self.lanes) * self.lanes if self.order == "backward" else self.columns

@@ -1,10 +1,18 @@
-"""The one matrix product of the CPU backend: register tiles of rows x vectors, emitted as LLVM code.
+"""The microkernel of every matrix product of the CPU backend: register tiles of rows x vectors, emitted as LLVM code.
 
     out[m, p, :] = init[m, p, :] + sum over k of a[m, k] * w[p, k, :]        m < rows, p < panels, k < depth
 
-`w` is packed in panels: `vectors` whole vectors a k, one k after the other. Every output element has one accumulator and runs
-over k in one order, in every tile: its bits do not depend on the rows beside it. That is what makes results independent of
-batch size, threads and streaming.
+The contract, with all addresses and strides in bytes:
+    a       element (m, k) at a + m * a_row + k * itemsize; transposed, at a + m * itemsize + k * a_row
+    w       panel p at w + p * w_panel: `vectors` whole vectors a k, one k after the other, without gaps
+    init    vectors of (m, p) side by side at init + m * init_row + p * init_panel; a stride may be 0
+    out     vectors of (m, p) side by side at out + m * out_row + p * out_panel
+Addresses are aligned to an element; vectors that cross no cache line are faster. All lanes are read and written: who calls
+pads rows, and zeros the lanes of w that hold nothing. `init` may be `out`, at the same strides; `out` may overlap nothing
+else. With no rows or no panels nothing is read or written; with no depth out = init.
+
+Every output element has one accumulator and runs over k in one order, in every tile: its bits do not depend on the rows beside
+it. That makes results independent of batch size, threads and streaming.
 
 A tile of sums stays in registers. For each k, the smaller side of the tile is loaded first and kept, the larger one streams
 through one register: 6 x 4 sums + 4 weights + 1 broadcast of 32 registers, 6 x 2 + 2 + 1 of 16. A few rows of one panel are
@@ -38,7 +46,8 @@ Sums = dict[Cell, Vector]
 
 @inlined
 def multiply(job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel):
-    """The product, of panels of 1 to 4 vectors. Addresses and strides in bytes; `a`'s columns lie side by side."""
+    """Multiplies by panels of `vectors` vectors, 1 to 4. The module's docstring has the contract; `a`'s elements of a row
+    lie side by side."""
     words = (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
     call_with(load_word(job.tiles + 8 * vectors), job.zero, words)
 
@@ -47,7 +56,7 @@ def multiply(job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init
 def multiply_in_turn(
     job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel, descending
 ):
-    """The same, the first panel first or, going `descending`, last."""
+    """Multiplies like `multiply`; where `descending` is not 0, the last panel comes first."""
     if descending:
         w += (panels - 1) * w_panel
         init += (panels - 1) * init_panel
@@ -60,14 +69,14 @@ def multiply_in_turn(
 def multiply_transposed(
     job, vectors, rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel
 ):
-    """The same with a's rows side by side and its columns (k) a_row bytes apart."""
+    """Multiplies like `multiply`, but a's rows lie side by side, and a_row bytes lie between its columns (k)."""
     words = (rows, a, a_row, panels, w, w_panel, depth, init, init_row, init_panel, out, out_row, out_panel)
     call_with(load_word(job.tiles_transposed + 8 * vectors), job.zero, words)
 
 
 def _kernel(width: int, transposed: bool, prefetch: bool) -> Any:
-    """The kernel behind `multiply` for panels of `width` vectors. With `prefetch` it fetches the next panel from memory while
-    the first rows take one."""
+    """Makes the kernel behind `multiply` for panels of `width` vectors. With `prefetch` it fetches the next panel from
+    memory while the first rows multiply by this one."""
 
     @intrinsic
     def emitted(context: Any, zero: Any, words: Any) -> Any:
@@ -94,7 +103,7 @@ TILES, TILES_PREFETCH, TILES_TRANSPOSED = (
 
 @cache
 def table(element: str, *, transposed: bool = False, prefetch: bool = False) -> Array:
-    """Addresses of the kernels by their panels' width, for a job's `tiles` and `tiles_transposed`."""
+    """Gives the addresses of the kernels, indexed by their panels' width, for a job's `tiles` and `tiles_transposed`."""
     kernels = TILES_TRANSPOSED if transposed else TILES_PREFETCH if prefetch else TILES
     found = np.zeros(1 + max(kernels), np.int64)
     for width, kernel in kernels.items():
@@ -104,7 +113,7 @@ def table(element: str, *, transposed: bool = False, prefetch: bool = False) -> 
 
 @dataclass(frozen=True)
 class _Form:
-    """Of a kernel."""
+    """The form of a kernel: the vectors of its panels, how `a` lies, and whether it fetches weights ahead."""
 
     width: int
     transposed: bool
@@ -112,7 +121,7 @@ class _Form:
 
 
 def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value]) -> None:
-    """Panel after panel; or, of a few rows, group after group of panels, and what is left over."""
+    """Emits the loop over panels: panel after panel or, for a few rows, groups of panels and then the remaining ones."""
     row_major = INT64(1)
     for rows, panels in target().tile_groups(form.width).items():
         row_major = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), row_major)
@@ -140,8 +149,8 @@ def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, 
 def _emit_rows_loop(
     builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value], count: ir.Value
 ) -> None:
-    """Cuts the rows of `count` panels into as few tiles as can be, of about equal heights: low ones are the slower ones. More
-    than one panel is for as many rows as a tile has."""
+    """Emits the loop over the rows of `count` panels. It cuts them into as few tiles as can be, of about equal heights: low
+    tiles are the slower ones. Where `count` is more than 1, one tile has all rows."""
     limit, groups = target().tile_rows(form.width), target().tile_groups(form.width)
     before = builder.block
     head, pick, done = (builder.append_basic_block(name) for name in ("rows", "pick", "done"))
@@ -226,7 +235,7 @@ class _Tile:
             v.store(at("out", m, p), sums[m, p, u], u)
 
     def _step(self, v: Vectors, a: list[ir.Value], w: list[ir.Value], sums: Sums) -> Sums:
-        """One k: the smaller side of the tile is loaded first and kept."""
+        """Emits one k: the smaller side of the tile is loaded first and kept."""
         columns = [(p, u) for p in range(self.panels) for u in range(self.form.width)]
         following = {}
         if len(columns) <= self.rows:
@@ -254,7 +263,7 @@ class _Tile:
         w: ir.Value,
         sums: Sums,
     ) -> tuple[ir.Value, ir.Value, Sums]:
-        """`count` times `step`, `turn` of them in each turn of the loop -> a, w and the sums after them."""
+        """Emits `count` times `step`, `turn` of them in each turn of the loop. Gives a, w and the sums after the loop."""
         builder = v.builder
         before = builder.block
         loop, body, after = (builder.append_basic_block(name) for name in ("loop", "body", "after"))
@@ -284,8 +293,9 @@ class _Tile:
 
 
 def _multiples(builder: ir.IRBuilder, step: ir.Value, count: int) -> list[ir.Value]:
-    """0 to count - 1 times `step`: odd multiples in registers, from which an address mode makes the even ones, twice to eight
-    times as large. The compiler is not told what they are: it would add step after step up in each turn of a loop."""
+    """Gives 0 to count - 1 times `step`. Odd multiples stand in registers; an address mode makes the even ones from them,
+    twice to eight times as large. The values are hidden from the compiler: it would add step after step up in each turn of
+    a loop."""
     opaque = ir.FunctionType(INT64, [INT64])
     odd = {m: builder.asm(opaque, "", "=r,0", [builder.mul(step, INT64(m))], False) for m in range(1, count, 2)}
     found = [INT64(0)]
@@ -296,7 +306,7 @@ def _multiples(builder: ir.IRBuilder, step: ir.Value, count: int) -> list[ir.Val
 
 
 def _emit_fetch(v: Vectors, address: ir.Value, size: int) -> None:
-    """Has `size` bytes come into the second cache."""
+    """Emits the fetch of `size` bytes into L2."""
     pointer = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, INT32, INT32, INT32])
     function = cgutils.get_or_insert_function(v.builder.module, kind, "llvm.prefetch.p0")

@@ -1,4 +1,9 @@
-"""The kernels that pack a matrix: its rows into the lanes of vectors, or its columns, cut into panels. See `packing.py`."""
+"""Kernels that pack a matrix for the products: its rows into the lanes of vectors, or its columns, cut into panels.
+
+`layout.py` has the orders. The source is a matrix (all gates * H, columns), row after row without gaps. It and the packed
+array `to` do not overlap. Each kernel writes the pieces [panel_begin, panel_end) of its share alone, and leaves padding as it
+is.
+"""
 
 from llvmlite import ir
 
@@ -14,7 +19,8 @@ from .amx.strips import LANES, PAIRS, blocks_of, split_pair, strips_of
 
 @pointwise
 def transpose_square(v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Value, source_row: ir.Value) -> None:
-    """Rows of one vector each, as many as it has lanes, into columns."""
+    """Transposes a square of as many rows as a vector has lanes, one vector a row. source_row and to_row are bytes between
+    rows."""
     b = v.builder
     rows = [v.load(b.add(source, b.mul(source_row, INT64(row)))) for row in range(v.lanes)]
     for column, value in enumerate(v.transposed(rows)):
@@ -22,8 +28,8 @@ def transpose_square(v: Vectors, to: ir.Value, to_row: ir.Value, source: ir.Valu
 
 
 def pack_forward(packing, share):
-    """Vectors [panel_begin, panel_end) of the first `units` units: to[panel][k][vector][lane] = source[gate * H + unit, k],
-    vectors by block of units, then by gate."""
+    """Packs vectors [panel_begin, panel_end) of the first `units` units: to[panel][k][vector][lane] = source[gate * H +
+    unit, k], vectors by block of units, then by gate."""
     packing, share = record(packing), record(share)
     zero, item, lanes, depth, width = packing.zero, packing.item, packing.lanes, packing.columns, packing.width
     vectors = -(-packing.units // lanes) * packing.gates_n
@@ -44,9 +50,9 @@ def pack_forward(packing, share):
 
 
 def pack_backward(packing, share):
-    """Gates [panel_begin, panel_end) of all blocks' gates: to[panel][block of units, gate, lane][vector][lane] =
-    source[gate * H + unit], vectors and lanes of it over its columns, `width` vectors to a panel. Nothing is written for units
-    past H and columns past the last one."""
+    """Packs gates [panel_begin, panel_end), counted over all blocks of units: to[panel][block of units, gate,
+    lane][vector][lane] = source[gate * H + unit]. Vectors and their lanes run over the columns, `width` vectors to a panel.
+    Nothing is written for units past H and columns past the last one."""
     packing, share = record(packing), record(share)
     zero, item, lanes, columns = packing.zero, packing.item, packing.lanes, packing.columns
     vectors = -(-columns // lanes)
@@ -71,7 +77,7 @@ def pack_backward(packing, share):
 
 @inlined
 def unit_row(packing, turn, lane):
-    """The address of the row of a unit and gate, counted in the order of k; 0 past the last one."""
+    """Gives the address of the row of a unit and gate, counted in the order of k; 0 past the last one."""
     block, index = turn // packing.gates_n, turn % packing.gates_n
     unit = block * LANES + lane
     if unit >= packing.units:

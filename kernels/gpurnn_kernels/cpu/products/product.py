@@ -1,10 +1,10 @@
-"""A product with recurrent weights in each step: which gates it makes, how its weights are packed, and the code that runs it.
+"""The products of each step: which gates a product makes, how its weights are packed, and the code that runs it.
 
 A *slot* holds the pre-activated gates of one row at one step, in one panel. A share's slots lie `slot_row` bytes apart within
-a panel, and `slot_panel` bytes apart from panel to panel: the rows of one panel side by side or, of a few rows (`row_major`),
-the panels of one row, so that one product makes several. Shares of the same rows use the same slots, but for a few rows.
-Steps that project their own x (`fused`) may have slots for one panel: all panels take them in turn, and they stay in the
-first caches.
+a panel, and `slot_panel` bytes apart from panel to panel. The rows of one panel lie side by side or, for a few rows
+(`row_major`), the panels of one row, so that one product makes several. Shares of the same rows use the same slots, but for a
+few rows. Steps that project their own x (`fused`) may have slots for one panel: all panels take them in turn, and they stay in
+L1 and L2.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,21 @@ from .microkernel import multiply_in_turn
 
 @inlined
 def slot_at(share, panel, slot):
-    """The address of a slot of a panel."""
+    """Gives the address of a slot of a panel."""
     return share.slots + (panel - share.slot_0) * share.slot_panel + slot * share.slot_row
 
 
 @inlined
 def whole_panels(job, panel, count):
-    """Those of `count` panels from `panel` on in which each gate has vectors of its own."""
+    """Gives the number of panels, of `count` from `panel` on, in which each gate has vectors of its own."""
     return min(count, job.H // job.lanes - panel) if job.tail else count
 
 
 @inlined
 def gemm_bias(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row, out_panel, descending):
-    """out = init + a w, of `count` panels that lie side by side in `init`, where all rows have the same."""
+    """Makes out = init + a w for `count` panels of `vectors` vectors. Addresses and strides are in bytes; a panel of w is
+    `depth` rows of its vectors, without gaps. Panels of `init` lie side by side, and all rows start from the same; `init`
+    does not overlap `out`."""
     step = vectors * V1
     multiply_in_turn(
         job, vectors, rows, a, a_row, count, w, depth * step, depth, init, 0, step, out, out_row, out_panel, descending
@@ -39,7 +41,8 @@ def gemm_bias(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row,
 
 @inlined
 def gemm_add(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, descending):
-    """out += a w, of `count` panels."""
+    """Makes out += a w for `count` panels of `vectors` vectors. Addresses and strides are in bytes; `out` overlaps neither
+    `a` nor `w`."""
     w_panel = depth * vectors * V1
     multiply_in_turn(
         job, vectors, rows, a, a_row, count, w, w_panel, depth, out, out_row, out_panel, out, out_row, out_panel, descending
@@ -58,11 +61,12 @@ def nothing_spread(job, share, rows, at):
 
 @dataclass(frozen=True)
 class Product:
-    """Gates of W_x and W_h, rows of a packed matrix, and the vectors of a slot that W_x x + b starts and W_h a is added to."""
+    """A product of one step: its gates of W_x and W_h, which are rows of a packed matrix, and the vectors of a slot that
+    W_x x + b starts and W_h a is added to."""
 
     x_gates: tuple[int, ...]  # gates that W_x makes, in the order of a slot
     h_gates: tuple[int, ...]  # gates that W_h makes
-    panel: int = 1  # vectors of units of a panel, 1 or 2; with 1, the gates of units left over may share vectors
+    panel: int = 1  # vectors of units of a panel, 1 or 2; with 1, the gates of the tail may share vectors
     slot: int = 4  # vectors of a slot
     h_at: int = 0  # vectors of a slot before those that W_h makes
     suffix: str = ""  # of the weights' fields: w_x and b in a job, w_h in a share
@@ -72,14 +76,16 @@ class Product:
     spread: Any = nothing_spread  # gives a vector each to gates that share vectors
 
     def width(self, wide: int) -> int:
-        """Vectors of a packed panel; wide: vectors of panels that have four of them a vector of units or a pair."""
+        """Gives the vectors of a packed panel. wide: the vectors of panels that have four of them a vector of units or a
+        pair."""
         vectors = self.panel * len(self.h_gates)
         return wide if vectors == 4 else vectors
 
     def code(self) -> tuple[Callable[..., None], Callable[..., None]]:
-        """-> begin: W_x x + b, into slots from the first one on; add_to: adds W_h a to the slots of one step.
+        """Gives two functions. `begin` puts W_x x + b into slots, from the first one on. `add_to` adds W_h a to the slots of
+        one step.
 
-        Their `count` is of panels or, of panels of two, of vectors of units.
+        Their `count` counts panels or, for panels of two, vectors of units.
         """
         gates, pairs, h_at, divisor, at = len(self.h_gates), self.panel == 2, self.h_at * V1, self.divisor, self.slot_at
         vectors, size, slot_size = self.panel * gates, self.panel * gates * V1, self.slot * V1
@@ -88,7 +94,7 @@ class Product:
 
         @inlined
         def parts(job, panel, count):
-            """-> whole panels, packed panels of them, vectors of a packed one, vectors of what is left over."""
+            """Gives whole panels, packed panels of them, vectors of a packed one, and vectors of the remaining one."""
             whole = count // 2 if pairs else whole_panels(job, panel, count)
             wide = job.wide if vectors == 4 else vectors
             return whole, vectors * whole // wide, wide, gates if pairs else job.tail

@@ -1,1 +1,2 @@
-"""Threads that run a command together: who may come, how they share its pieces, and how the caller never waits for one."""
+"""Threads that run a command together: how many may come, how they share its pieces, and how the caller never waits for
+one."""

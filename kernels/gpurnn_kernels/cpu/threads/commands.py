@@ -1,4 +1,4 @@
-"""Commands in machine code: the caller's side, and a worker's life. `phases.py` has how they share pieces."""
+"""Commands in machine code: the caller's side, and a worker's life. `phases.py` says how they share pieces."""
 
 from ..codegen.descriptors import SHARE
 from ..codegen.inline import called, inlined
@@ -36,7 +36,7 @@ _STOP, _ASKS = _AT["stop"], _AT["asks"]
 
 @inlined
 def run_share(share, asks):
-    """asks: the calling thread is the command's caller, which looks for signals."""
+    """Runs one share. asks: the calling thread is the command's caller, which looks for signals."""
     store_word(share + _ASKS, asks)
     call_words(load_word(share + _KERNEL), (load_word(share + _JOB), share))
 
@@ -88,7 +88,8 @@ def share_out(team, shares, starts, count, stop):
 
 @called
 def judge(team, began, by_others):
-    """-> what a command that began then, when workers had done so many pieces, has met: HELD_UP, ALONE or both."""
+    """Reports what a command has met: HELD_UP, ALONE, both or 0. `began` and `by_others` are the time when it began and the
+    pieces that workers had done by then."""
     found, waited = 0, load_word(team + layout.WAITED)
     if waited > STALL and 4 * waited > clock(team + layout.CLOCK) - began:
         found = HELD_UP
@@ -106,7 +107,7 @@ def judge(team, began, by_others):
 
 @called
 def run_with_team(team, shares, starts, count, stop):
-    """Runs a table of shares as rank 0. -> as `judge`."""
+    """Runs a table of shares as rank 0, and reports like `judge`."""
     began, by_others = clock(team + layout.CLOCK), done_by_others(team)
     store_word(team + layout.EXPECTED, by_others)
     store_word(team + layout.WAITED, 0)
@@ -121,9 +122,9 @@ def run_with_team(team, shares, starts, count, stop):
 
 @called
 def run_command(team, size, interrupts, shares, starts, count):
-    """Runs a table of shares with the workers of ranks below `size`; those from starts[rank] to starts[rank + 1] are meant for
-    a rank. The calling thread runs them alone while another caller has the team, or without a team (0). -> as `judge`, with
-    INTERRUPTED."""
+    """Runs a table of shares with the workers of ranks below `size`. Shares from starts[rank] to starts[rank + 1] are meant
+    for a rank. The calling thread runs all alone where another caller has the team, or without a team (0). Reports like
+    `judge`, and INTERRUPTED."""
     stop, found = begin(interrupts), 0
     if team == 0 or exchange(team + layout.OWNER, 0, 1) == 0:
         run_alone(shares, count, stop)
@@ -141,7 +142,7 @@ def run_command(team, size, interrupts, shares, starts, count):
 
 @called
 def run_region(team, shares, starts, count, stop):
-    """Runs a table of shares in a parallel region of OpenMP: `serve_region` on each of its threads. -> as `judge`."""
+    """Runs a table of shares in a parallel region of OpenMP: `serve_region` on each of its threads. Reports like `judge`."""
     store_word(team + layout.REGION_WORKS, shares)
     store_word(team + layout.REGION_STARTS, starts)
     store_word(team + layout.REGION_COUNT, count)
@@ -155,8 +156,8 @@ def run_region(team, shares, starts, count, stop):
 
 @called
 def help_with(team, rank, at, other, index):
-    """Runs the claimed index-th piece of the pieces at an address, which are another rank's or its own, and what else of their
-    phase is left; -> how many it has run."""
+    """Runs a claimed piece, the index-th of the pieces at an address, and more of the same phase until none remains. Gives
+    the number of pieces that it has run. `other` is the rank that the pieces are meant for."""
     kernel, shares = load_word(at + layout.KERNEL), load_word(at + layout.SHARES)
     if kernel == 0:
         run_share(shares + (load_word(at + layout.FIRST) + index) * SHARE_BYTES, 0)
@@ -177,8 +178,8 @@ def help_with(team, rank, at, other, index):
 
 @called
 def help_once(team, rank, done):
-    """Claims and runs pieces until none is left, this rank's first; -> the claim word of this rank then, and all pieces that
-    it has ever done."""
+    """Claims and runs pieces until none remains, this rank's first. Gives this rank's claim word then, and the pieces that
+    this rank has done since it started."""
     size, seen = load_word(team + layout.SIZE), load_acquire(pieces_of(team, rank))
     for i in range(size if rank < size else 0):
         other = rank + i
@@ -200,7 +201,7 @@ def help_once(team, rank, done):
 
 @inlined
 def join(team):
-    """-> the rank of a worker that starts; it blocks all signals, which are for the program's own threads."""
+    """Gives a starting worker its rank. The worker blocks all signals, which are for the program's own threads."""
     rank = 0
     while rank == 0:
         found = load_acquire(team + layout.WORKERS)
@@ -221,7 +222,7 @@ def join(team):
 
 
 def serve(team):
-    """A worker's life: it looks for pieces, and parks when none have come for some time."""
+    """Runs a worker's life: it looks for pieces, and parks when none have come for some time."""
     rank = join(team)
     flush_denormals()
     mine, done, seen, looks = pieces_of(team, rank), 0, 0, 0
@@ -241,7 +242,7 @@ def serve(team):
 
 
 def serve_region(team):
-    """A thread of OpenMP's team in a parallel region, which ends with the command that rank 0 runs."""
+    """Runs a thread of OpenMP's team in a parallel region, which ends with the command that rank 0 runs."""
     size, rank = load_word(team + layout.SIZE), call0(load_word(team + layout.RANK))
     if rank == 0:
         shares, starts = load_word(team + layout.REGION_WORKS), load_word(team + layout.REGION_STARTS)

@@ -1,4 +1,4 @@
-"""How many threads calls may use: for the process, for the calls of one thread, and by default."""
+"""The number of threads that calls may use: for the process, for the calls of one thread, and by default."""
 
 import math
 import os
@@ -12,13 +12,13 @@ import numpy as np
 
 
 class _Process:
-    """What `set_num_threads` has set, or the default once it was asked for."""
+    """The number that `set_num_threads` has set, or the default once it was asked for."""
 
     count: int | None = None
 
 
 class _Inside(threading.local):
-    """What the innermost `Threads` of this thread has set."""
+    """The number that the innermost `Threads` of this thread has set."""
 
     count: int | None = None
 
@@ -36,7 +36,7 @@ def get_num_threads() -> int:
 
 
 def checked(count: int) -> int:
-    """A number of threads as an int; TypeError or ValueError where it is none."""
+    """Gives a number of threads as an int. Raises TypeError or ValueError where it is none."""
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
         raise TypeError(f"number of threads: expected an integer, got {type(count).__name__}")
     if count < 1:
@@ -64,9 +64,9 @@ class Threads:
 
 
 def default_threads() -> int:
-    """GPURNN_NUM_THREADS, else OMP_NUM_THREADS, else NUMBA_NUM_THREADS, else the CPUs that this process may use.
+    """Gives GPURNN_NUM_THREADS, else OMP_NUM_THREADS, else NUMBA_NUM_THREADS, else the CPUs that this process may use.
 
-    Raises ValueError where the first is no integer >= 1. The others are not this library's: a value that is no such number
+    Raises ValueError where the first is no integer >= 1. The others belong to other libraries: a value that is no such number
     is passed over.
     """
     own = os.environ.get("GPURNN_NUM_THREADS")
@@ -86,13 +86,14 @@ def _is_count(text: str) -> bool:
 
 
 def usable_cpus() -> int:
-    """The CPUs that the process's affinity allows, but no more than its control groups' quotas of CPU time come to."""
+    """Gives the CPUs that the process's affinity allows, but no more than the quotas of its control groups come to."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min([count, *_quotas(Path("/"))])))
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The CPUs' worth of time that each control group of this process allows, of versions 1 and 2, up to the topmost group."""
+    """Gives the CPUs' worth of time that each control group of this process allows, of versions 1 and 2, up to the topmost
+    group."""
     with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)

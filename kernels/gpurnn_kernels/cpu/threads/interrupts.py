@@ -1,9 +1,10 @@
 """Signals during a long command.
 
-Python runs handlers in its main thread, which is inside machine code then: it looks for signals between chunks of steps. Where
-a handler raises, all threads leave off, and the exception comes out of the call.
+Python runs handlers in its main thread, which is inside machine code during a command. So it looks for signals between chunks
+of steps. Where a handler raises, all threads leave off, and the exception comes out of the call.
 
-Memory, in words; the names are offsets: STOP says that a command's shares leave off, NEXT when the main thread looks again.
+The memory is a table of int64 words, and the names are offsets in bytes. STOP says that a command's shares leave off, NEXT
+when the main thread looks again.
 """
 
 import ctypes
@@ -28,7 +29,7 @@ _restore.restype = None
 
 @called
 def begin(interrupts):
-    """At the start of a command: -> the address that its shares look at, 0 where the calling thread is not the main one."""
+    """Begins a command. Gives the address at which its shares look, or 0 where the calling thread is not the main one."""
     if call2(load_word(interrupts + SELF), 0, 0) != load_word(interrupts + MAIN):
         return 0
     store_word(interrupts + STOP, 0)
@@ -38,7 +39,7 @@ def begin(interrupts):
 
 @called
 def stopped(interrupts, asks):
-    """Whether a command's shares leave off. asks: the calling thread is the main one, and may look for signals."""
+    """Tells whether a command's shares leave off. asks: the calling thread is the main one, and may look for signals."""
     if asks and load_acquire(interrupts + STOP) == 0:
         now, following = clock(interrupts + CLOCK), load_word(interrupts + NEXT)
         if now >= following:
@@ -55,7 +56,7 @@ def stopped(interrupts, asks):
 
 @called
 def leave_off(interrupts):
-    """Has a command of the main thread leave off since a handler has forked, unless it has raised besides."""
+    """Has a command of the main thread leave off because a handler has forked, unless a handler has raised, too."""
     if load_word(interrupts + STOP) == 0:
         store_release(interrupts + STOP, FORKED)
 
@@ -75,11 +76,12 @@ class Interrupts:
         self.reset()
 
     def reset(self) -> None:
-        """Learns which thread is the main one, which may be another one in a forked child."""
+        """Learns which thread is the main one. In a forked child it may be another one."""
         self._words[MAIN // 8] = threading.main_thread().ident or 0
 
     def raise_error(self) -> None:
-        """Raises what a handler has raised during a command that left off, or what such a command means in a forked child."""
+        """Raises the exception of a handler during a command that left off, or says what such a command means in a forked
+        child."""
         if self._words[STOP // 8] == FORKED:
             raise RuntimeError("a call that other threads share cannot go on in a child that a signal's handler has forked")
         _restore(*(int(word) for word in self._words[KIND // 8 : TRACEBACK // 8 + 1]))

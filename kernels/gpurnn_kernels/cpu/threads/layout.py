@@ -1,11 +1,12 @@
-"""The memory of a team, in blocks of BLOCK bytes that few threads write: where its words stand.
+"""The layout of a team's memory, in blocks of BLOCK bytes that few threads write. All names are offsets in bytes.
 
 OWNER        the caller's claim on the team
-PHASE ..     the caller's: what it has published, waits and waited for
+PHASE ..     the caller's words: the phases it has published, its waits and what it waited for
 YIELD ..     addresses of functions, and how many workers have started
-ALL_SIGNALS  a set of them
+ALL_SIGNALS  a set of all signals
 CLOCK        the caller's clock
-then a block a rank with its pieces (`pieces_of`), and a block a rank with its report (`report_of`)
+
+Then come a block a rank with its pieces (`pieces_of`), and a block a rank with its report (`report_of`).
 """
 
 from ..codegen.inline import inlined
@@ -37,11 +38,11 @@ PHASES = (1 << 35) - 1
 
 @inlined
 def pieces_of(team, rank):
-    """The address of a rank's pieces."""
+    """Gives the address of a rank's pieces."""
     return team + PIECES + BLOCK * rank
 
 
 @inlined
 def report_of(team, rank):
-    """The address of a rank's report."""
+    """Gives the address of a rank's report."""
     return team + REPORTS + BLOCK * rank

@@ -1,7 +1,7 @@
 """Commands inside the OpenMP team of a program that has one.
 
 OpenMP's threads spin for a while after each parallel region, in the hope of the next one. A second pool of threads would wait
-for the CPUs that they spin on. Inside a region they are the ones that work.
+for the CPUs on which they spin. So, inside a region, OpenMP's threads do the work.
 """
 
 import ctypes
@@ -15,7 +15,8 @@ from .team import Team, current_team
 
 
 class _Process:
-    """Whether this process may use regions: OpenMP's threads do not outlive a fork, and libgomp would wait for them."""
+    """A mark that this process was forked and may not use regions: OpenMP's threads do not outlive a fork, and libgomp
+    would wait for them."""
 
     forked = False
 
@@ -30,7 +31,7 @@ if hasattr(os, "register_at_fork"):
 
 @cache
 def region_team(folder: Path) -> Team | None:
-    """The team of the libgomp that this process has loaded from a folder; None where it has not."""
+    """Gives the team of the libgomp that this process has loaded from a folder; None where it has loaded none."""
     no_load: int = getattr(os, "RTLD_NOLOAD", 0)
     for path in sorted(folder.glob("libgomp*.so*")) if no_load else ():
         try:

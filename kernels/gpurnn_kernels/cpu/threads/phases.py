@@ -1,19 +1,20 @@
-"""Phases: a command's pieces of work, which threads claim one by one. A phase ends when its pieces are done, whoever did them.
+"""Phases of a command: pieces of work, which threads claim one by one. A phase ends when its pieces are done, whoever did
+them.
 
-The calling thread (rank 0) publishes a phase: for each rank a *claim word*, `phase << 28 | pieces << 14 | claimed`, beside
-the words that say what a piece is. Every thread claims by compare-and-swap, its own rank's pieces first, then the others'. A
+The calling thread (rank 0) publishes a phase: for each rank a *claim word*, `phase << 28 | pieces << 14 | claimed`, beside the
+words that say what a piece is. Every thread claims by compare-and-swap, its own rank's pieces first, then the others'. A
 worker counts the pieces that it has done. The caller takes part, and at the end waits until the workers' counts have grown by
-the pieces that it did not do itself. So it waits for pieces that a thread has begun, never for a thread: one that sleeps has
+the pieces that it did not do itself. So it waits for pieces that a thread has begun, never for a thread: a sleeping thread has
 begun nothing, and the caller has done its pieces.
 
 No thread touches memory of a command that is over. Before a claim succeeds, a worker reads the team's own memory alone, which
 is never freed. From a claim to its report the phase cannot end, so all that the piece reads and writes is there. A claim that
 comes late fails: its phase's pieces are all claimed, or the word has another phase's number (numbers come again after 2**35
-phases). Whoever holds a piece may claim more of the same phase, for the same reason. A worker of a rank that the phase has no
-work for looks at `RANKS` before it claims: where the claim then succeeds, that word was this phase's, too.
+phases). A thread that holds a piece may claim more of the same phase, for the same reason. A worker of a rank that the phase
+has no work for looks at `RANKS` before it claims: where the claim then succeeds, that word was this phase's, too.
 
-Each load sees the store that it must see. What a piece reads: the caller writes it, and the words beside the claim word,
-before it stores the claim word with release; the compare-and-swap acquires. What a piece wrote: the worker stores its count
+Each load sees the store that it must see. A piece's inputs: the caller writes them, and the words beside the claim word,
+before it stores the claim word with release; the compare-and-swap acquires. A piece's outputs: the worker stores its count
 with release; the caller loads it with acquire before it goes on, and publishes the next phase with release, which hands it on
 to third threads. Parking: the worker stores `parked`, then loads its claim word; the caller stores the claim word, then loads
 `parked`. All four stand in one total order, so one of the two threads sees the other's store. The caller releases the lock
@@ -22,7 +23,7 @@ once for each time that `parked` goes from 1 to 2, and the worker acquires it as
 Bits cannot depend on who computes. Each piece writes elements of its own, from values that no piece of its phase writes, in
 one order of operations. A thread's own scratch memory hands nothing on from one piece to the next.
 
-`layout.py` has a team's memory.
+`layout.py` has the layout of a team's memory.
 """
 
 from ..codegen.inline import called, inlined
@@ -53,13 +54,13 @@ NAP = 50  # microseconds between looks of a caller that has waited for a STALL
 
 @inlined
 def some_left(word):
-    """Whether a claim word has unclaimed pieces."""
+    """Tells whether a claim word has unclaimed pieces."""
     return (word >> layout.PIECES_SHIFT & layout.MASK) > (word & layout.MASK)
 
 
 @inlined
 def hook(team, place):
-    """Calls what a test has set, with the number of the place."""
+    """Calls the function that a test has set, if any, with the number of the place."""
     function = load_word(team + layout.HOOK)
     if function:
         call_words(function, (place,))
@@ -67,10 +68,11 @@ def hook(team, place):
 
 @called
 def publish(team, kernel, shares, a, b, c, d, x, x_row, turn, groups, starts):
-    """Starts a phase of `groups` pieces; those from starts[rank] to starts[rank + 1] are meant for a rank.
+    """Starts a phase of `groups` pieces. Pieces from starts[rank] to starts[rank + 1] are meant for a rank.
 
-    kernel: what runs over the team's shares, one a rank, at `shares`, with the words a to d; 0 where each piece is a share
-    itself, by its index in the table `shares`. x, x_row, turn: fields that every share gets from the caller's.
+    The function at `kernel` runs over the team's shares, one a rank, at `shares`, with the words a to d. With kernel 0 each
+    piece is a share itself, by its index in the table `shares`. x, x_row and turn are fields that every share gets from the
+    caller's.
     """
     number = (load_word(team + layout.PHASE) + 1) & layout.PHASES
     store_word(team + layout.PHASE, number)
@@ -113,7 +115,7 @@ def wake(team, rank):
 
 @inlined
 def park(team, rank, seen):
-    """Sleeps until the caller publishes pieces for this rank, unless it has since its claim word was `seen`."""
+    """Sleeps until the caller publishes pieces for this rank, unless it already has since the claim word was `seen`."""
     report = report_of(team, rank)
     store_ordered(report + layout.PARKED, 1)
     hook(team, 1)
@@ -124,7 +126,7 @@ def park(team, rank, seen):
 
 @inlined
 def done_by_others(team):
-    """Pieces that the workers of this command have done since they started."""
+    """Gives the number of pieces that the workers of this command have done since they started."""
     done = 0
     for rank in range(1, load_word(team + layout.SIZE)):
         done += load_acquire(report_of(team, rank))
@@ -133,12 +135,12 @@ def done_by_others(team):
 
 @called
 def finish(team, others, stop):
-    """Waits for `others` pieces of this phase, which workers have claimed; -> whether that took a time slice. stop: where the
-    command's shares look whether they leave off, or 0.
+    """Waits for `others` pieces of this phase, which workers have claimed. Tells whether the wait took a time slice. `stop` is
+    the address at which the command's shares look whether they leave off, or 0.
 
-    The caller spins, then gives its CPU away at every look, and in the end sleeps a little between them: a worker of lower
-    priority may need this CPU. How long it spins adapts: it is halved each time that spinning was in vain, and doubled when
-    it paid.
+    The caller spins, then gives its CPU away at every look, and in the end sleeps a little between looks: a worker of lower
+    priority may need this CPU. The time for which it spins adapts: it is halved each time that spinning was in vain, and
+    doubled when it paid.
     """
     target = load_word(team + layout.EXPECTED) + others
     store_word(team + layout.EXPECTED, target)
@@ -173,8 +175,8 @@ def finish(team, others, stop):
 
 @inlined
 def once_begun(share, at, word):
-    """-> the claim word of pieces that are another rank's, which gets a moment to begin them: it has their weights in its
-    cache. The moment is halved each time that it was in vain, and whole again once the other one is there."""
+    """Gives another rank a moment to begin its pieces, since it has their weights in its cache; then gives their claim
+    word. The moment is halved each time that it was in vain, and whole again once the other rank is there."""
     looks = 0
     while word & layout.MASK == 0 and looks < share.patience:
         pause()
@@ -186,8 +188,8 @@ def once_begun(share, at, word):
 
 @called
 def claim(share, descending):
-    """-> the next piece of the phase for a share whose `claims` are the team's: one meant for its rank, then those of the
-    others; -1 after the last one. back: the last piece of a rank comes first."""
+    """Gives the next piece of the phase for a share whose `claims` are the team's: one that is meant for its rank, then
+    those of the other ranks; -1 after the last one. descending: the last piece of a rank comes first."""
     team = share.claims
     if share.given:
         given = share.given - 1
@@ -213,6 +215,6 @@ def claim(share, descending):
 
 @inlined
 def piece_at(at, index, descending):
-    """The index-th piece of a rank's pieces at an address."""
+    """Gives the number in the phase of the index-th piece of a rank, whose pieces stand at the address `at`."""
     count = load_word(at) >> layout.PIECES_SHIFT & layout.MASK
     return load_word(at + layout.FIRST) + (count - 1 - index if descending else index)

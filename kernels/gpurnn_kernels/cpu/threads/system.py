@@ -1,7 +1,7 @@
 """C functions of the system and of Python that machine code calls by address, and threads that Python does not know.
 
-Threads start in C: gevent and eventlet replace Python's, and the interpreter neither lists nor joins these. They park in locks
-of Python's C interface, which every system has and which hold no descriptor.
+Threads start in C: gevent and eventlet replace Python's threads, and the interpreter neither lists nor joins those that C
+starts. They park in locks of Python's C interface, which every system has and which hold no descriptor.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ _libc: Any = ctypes.CDLL("kernel32" if _WINDOWS else None)
 
 
 def _address(library: Any, name: str) -> int:
-    """The address of a C function; 0 where the library lacks it."""
+    """Gives the address of a C function; 0 where the library lacks it."""
     try:
         return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
     except AttributeError:
@@ -22,7 +22,7 @@ def _address(library: Any, name: str) -> int:
 
 
 def address_in_python(name: str) -> int:
-    """The address of a function of Python's C interface."""
+    """Gives the address of a function of Python's C interface."""
     return _address(ctypes.pythonapi, name)
 
 
@@ -36,7 +36,7 @@ BLOCK_SIGNALS = _address(_libc, "pthread_sigmask")
 
 
 def clock_argument(out: int) -> tuple[int, int]:
-    """The first argument of CLOCK, which writes two words at `out`, and the nanoseconds that the first one counts."""
+    """Gives the first argument of CLOCK, which writes two words at `out`, and the nanoseconds that the first word counts."""
     if not _WINDOWS:
         return time.CLOCK_MONOTONIC, 1_000_000_000
     frequency = ctypes.c_int64()
@@ -45,7 +45,7 @@ def clock_argument(out: int) -> tuple[int, int]:
 
 
 def start_thread(function: int, argument: int) -> int:
-    """Starts a detached thread in the C function `void f(int64)`; 0, or the system's error number."""
+    """Starts a detached thread in the C function `void f(int64)`. Gives 0, or the system's error number."""
     if _WINDOWS:
         create = _libc.CreateThread
         create.restype = ctypes.c_void_p
@@ -59,7 +59,7 @@ def start_thread(function: int, argument: int) -> int:
 
 
 def current_cpu() -> int | None:
-    """The CPU that the calling thread runs on, where the system tells."""
+    """Gives the CPU that the calling thread runs on, where the system tells, else None."""
     try:
         return int(_libc.sched_getcpu())
     except AttributeError:

@@ -1,7 +1,7 @@
-"""The process's team: workers that start at the first use and park between commands, and when calls keep to one thread.
+"""The process's team: workers that start at the first use and park between commands. It decides when calls run on one thread.
 
-Nothing here waits or locks. A caller has the team from within machine code (`commands.py`), where no exception comes between
-taking and giving back; who finds it taken runs alone. Workers are never ended: they park, and go with the process.
+Nothing here waits or locks. A caller takes and gives back the team within machine code (`commands.py`), where no exception can
+come between the two. A caller that finds it taken runs alone. Workers are never ended: they park, and go with the process.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ _run = entry("int64(int64, int64, int64, int64, int64, int64)", run_team)
 
 
 class Team:
-    """A calling thread and its workers. `address`: the memory that `layout.py` describes."""
+    """A calling thread and its workers. `address` is that of the memory that `layout.py` describes."""
 
     def __init__(self) -> None:
         memory = np.zeros((layout.BYTES + layout.BLOCK) // 8, np.int64)
@@ -56,7 +56,7 @@ class Team:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the workers, which a forked child has not."""
+        """Forgets the workers, which a forked child does not have."""
         self._words[:] = 0
         self._started = 0
         self.most = layout.MOST_THREADS  # threads that could be had
@@ -83,7 +83,8 @@ class Team:
         self._words[layout.SERVE // 8] = kernel_address(serve_region, "float32")
 
     def offers(self, wanted: int) -> int:
-        """The threads that a call counts on when it wants so many: one, while another caller has the team or it rests."""
+        """Gives the number of threads that a call counts on when it wants so many: one, while another caller has the team
+        or it rests."""
         if wanted == 1 or self._owner[0] or (self._rest_until and time.monotonic() < self._rest_until):
             return 1
         if wanted > self._started + 1:
@@ -103,22 +104,23 @@ class Team:
                 self._started += 1
 
     def run(self, size: int, shares: Array, starts: Array) -> None:
-        """Runs a table of shares with `size` threads at most; those from starts[p] to starts[p + 1] are meant for thread p."""
+        """Runs a table of shares with `size` threads at most. Shares from starts[p] to starts[p + 1] are meant for thread
+        p."""
         team = self.address if size > 1 else 0
         found = _run(team, size, INTERRUPTS.address, shares.ctypes.data, starts.ctypes.data, len(shares))
         if found:
             self.conclude(found)
 
     def conclude(self, found: int) -> None:
-        """Takes note of what a command has met, and raises what a signal handler has raised meanwhile."""
+        """Takes note of what a command has met, and raises the exception that a signal handler has raised meanwhile."""
         if found & INTERRUPTED:
             INTERRUPTS.raise_error()
         self._notice(found)
 
     def _notice(self, found: int) -> None:
-        """Has the next calls rest after waits for a thread without a CPU, where these take more than a tenth of the time: a
-        virtual machine's CPUs are taken away now and then. Where nobody came, Linux may keep the workers on the caller's CPU,
-        on an idle machine too: they are moved away once; where that does not help, others need the CPUs."""
+        """Has the next calls rest if waits for a thread without a CPU took more than a tenth of the time: a virtual
+        machine's CPUs are taken away now and then. Where no worker came, Linux may keep the workers on the caller's CPU, on
+        an idle machine too. They are moved away once; where that does not help, other programs need the CPUs."""
         now = time.monotonic()
         if found & HELD_UP:
             waited, since = 1e-9 * int(self._words[layout.WAITED // 8]), now - self._held_up_at
@@ -135,22 +137,22 @@ class Team:
                 self._take_rest(now, _SHORTEST_REST)
 
     def _take_rest(self, now: float, seconds: float) -> None:
-        """Has calls keep to one thread for a while."""
+        """Has calls run on one thread for a while."""
         self._rest, self._rest_until = seconds, now + seconds
         self._held_up_at = self._rest_until
 
     def _reports(self) -> Array:
-        """The report blocks of the workers that have started, (workers, words)."""
+        """Gives the report blocks of the workers that have started, (workers, words)."""
         reports = self._words[layout.REPORTS // 8 :].reshape(-1, layout.BLOCK // 8)
         return reports[1 : 1 + self._started]
 
     def _helped_so_far(self) -> int:
-        """Pieces that workers have done."""
+        """Gives the number of pieces that workers have done."""
         return int(self._reports()[:, 0].sum())
 
     def _move_workers(self) -> None:
-        """Moves workers away from the caller's CPU; they may move on from there. A hint: a system that forbids it is not asked
-        again."""
+        """Moves workers away from the caller's CPU; they may move on from there. This is a hint: a system that forbids it
+        is not asked again."""
         here = system.current_cpu()
         if here is None or not self._moves:
             return

@@ -35,7 +35,7 @@ def _call(builder: ir.IRBuilder, name: str, *values: ir.Value | int) -> None:
 
 @emitter(types.void, 0)
 def tiles_on(builder: ir.IRBuilder) -> None:
-    """Makes all tiles 16 rows of 64 bytes, on this thread."""
+    """Sets all tiles of this thread to 16 rows of 64 bytes. Products run only between `tiles_on` and `tiles_off`."""
     palette, sizes = [1] + [0] * 15, [ROW, 0] * _TILES + [0] * 16 + [16] * _TILES + [0] * 8
     constant = cgutils.create_constant_array(_BYTE, palette + sizes)
     place = cgutils.alloca_once_value(builder, constant)
@@ -44,13 +44,18 @@ def tiles_on(builder: ir.IRBuilder) -> None:
 
 @emitter(types.void, 0)
 def tiles_off(builder: ir.IRBuilder) -> None:
-    """Threads without tiles are switched faster."""
+    """Releases this thread's tiles: the system switches threads without tiles faster."""
     _call(builder, "tilerelease")
 
 
 def _product(rows: int, columns: int) -> Any:
-    """The intrinsic product(a, a_strip, b, b_strip, blocks, c): c = the sum over `blocks` blocks of `rows` strips of A times
-    `columns` strips of B, one row of all columns after the other."""
+    """Makes the intrinsic product((a, a_strip, b, b_strip, blocks, c)): the sum over `blocks` blocks of `rows` strips of A
+    times `columns` strips of B.
+
+    `a`, `b` and `c` are byte addresses; a_strip and b_strip are the bytes from one strip to the next. The blocks of a strip
+    lie side by side, BLOCK bytes each. c becomes rows * 16 rows of columns * 16 float32, without gaps; it need not be cleared,
+    and must not overlap A or B. Addresses need not be aligned.
+    """
 
     @intrinsic
     def product(context: Any, words: Any) -> Any:

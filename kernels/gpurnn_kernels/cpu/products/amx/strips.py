@@ -5,6 +5,7 @@ middle and middle high, middle middle, high low and low high; the others are bel
 
 A *strip* is 16 rows of A or 16 columns of B, in blocks of 32 k: [block][part][row][pair] for A, [block][part][pair][column]
 for B, where a pair is k and k + 16 of the block. Products of strips start at zero and are added to their result at the end.
+Addresses and strides are in bytes.
 """
 
 from llvmlite import ir
@@ -21,12 +22,12 @@ PAIRS = 16  # of a block
 DEPTH = 2 * PAIRS  # k of a block
 SUMS_BYTES = 4 * LANES * ROW  # two strips times two
 _HIGH, _HALF = -1 << 16, 1 << 15  # the bits of a float32 that a bfloat16 has; what rounds to them
-ROWS = 128  # of A that are split at once, and K_BLOCKS: they stay in the second cache beside two strips of B
+ROWS = 128  # of A that are split at once, and K_BLOCKS: they stay in L2 beside two strips of B
 K_BLOCKS = 32
 
 
 def _parts(v: Vectors, x: Vector) -> list[ir.Value]:
-    """High, middle and low, each as a float32's bits."""
+    """Gives the high, middle and low part of x, each as a float32's bits."""
     b = v.builder
     high_bits, half = (ir.Constant(v.integer, [bits] * v.lanes) for bits in (_HIGH, _HALF))
     found = []
@@ -38,7 +39,7 @@ def _parts(v: Vectors, x: Vector) -> list[ir.Value]:
 
 
 def _store_pairs(v: Vectors, to: ir.Value, first: Vector, second: Vector) -> None:
-    """A row of each part: `first` and `second`, lane by lane."""
+    """Stores a row of each part: the parts of `first` and `second` lie in pairs, lane by lane."""
     b = v.builder
     high_bits, half = (ir.Constant(v.integer, [bits] * v.lanes) for bits in (_HIGH, 16))
     for part, (low, high) in enumerate(zip(_parts(v, first), _parts(v, second), strict=True)):
@@ -50,7 +51,8 @@ def _store_pairs(v: Vectors, to: ir.Value, first: Vector, second: Vector) -> Non
 def split_pair(
     v: Vectors, to: ir.Value, first: ir.Value, first_count: ir.Value, second: ir.Value, second_count: ir.Value
 ) -> None:
-    """The row at `to` of a block: k from `first`, k + 16 from `second`; of each so many elements count, the others are 0."""
+    """Writes the row at `to` of a block of three parts: k from the vector at `first`, k + 16 from the one at `second`.
+    first_count and second_count are the elements of each that count; the others are zeros and are not read."""
     b = v.builder
     least = b.select(b.icmp_signed("<", first_count, second_count), first_count, second_count)
     with b.if_else(b.icmp_signed(">=", least, INT64(v.lanes)), likely=True) as (then, otherwise):
@@ -64,7 +66,9 @@ def split_pair(
 def split_columns(
     v: Vectors, to: ir.Value, source: ir.Value, stride: ir.Value, count: ir.Value, zeros: ir.Value, total: ir.Value
 ) -> None:
-    """A block whose k are `count` rows `stride` bytes apart, the others 0, and whose rows are their columns. Adds these up."""
+    """Writes the block at `to` from `count` rows of one vector each, `stride` bytes apart: the rows are its k, and the
+    columns its rows. Rows past `count` are read from `zeros`, a vector of zeros. Adds the sum of the rows to the vector at
+    `total`."""
     b = v.builder
     halves = []
     found = v.load(total)
@@ -84,12 +88,12 @@ def split_columns(
 
 @pointwise
 def add_stored(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
-    """Adds one vector into a user's array."""
+    """Adds one vector to a user's array, of which `count` elements remain."""
     v.store_tail(to, v.load_tail(to, count) + v.load(source), count)
 
 
 def blocks_in(vectors: int) -> int:
-    """Blocks of a depth of so many vectors."""
+    """Gives the blocks of a depth of `vectors` vectors."""
     return -(-vectors // 2)
 
 
@@ -102,8 +106,8 @@ blocks_of, strips_of = inlined(blocks_in), inlined(strips_in)
 
 @called
 def split_rows(zero, to, rows, a, a_row, vectors):
-    """Strips of A from `vectors` vectors each of `rows` rows a_row bytes apart. (What other rows the last strip has does not
-    matter: each row of a product is its own.)"""
+    """Splits `rows` rows of A into strips at `to`. The rows are `vectors` vectors each and lie a_row bytes apart. The last
+    strip's rows past `rows` are left as they are: each row of a product depends on its own row of A alone."""
     blocks = blocks_of(vectors)
     for m in range(rows):
         strip, row = to + m // LANES * blocks * BLOCK + m % LANES * ROW, a + m * a_row
@@ -126,8 +130,11 @@ def _take_sums(zero, c, rows, strips, columns, out, out_row, adds):
 
 @called
 def multiply_strips(zero, c, rows, a, a_strip, columns, b, b_strip, blocks, out, out_row, adds, descending):
-    """Makes out (rows, columns) = A B, or += if it `adds`, of strips a_strip and b_strip bytes apart; `descending`: the last
-    columns first. c: SUMS_BYTES of scratch memory."""
+    """Makes out (rows, columns) = A B, or += A B where `adds` is 1, of strips that lie a_strip and b_strip bytes apart.
+
+    `out` is a user's or a padded array with rows out_row bytes apart and its columns side by side; nothing past `columns` is
+    written. `c` is SUMS_BYTES of scratch memory. None of these overlap. descending: the last columns come first.
+    """
     pairs = -(-columns // (2 * LANES))
     for index in range(pairs):
         n = 2 * LANES * (pairs - 1 - index if descending else index)
@@ -149,7 +156,8 @@ def multiply_strips(zero, c, rows, a, a_strip, columns, b, b_strip, blocks, out,
 
 @called
 def multiply_rows(zero, room, rows, a, a_row, vectors, columns, w, out, out_row, adds, descending):
-    """The same with A's rows, of `vectors` vectors each, not split yet, and strips of B at `w`. room: `rows_room` bytes."""
+    """Does what `multiply_strips` does for rows of A that are not split yet: `vectors` vectors each, a_row bytes apart. `w`
+    is the address of B's strips, which lie side by side. `room` is `rows_room` bytes of scratch memory."""
     w_strip = blocks_of(vectors) * BLOCK
     for first in range(0, rows, ROWS):
         count = min(ROWS, rows - first)
@@ -178,6 +186,6 @@ def multiply_rows(zero, room, rows, a, a_row, vectors, columns, w, out, out_row,
 
 
 def rows_room(rows: int, vectors: int) -> int:
-    """Bytes that `multiply_rows` takes."""
+    """Gives the bytes of scratch memory that `multiply_rows` needs."""
     strips = -(-min(rows, ROWS) // LANES)
     return SUMS_BYTES + strips * min(K_BLOCKS, blocks_in(vectors)) * BLOCK
