@@ -52,11 +52,16 @@ class Variant:
         """Blocks to a multiprocessor, at least.
 
         As many as one of 2048 threads can hold leave 32 registers a thread, which is enough for inference; gates that are
-        kept take more, and so do doubles.
+        kept take more.
         """
         if self.saved:
             return 5 if self.halves else 4
-        return 6 if self.storage == 64 else 8
+        return 8
+
+    @property
+    def resident_doubles(self) -> int:
+        """Blocks to a multiprocessor of the kernels whose doubles 32 registers do not hold."""
+        return min(self.resident, 6) if self.storage == 64 else self.resident
 
     @property
     def halves(self) -> bool:

@@ -53,15 +53,15 @@ def gru_after_forward(variant: Variant) -> Kernel:
             return
         own, at = int32(row * H + unit), int32(row * (3 * H) + unit)
         gates, products, bias = along(a.gates, t, a.gates_t), a.products, a.bias
-        h_prev = at_row(a.h_prev, t + a.to_previous, a.h_prev_t, row, a.h_prev_row)
         if RAGGED and t >= a.lengths[row]:
-            h_new, y_new = load(h_prev, unit), zeros()
+            h_new, y_new = load(at_row(a.h_prev, t + a.to_previous, a.h_prev_t, row, a.h_prev_row), unit), zeros()
         else:
-            r_ = of_sigma(load(gates, at + R), load(products, at + R), load(bias, unit + R))
             z_ = of_sigma(load(gates, at + Z), load(products, at + Z), load(bias, unit + Z))
+            r_ = of_sigma(load(gates, at + R), load(products, at + R), load(bias, unit + R))
             q = add(load(products, at + N), load(a.b_hn, unit))
             n_x = add(load(gates, at + N), load(bias, unit + N))
             n_ = gru_candidate(r_, q, n_x)
+            h_prev = at_row(a.h_prev, t + a.to_previous, a.h_prev_t, row, a.h_prev_row)
             h_new = gru_update(z_, n_, load(h_prev, unit))
             y_new = h_new
             if SAVED:
@@ -73,7 +73,7 @@ def gru_after_forward(variant: Variant) -> Kernel:
         if LEAVES_H:
             store(a.h_n, own, h_new)
 
-    return variant.kernel("gru_after_forward", gru_after_step, GruAfterForward, variant.resident)
+    return variant.kernel("gru_after_forward", gru_after_step, GruAfterForward, variant.resident_doubles)
 
 
 class GruAfterBackward(NamedTuple):

@@ -136,20 +136,20 @@ def gru_before_backward(variant: Variant) -> Kernel:
         row, unit = place()
         if not inside(row, unit, a.batch):
             return
-        own, at = int32(row * H + unit), int32(row * (3 * H) + unit)
+        own, at, d_gates = int32(row * H + unit), int32(row * (3 * H) + unit), along(a.d_gates, t, a.d_gates_t)
         if RAGGED and t >= a.lengths[row]:
-            dz = dn = zeros()
-        else:
-            gates = along(a.gates, t, a.gates_t)
-            h_prev = at_row(a.h_prev, t + a.to_previous, a.h_prev_t, row, a.h_prev_row)
-            if RAGGED and starts(t, a.lengths[row], a.last):
-                h_prev = along(a.h_0, row, H * ITEM)
-            dh = add(load(at_row(a.dy, t, a.dy_t, row, a.dy_row), unit), load(a.dh, own))
-            dz, dn, rest = gru_update_grad(load(gates, at + Z), load(gates, at + N), load(h_prev, unit), dh)
-            store(a.dh, own, rest)
-        d_gates = along(a.d_gates, t, a.d_gates_t)
+            store(d_gates, at + Z, zeros())
+            store(d_gates, at + N, zeros())
+            return
+        gates = along(a.gates, t, a.gates_t)
+        h_prev = at_row(a.h_prev, t + a.to_previous, a.h_prev_t, row, a.h_prev_row)
+        if RAGGED and starts(t, a.lengths[row], a.last):
+            h_prev = along(a.h_0, row, H * ITEM)
+        dh = add(load(at_row(a.dy, t, a.dy_t, row, a.dy_row), unit), load(a.dh, own))
+        dz, dn, rest = gru_update_grad(load(gates, at + Z), load(gates, at + N), load(h_prev, unit), dh)
         store(d_gates, at + Z, dz)
         store(d_gates, at + N, dn)
+        store(a.dh, own, rest)
 
     return variant.kernel("gru_before_backward", gru_before_step_back, GruBeforeBackward, RESIDENT_BACK)
 
@@ -184,14 +184,14 @@ def gru_reset_backward(variant: Variant) -> Kernel:
             return
         own, at_r = int32(row * H + unit), int32(row * (3 * H) + unit) + R
         if RAGGED and t >= a.lengths[row]:
-            dr = zeros()
-        else:
-            h_prev = at_row(a.h_prev, t + a.to_previous, a.h_prev_t, row, a.h_prev_row)
-            if RAGGED and starts(t, a.lengths[row], a.last):
-                h_prev = along(a.h_0, row, H * ITEM)
-            r = load(along(a.gates, t, a.gates_t), at_r)
-            dr, passed = gru_reset_grad(r, load(h_prev, unit), load(a.d_rh, own))
-            store(a.dh, own, add(load(a.dh, own), passed))
+            store(along(a.d_gates, t, a.d_gates_t), at_r, zeros())
+            return
+        h_prev = at_row(a.h_prev, t + a.to_previous, a.h_prev_t, row, a.h_prev_row)
+        if RAGGED and starts(t, a.lengths[row], a.last):
+            h_prev = along(a.h_0, row, H * ITEM)
+        r = load(along(a.gates, t, a.gates_t), at_r)
+        dr, passed = gru_reset_grad(r, load(h_prev, unit), load(a.d_rh, own))
         store(along(a.d_gates, t, a.d_gates_t), at_r, dr)
+        store(a.dh, own, add(load(a.dh, own), passed))
 
     return variant.kernel("gru_reset_backward", gru_reset_step_back, GruResetBackward, RESIDENT_BACK)

@@ -71,7 +71,7 @@ def lstm_forward(variant: Variant) -> Kernel:
         if LEAVES_C:
             store(a.c_n, own, c_new)
 
-    return variant.kernel("lstm_forward", lstm_step, LstmForward, variant.resident)
+    return variant.kernel("lstm_forward", lstm_step, LstmForward, variant.resident_doubles)
 
 
 class LstmBackward(NamedTuple):
