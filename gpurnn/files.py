@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from gpurnn_kernels.forks import forks_wait_for
 
 from .atomic import new_file
 
@@ -17,17 +20,20 @@ if TYPE_CHECKING:
 
 FORMAT = "1"
 _DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}  # safetensors' names
+SAFETENSORS = threading.RLock()  # of who calls safetensors, which takes locks of its own when it does something first
+forks_wait_for(SAFETENSORS)
 _KEY, _FORMAT_KEY = "gpurnn", "gpurnn_format"
 
 
 def save(layer: RecurrentLayer, path: Any, extra: dict[str, Any] | None = None) -> None:
     """Writes a layer: whole, or not at all; see `new_file`. `extra`: more arrays to keep beside its parameters."""
-    from safetensors.numpy import save as encode
-
     description = {"layer": layer._kind().__name__, "arguments": layer.configuration()}
     # safetensors writes sliced and Fortran-ordered arrays wrong
     arrays = {name: np.ascontiguousarray(array) for name, array in ({**layer.params, **(extra or {})}).items()}
-    data = encode(arrays, metadata={_FORMAT_KEY: FORMAT, _KEY: json.dumps(description)})
+    with SAFETENSORS:
+        from safetensors.numpy import save as encode
+
+        data = encode(arrays, metadata={_FORMAT_KEY: FORMAT, _KEY: json.dumps(description)})
     with new_file(path) as file:
         file.write(data)
 
@@ -50,17 +56,18 @@ def load_with_extra(path: Any, extra: tuple[str, ...]) -> tuple[Any, dict[str, A
 
 @contextmanager
 def _opened(source: Path) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
-
     if not source.exists():
         raise FileNotFoundError(f"no such file: {source}")
     if not source.is_file():
         raise ValueError(f"{source}: expected a safetensors file, got a folder or device")
-    try:
-        with safe_open(source, framework="numpy") as file:
-            yield file
-    except SafetensorError as error:
-        raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
+    with SAFETENSORS:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(source, framework="numpy") as file:
+                yield file
+        except SafetensorError as error:
+            raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
 
 
 def is_layer(path: Any) -> bool:
