@@ -160,6 +160,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--scenes", nargs="+", choices=beside.SCENES, default=list(beside.SCENES))
     command.add_argument("--seconds", type=seconds, default=10.0, metavar="S", help="of each scene")
     command.add_argument("--json", type=Path, default=RESULTS / "beside.json", metavar="FILE")
+    command = commands.add_parser("soak", help="random actions of many threads: nothing wrong, nothing left behind")
+    command.add_argument("--seconds", type=seconds, metavar="S", help="default: 600; none with --fuzz alone")
+    command.add_argument("--fuzz", type=positive, metavar="N", help="random calls between guard pages, first")
+    command.add_argument("--threads", type=positive, default=12, metavar="N")
+    command.add_argument("--seed", type=not_negative, default=0)
     command = commands.add_parser("plot", help="draw the figure from a file of `infer`")
     command.add_argument("json", type=Path)
     command.add_argument("plot", type=Path)
@@ -187,6 +192,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return cold.run(arguments.cells, arguments.rounds, arguments.json, console)
         if arguments.bench == "beside":
             return beside.run(arguments.scenes, arguments.seconds, arguments.json, console)
+        if arguments.bench == "soak":
+            from bench import soak
+
+            work = {"fuzz": arguments.fuzz, "act": arguments.seconds or (0 if arguments.fuzz else 600)}
+            return max(soak.run(name, n, arguments.threads, arguments.seed, console) for name, n in work.items() if n)
         if arguments.bench == "plot":
             draw(arguments.json, arguments.plot)
             return 0
