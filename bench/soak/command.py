@@ -12,7 +12,6 @@ import mmap
 import os
 import pickle
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -33,31 +32,25 @@ from bench.soak.guarded import Guards
 from bench.soak.problems import ORDINARY, Problem, difference
 
 LAYERS = 16
-LIMIT_S = 300  # in which a forked child returns, and all threads end
-PREPARATION_S = 1800  # kernels may have to be compiled
+LIMIT_S = 300  # in which a forked child returns, half of what all threads have to end
 GROWTH = 256  # MiB from a third of the time on: what calls leave for the next ones is bounded
 NOTE = 400  # bytes of what a thread is about
 _plain = {name: getattr(np, name) for name in ("empty", "zeros")}
 
 
 class Wrong(Exception):
-    """An action's result is wrong."""
+    """What must not be."""
 
 
 class Interrupt(KeyboardInterrupt):
-    """Interrupts actions, like Ctrl-C and time limits."""
+    """What interrupts actions, as Ctrl-C and time limits do."""
 
 
-class Notes:
-    """Notes what one of the threads is about, in a file that outlives the process."""
-
-    def __init__(self, folder: Path, index: int = 0) -> None:
-        self.file = open(folder / "notes", "r+b", buffering=0)  # noqa: SIM115
-        self._place = NOTE * index
-
-    def write(self, text: str) -> None:
-        self.file.seek(self._place)
-        self.file.write(text.encode()[: NOTE - 1].ljust(NOTE - 1) + b"\n")
+def note(folder: Path, index: int, text: str) -> None:
+    """Writes down what a thread is about, in a file that outlives the process."""
+    with open(folder / "notes", "r+b") as file:
+        file.seek(NOTE * index)
+        file.write(text.encode()[: NOTE - 1].ljust(NOTE - 1) + b"\n")
 
 
 class Subject:
@@ -67,27 +60,18 @@ class Subject:
         self.problem = Problem(seed)
         self.layer = self.problem.layer(0)
         self.params = [self.problem.layer(k).params for k in (0, 1)]
-        self._expected: list[dict[str, Any]] = []
+        self.expected: list[dict[str, Any]] = []
         for params in self.params:
             self.layer.load_params(params)
-            self._expected.append({kind: self.problem.run(kind, self.layer, ORDINARY) for kind in self.problem.kinds})
-
-    def check(self, layer: Any, sets: tuple[int, ...] = (0, 1), arrays: Any = ORDINARY) -> None:
-        """Raises Wrong unless the layer gives what one of these sets of parameters gives."""
-        kind = random.choice(self.problem.kinds)
-        found = self.problem.run(kind, layer, arrays)
-        wrong = [difference(found, self._expected[k][kind]) for k in sets]
-        if all(wrong):
-            raise Wrong(f"{kind}: {wrong[0]}")
+            self.expected.append({kind: self.problem.run(kind, self.layer, ORDINARY) for kind in self.problem.kinds})
 
 
 class Actor(threading.Thread):
     """A thread that acts until `over` is set."""
 
     def __init__(self, index: int, seed: int, subjects: list[Subject], folder: Path, over: threading.Event) -> None:
-        super().__init__()
-        self._notes = Notes(folder, index)
-        self.over, self.error, self.counts = over, "", Counter[str]()
+        super().__init__(daemon=True)
+        self.over, self.text, self.error, self.counts = over, "", "", Counter[str]()
         self.armed: list[int] = []  # whoever takes the item interrupts, or ends the time in which this thread may be
         self.succeed = -1  # allocations before one that fails; -1: all
         self._index, self._subjects, self._folder = index, subjects, folder
@@ -95,33 +79,39 @@ class Actor(threading.Thread):
         self._own = [subject.problem.layer(index % 2) for subject in subjects]
 
     def run(self) -> None:
-        note = ""
         try:
             while not self.over.is_set():
                 way, action = self._random.choice(_WAYS), self._random.choice(_ACTIONS)
                 if way is Actor.interrupted and action is Actor.saved:
                     continue  # an exception at any bytecode may leave a file
                 index = self._random.randrange(len(self._subjects))
-                note = f"{way.__name__} {action.__name__}: {self._subjects[index].problem}"
-                self._notes.write(note)
+                self.text = f"{way.__name__} {action.__name__}: {self._subjects[index].problem}"
+                note(self._folder, self._index, self.text)
                 with gpurnn.threads(self._random.randint(1, 3)):
                     way(self, lambda action=action, index=index: action(self, index))  # type: ignore[misc]
                 self.counts[way.__name__] += 1
         except BaseException as error:
-            self.error = f"{note}: {error if isinstance(error, Wrong) else traceback.format_exc()}"
+            self.error = f"{self.text}: {error if isinstance(error, Wrong) else traceback.format_exc()}"
             self.over.set()
-        finally:
-            self._notes.file.close()
+
+    def _check(self, index: int, layer: Any, sets: tuple[int, ...] = (0, 1), arrays: Any = ORDINARY) -> None:
+        """Raises Wrong unless the layer gives what one of these sets of parameters gives."""
+        subject = self._subjects[index]
+        kind = self._random.choice(subject.problem.kinds)
+        found = subject.problem.run(kind, layer, arrays)
+        wrong = [difference(found, subject.expected[k][kind]) for k in sets]
+        if all(wrong):
+            raise Wrong(f"{kind}: {wrong[0]}")
 
     def shared(self, index: int) -> None:
-        self._subjects[index].check(self._subjects[index].layer)
+        self._check(index, self._subjects[index].layer)
 
     def own(self, index: int) -> None:
-        self._subjects[index].check(self._own[index], (self._index % 2,))
+        self._check(index, self._own[index], (self._index % 2,))
 
     def guarded(self, index: int) -> None:
         guards = Guards(np.random.default_rng(self._random.randrange(1 << 32)))
-        self._subjects[index].check(self._subjects[index].layer, arrays=guards)
+        self._check(index, self._subjects[index].layer, arrays=guards)
         if wrong := guards.difference():
             raise Wrong(wrong)
 
@@ -130,12 +120,12 @@ class Actor(threading.Thread):
 
     def copied(self, index: int) -> None:
         ways: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))]
-        self._subjects[index].check(self._random.choice(ways)(self._subjects[index].layer))
+        self._check(index, self._random.choice(ways)(self._subjects[index].layer))
 
     def saved(self, index: int) -> None:
         path = self._folder / f"{self._index}.safetensors"
         self._subjects[index].layer.save(path)
-        self._subjects[index].check(gpurnn.load(path))
+        self._check(index, gpurnn.load(path))
 
     def plain(self, action: Callable[[], None]) -> None:
         action()
@@ -199,7 +189,7 @@ def allocate(name: str, *arguments: Any, **options: Any) -> Any:
 
 
 def left(folder: Path) -> dict[str, Any]:
-    """Counts what must be the same before and after."""
+    """What must be the same before and after."""
     gc.collect()
     kinds = Counter(type(thing).__name__ for thing in gc.get_objects() if str(type(thing).__module__).startswith("gpurnn"))
     ours = ("LSTM", "GRU", "Prepared", "Stream", "VJP", "PlainCall", "Weights", "ForwardProgram", "BackwardProgram")
@@ -236,8 +226,12 @@ def act(seconds: float, threads: int, seed: int, folder: Path) -> str:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(actor.ident or 0), ctypes.py_object(Interrupt))
     sizes.append(resident())
     over.set()
+    end = time.monotonic() + 2 * LIMIT_S
     for actor in actors:
-        actor.join()
+        actor.join(max(0.0, end - time.monotonic()))
+    if hanging := [actor.text for actor in actors if actor.is_alive()]:
+        faulthandler.dump_traceback()
+        raise Wrong(f"hangs: {hanging[0]}")
     if wrong := [actor.error for actor in actors if actor.error] + ignored:
         raise Wrong(wrong[0])
     if sizes[-1] - sizes[0] > GROWTH:
@@ -249,10 +243,9 @@ def act(seconds: float, threads: int, seed: int, folder: Path) -> str:
 def fuzz(count: int, seed: int, folder: Path) -> str:
     """Random calls, on arrays between guard pages, must give the bits that they give on ordinary ones, and write nowhere else.
     -> what was done, in a line; raises Wrong."""
-    notes = Notes(folder)
     for number in range(seed, seed + count):
         problem, guards = Problem(number), Guards(np.random.default_rng(number))
-        notes.write(f"fuzz, seed {number}: {problem}")
+        note(folder, 0, f"fuzz, seed {number}: {problem}")
         with gpurnn.threads(problem.threads), guards.allocations():
             layer = problem.layer()
         for kind in problem.kinds:
@@ -261,7 +254,6 @@ def fuzz(count: int, seed: int, folder: Path) -> str:
                 found = problem.run(kind, layer, guards)
             if wrong := guards.difference() or difference(found, expected):
                 raise Wrong(f"{kind}, seed {number}: {problem}: {wrong}")
-    notes.file.close()
     return f"{count} layers between guard pages"
 
 
@@ -273,17 +265,12 @@ def run(work: str, amount: float, threads: int, seed: int, console: Console) -> 
         notes.touch()
         program = [sys.executable, "-X", "faulthandler", "-m", "bench.soak.command"]
         command = [*program, work, str(amount), str(threads), str(seed), name]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-            try:
-                told = child.communicate(timeout=amount + PREPARATION_S + 2 * LIMIT_S)[0]
-            except subprocess.TimeoutExpired:
-                child.send_signal(signal.SIGABRT)  # so that faulthandler says where it hangs
-                told = child.communicate()[0]
-        told = told.strip() or f"status {child.returncode}, its threads:\n{notes.read_text()}"
-    verdict = "failed" if child.returncode else "nothing wrong, nothing left"
-    text = f"{work} {amount:g}, {threads} threads, seed {seed}: {verdict}: {told}"
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        threads_at = "\n".join(line.rstrip() for line in notes.read_text().splitlines())
+    verdict = f"failed: status {done.returncode}" if done.returncode else "nothing wrong, nothing left"
+    text = f"{work} {amount:g}, {threads} threads, seed {seed}: {verdict}: {done.stdout.strip() or threads_at}"
     console.print(text, highlight=False, soft_wrap=True, markup=False)
-    return bool(child.returncode)
+    return bool(done.returncode)
 
 
 def main(work: str, amount: float, threads: int, seed: int, folder: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpurnn_kernels.forks import forks_wait_for
 from gpurnn_kernels.spec import Array
 
 from ..atomic import new_file
@@ -19,6 +21,8 @@ from .description import KINDS, Description, Kind, described
 FORMAT = "1"
 _DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}  # safetensors' names
 _KEY, _FORMAT_KEY = "gpurnn", "gpurnn_format"
+SAFETENSORS = threading.RLock()  # of who calls safetensors, which takes locks of its own when it does something first
+forks_wait_for(SAFETENSORS)
 
 
 class Content(NamedTuple):
@@ -31,12 +35,13 @@ class Content(NamedTuple):
 
 def save(path: str | os.PathLike[str], description: Description, arrays: Mapping[str, Array]) -> None:
     """Writes a layer's file whole, or not at all (see `new_file`): its parameters, with more arrays among them or without."""
-    from safetensors.numpy import save as encode
-
     text = json.dumps({"layer": description.kind, "arguments": description.configuration()})
     # safetensors writes sliced and Fortran-ordered arrays wrong
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    data = encode(whole, metadata={_FORMAT_KEY: FORMAT, _KEY: text})
+    with SAFETENSORS:
+        from safetensors.numpy import save as encode
+
+        data = encode(whole, metadata={_FORMAT_KEY: FORMAT, _KEY: text})
     with new_file(path) as file:
         file.write(data)
 
@@ -54,17 +59,18 @@ def read(path: str | os.PathLike[str], extra: tuple[str, ...] = ()) -> Content:
 
 @contextmanager
 def _opened(source: Path) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
-
     if not source.exists():
         raise FileNotFoundError(f"no such file: {source}")
     if not source.is_file():
         raise ValueError(f"{source}: expected a safetensors file, got a folder or device")
-    try:
-        with safe_open(source, framework="numpy") as file:
-            yield file
-    except SafetensorError as error:
-        raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
+    with SAFETENSORS:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(source, framework="numpy") as file:
+                yield file
+        except SafetensorError as error:
+            raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
 
 
 def is_layer(path: str | os.PathLike[str]) -> bool:

@@ -12,7 +12,7 @@ def run(program: str) -> str:
     return python(f"from programs import forks; forks.{program}")
 
 
-@pytest.mark.parametrize("others", ["a_layer_is_made", "others_compile"])
+@pytest.mark.parametrize("others", ["a_layer_is_made", "others_compile", "a_file_is_read"])
 def test_fork_while(others: str) -> None:
     run(f"while_{others}()")
 

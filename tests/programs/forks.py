@@ -4,9 +4,11 @@ import faulthandler
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,6 +101,34 @@ def while_others_call_first(after: float) -> None:
     assert ends_well(child(first))
     thread.join()
     assert not ignored
+
+
+def while_a_file_is_read() -> None:
+    """Another thread is in the middle of a file, where safetensors may hold locks of its own: the fork waits for it."""
+    from gpurnn.layers import files
+
+    plain, inside, over = files._read, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        inside.set()
+        time.sleep(0.5)
+        found = plain(*arguments)
+        over.set()
+        return found
+
+    def load() -> None:
+        assert over.is_set()
+        gpurnn.load(path)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "layer.safetensors"
+        gpurnn.GRU(3, 5).save(path)
+        files._read = slow
+        thread = threading.Thread(target=gpurnn.load, args=(path,))
+        thread.start()
+        inside.wait()
+        assert ends_well(child(load))
+        thread.join()
 
 
 def in_a_handler(shared: str) -> None:

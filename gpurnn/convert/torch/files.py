@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...layers.files import SAFETENSORS
 from ...layers.make import Layer
 from ..found import Found, named
 from .modules import described, find, from_torch, is_weight
@@ -81,15 +82,16 @@ def _tensors(source: Path, found: Mapping[Any, Any], torch: Any) -> dict[str, An
 
 def _safetensors(source: Path) -> dict[str, Any]:
     """Reads a safetensors file as arrays, without PyTorch. Tensors that belong to no recurrent layer are named, not read."""
-    from safetensors import SafetensorError, safe_open
+    with SAFETENSORS:
+        from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(source, framework="numpy") as file:
-            return {name: file.get_tensor(name) if is_weight(name) else None for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
-    except (TypeError, AttributeError) as error:  # what NumPy has no dtype for
-        raise ValueError(f"{source}: {error}") from None
+        try:
+            with safe_open(source, framework="numpy") as file:
+                return {name: file.get_tensor(name) if is_weight(name) else None for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
+        except (TypeError, AttributeError) as error:  # what NumPy has no dtype for
+            raise ValueError(f"{source}: {error}") from None
 
 
 def _check_archive(source: Path) -> None:

@@ -8,9 +8,10 @@ from ...cells import Equations, Number
 from ...spec import Spec
 from ..codegen.activations import ACTIVATIONS, CLIP
 from ..codegen.vector import Vector
+from ..passes.weight_gradients import FED as FED
+from ..passes.weight_gradients import H_PREV as H_PREV
 from ..products.product import Product
 
-H_PREV, FED = 1, 2  # sources that a gate's rows of W_h are multiplied by: see passes/weight_gradients.py
 EQUATIONS = Equations(ACTIVATIONS, CLIP)
 Kernel = Callable[..., Any]
 
