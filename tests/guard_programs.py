@@ -56,7 +56,7 @@ def check(problem: Problem, params: Mapping[str, Any], found: dict[str, list[Any
     if "clip" not in options:  # at a clip, gradients jump
         grads = reference.gradients(cell, params, problem.x, problem.dy, dstate, *given, **options)
         wanted = [*as_found(grads.x, grads.state), *grads.params.values()]
-        numbered = (
-            dict(zip(map(str, range(99)), some, strict=False)) for some in (found["gradients"][len(expected) :], wanted)
-        )
-        assert_gradients_near(*numbered, GRADIENTS[dtype])
+        pairs = enumerate(zip(found["gradients"][len(expected) :], wanted, strict=True))
+        numbered = {str(index): pair for index, pair in pairs}
+        got, want = ({name: pair[k] for name, pair in numbered.items()} for k in (0, 1))
+        assert_gradients_near(got, want, GRADIENTS[dtype])
