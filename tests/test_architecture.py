@@ -203,14 +203,17 @@ def test_warmup_compiles_every_kernel() -> None:
     """Nothing is left to be compiled by a first call."""
     from gpurnn_kernels.cpu import warmup
     from gpurnn_kernels.cpu.codegen import compile as compiling
+    from gpurnn_kernels.cpu.programs.call import entry_of
 
     told: list[tuple[int, int, str]] = []
     warmup(lambda *progress: told.append(progress))
     assert [done for done, _, _ in told] == list(range(len(told)))
     assert told[-1][0] == told[-1][1]
-    known = set(compiling._addresses)
+    known, entries = set(compiling._addresses), entry_of.cache_info().currsize
     for reset_after in (False, True):
         for dtype in ("float32", "float64"):
             for layer in (gpurnn.LSTM(3, 4, dtype=dtype), gpurnn.GRU(3, 4, reset_after=reset_after, dtype=dtype)):
-                layer.vjp(np.zeros((2, 1, 3), dtype))[1](None)
+                x = np.zeros((2, 1, 3), dtype)
+                layer(x), layer.vjp(x)[1](None), layer.stream().step(x[0])
     assert set(compiling._addresses) == known
+    assert entry_of.cache_info().currsize == entries

@@ -43,7 +43,7 @@ class Wrong(Exception):
 
 
 class Interrupt(KeyboardInterrupt):
-    """What interrupts actions, as Ctrl-C and time limits do."""
+    """An exception that interrupts actions, as Ctrl-C and time limits do."""
 
 
 def note(folder: Path, index: int, text: str) -> None:
@@ -189,7 +189,7 @@ def allocate(name: str, *arguments: Any, **options: Any) -> Any:
 
 
 def left(folder: Path) -> dict[str, Any]:
-    """What must be the same before and after."""
+    """Gives what must be the same before and after."""
     gc.collect()
     kinds = Counter(type(thing).__name__ for thing in gc.get_objects() if str(type(thing).__module__).startswith("gpurnn"))
     ours = ("LSTM", "GRU", "Prepared", "Stream", "VJP", "PlainCall", "Weights", "ForwardProgram", "BackwardProgram")

@@ -68,7 +68,7 @@ class Guards:
         return pages, len(pages) - size - off if self._rng.random() < 0.7 else off
 
     def difference(self) -> str | None:
-        """What was written beside arrays to write to, or into the others."""
+        """Tells what was written beside arrays to write to, or into the others."""
         for pages, before, changes in self._watched:
             now, then = pages.copy(), np.frombuffer(before, np.uint8)
             now[changes] = then[changes]

@@ -66,11 +66,12 @@ class Equations:
         """Gives h and c of an LSTM step. peephole: p_f, p_i, p_o, or None."""
         _, _, sigmoid_tanh, forget, _ = self.activations
         if peephole is not None:
-            f_, i_ = f_ + peephole[0] * c_prev, i_ + peephole[1] * c_prev
+            p_f, p_i, p_o = peephole
+            f_, i_ = f_ + p_f * c_prev, i_ + p_i * c_prev
         in_f, in_i, in_g = self._clamped(limit, f_, i_, g_)
         c = forget(in_f) * c_prev + sigmoid_tanh(in_i, in_g)
         if peephole is not None:
-            o_ = o_ + peephole[2] * c
+            o_ = o_ + p_o * c
         (in_o,) = self._clamped(limit, o_)
         return sigmoid_tanh(in_o, c), c
 
@@ -91,7 +92,8 @@ class Equations:
         if limit is None:
             return forget(f_), sigmoid(i_), sigmoid(o_), tanh(g_)
         if peephole is not None:
-            f_, i_, o_ = f_ + peephole[0] * c_prev, i_ + peephole[1] * c_prev, o_ + peephole[2] * c
+            p_f, p_i, p_o = peephole
+            f_, i_, o_ = f_ + p_f * c_prev, i_ + p_i * c_prev, o_ + p_o * c
         return f_, i_, o_, g_
 
     def lstm_cell_grad(
@@ -118,14 +120,15 @@ class Equations:
         do_ = self._inside(dh_o * tanh_c * complement(o), o_, limit)
         dc = dc + dh_o * complement(tanh_c * tanh_c)
         if peephole is not None:
-            dc = dc + peephole[2] * do_
+            p_f, p_i, p_o = peephole
+            dc = dc + p_o * do_
         dc_prev = dc * f
         df_ = self._inside(dc_prev * c_prev * complement(f), f_, limit)
         dc_i = dc * i
         di_ = self._inside(dc_i * g * complement(i), i_, limit)
         dg_ = self._inside(dc_i * complement(g * g), g_, limit)
         if peephole is not None:
-            dc_prev = dc_prev + peephole[0] * df_ + peephole[1] * di_
+            dc_prev = dc_prev + p_f * df_ + p_i * di_
         return df_, di_, do_, dg_, dc_prev
 
     def gru_reset(self, r_: Number, h_prev: Number, limit: Number | None = None) -> Number:
@@ -195,6 +198,11 @@ class Cells(NamedTuple):
 def make_cells(activations: Activations) -> Cells:
     """Makes the equations, for kernels that name them one by one."""
     found = Equations(activations)
+
+    def gru_reset_grad(r: Number, h_prev: Number, drh: Number) -> tuple[Number, Number]:
+        """-> dr_, dh_prev's part."""
+        dr_, dh_prev, _ = found.gru_reset_grad(r, h_prev, drh)
+        return dr_, dh_prev
+
     names: dict[str, Any] = {name: getattr(found, name) for name in Cells._fields}
-    names["gru_reset_grad"] = lambda r, h_prev, drh: found.gru_reset_grad(r, h_prev, drh)[:2]
-    return Cells(**names)
+    return Cells(**names | {"gru_reset_grad": gru_reset_grad})

@@ -1,6 +1,7 @@
 """The command line itself: help, usage, consoles, and what `gpurnn info` and `gpurnn warmup` say."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cli_cases import PROGRAM, case, error_of
+from helpers import python
 
 import gpurnn
 import gpurnn_kernels
@@ -189,3 +191,14 @@ def test_cublas_is_looked_for(there: bool, monkeypatch: pytest.MonkeyPatch, caps
 def test_warmup(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["warmup"]) == 0
     assert re.match(r"\d+ kernels ready in ", capsys.readouterr().out)
+
+
+def test_a_part_is_compiled_by_several_processes(tmp_path: Path) -> None:
+    """The cells that were asked for have their machine code on disk afterwards, the others have not."""
+    generic = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""} if platform.machine() in ("x86_64", "AMD64") else {}
+    code = "from gpurnn.cli import main\nif __name__ == '__main__': main()"
+    arguments = ("warmup", "--cells", "gru-after", "--dtype", "float32", "--jobs", "2")
+    assert " kernels ready in " in python(code, *arguments, NUMBA_CACHE_DIR=str(tmp_path), **generic)
+    kept = {path.name.partition("-")[0] for path in tmp_path.rglob("*.bin")}
+    assert {"gru_after_step", "gru_after_step_back", "forward", "call", "step"} <= kept
+    assert not [name for name in kept if name.startswith("lstm")]

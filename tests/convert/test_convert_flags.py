@@ -98,8 +98,8 @@ def broken_reset(patch: pytest.MonkeyPatch) -> None:
     def other_direction(kind: Any, order: Any, given: Any, reset_after: bool = False) -> Any:
         return direction(kind, order, given, not reset_after if kind == "GRU" else False)
 
-    def other_layer(kind: Any, configuration: dict[str, Any], params: Any) -> Any:
-        return layer_of(kind, configuration | {"reset_after": not configuration["reset_after"]}, params)
+    def other_layer(kind: Any, configuration: dict[str, Any], params: Any, place: Any) -> Any:
+        return layer_of(kind, configuration | {"reset_after": not configuration["reset_after"]}, params, place)
 
     patch.setattr(gates, "direction", other_direction)
     patch.setattr(make, "layer_of", other_layer)

@@ -91,7 +91,6 @@ GIVEN = {
     "products.microkernel": "WIDTHS",  # widths that have kernels
     "passes.amx_gradients": "_GATES _A",  # the most gates; bytes of a layout
     "passes.weight_gradients": "MOST_SUMS X H_PREV FED M",  # the most gates and dq; names of sources
-    "cells.cell": "H_PREV FED",  # names of sources
     "threads.clock": "CLOCK_WORDS",  # bytes of a record
     "threads.commands": "HELD_UP ALONE INTERRUPTED REGION_ENDS",  # names of results; a mark
     "threads.interrupts": "FORKED",  # a mark

@@ -1,6 +1,10 @@
-"""All kernels, for compiling them ahead of their first use."""
+"""The kernels that layers of some cells need, for compiling them ahead of their first use."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from ..cells import CELLS
+from ..codegen.target import target
 from ..passes.amx_gradients import amx_input_gradients, amx_recurrent_product, amx_weight_gradients
 from ..passes.backward import backward
 from ..passes.forward import copy_steps, forward
@@ -10,28 +14,30 @@ from ..products.microkernel import TILES, TILES_PREFETCH, TILES_TRANSPOSED
 from ..products.pack import pack_backward, pack_forward, pack_strips
 from ..threads.commands import serve
 
-_STEPS = [kernel for cell in CELLS.values() for steps in cell.all_steps() for kernel in steps.kernels]
+Kernel = Callable[..., Any]
 
-# every one, each once
-KERNELS = tuple(
-    dict.fromkeys(
-        [
-            pack_forward,
-            *TILES.values(),
-            *TILES_PREFETCH.values(),
-            forward,
-            copy_steps,
-            pack_backward,
-            *TILES_TRANSPOSED.values(),
-            backward,
-            all_weight_gradients,
-            option_gradients,
-            input_gradients,
-            *_STEPS,
-            serve,
-        ]
-    )
+_OF_ALL_CELLS: tuple[Kernel, ...] = (
+    pack_forward,
+    *TILES.values(),
+    *TILES_PREFETCH.values(),
+    forward,
+    copy_steps,
+    pack_backward,
+    *TILES_TRANSPOSED.values(),
+    backward,
+    all_weight_gradients,
+    option_gradients,
+    input_gradients,
+    serve,
 )
+_AMX: tuple[Kernel, ...] = (pack_strips, amx_recurrent_product, amx_weight_gradients, amx_input_gradients)  # of float32
 
-# those of float32 besides, where the target has AMX
-AMX_KERNELS = (pack_strips, amx_recurrent_product, amx_weight_gradients, amx_input_gradients)
+
+def kernels_of(cells: Iterable[str], elements: Iterable[str]) -> list[tuple[Kernel, str]]:
+    """Lists the kernels of layers of these cells over "float32" or "float64" elements, each once."""
+    steps = [kernel for cell in cells for steps in CELLS[cell].all_steps() for kernel in steps.kernels]
+    found = [(kernel, element) for element in elements for kernel in dict.fromkeys((*_OF_ALL_CELLS, *steps))]
+    return found + [(kernel, "float32") for kernel in _AMX if target().amx and (serve, "float32") in found]
+
+
+KERNELS = tuple(kernel for kernel, _ in kernels_of(CELLS, ["float32"]) if kernel not in _AMX)  # one by one, in every form

@@ -1,18 +1,60 @@
-"""`warmup` compiles every kernel, or loads it from the cache, ahead of its first use."""
+"""`warmup` compiles kernels, or loads them from the cache, ahead of their first use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any
 
+from ..cells import CELLS
 from ..codegen.compile import kernel_address
-from ..codegen.target import target
-from .kernels import AMX_KERNELS, KERNELS
+from .call import call, entry_of, step
+from .kernels import kernels_of
+
+ELEMENTS = ("float32", "float64")
 
 
-def warmup(report: Callable[[int, int, str], None] = lambda done, of, name: None) -> None:
-    """Makes every kernel ready for float32 and float64; calls report(done, of, name) before each and at the end."""
-    wanted = [(function, element) for element in ("float32", "float64") for function in KERNELS]
-    if target().amx:
-        wanted += [(function, "float32") for function in AMX_KERNELS]
-    for done, (function, element) in enumerate(wanted):
-        report(done, len(wanted), f"{function.__qualname__} {element}")
-        kernel_address(function, element)
-    report(len(wanted), len(wanted), "")
+def warmup(
+    report: Callable[[int, int, str], None] = lambda done, of, name: None,
+    cells: Sequence[str] = tuple(CELLS),
+    elements: Sequence[str] = ELEMENTS,
+    jobs: int = 1,
+) -> None:
+    """Makes the kernels of these cells and elements ready; calls report(done, of, name) before each and at the end.
+
+    jobs: processes that compile at the same time, for the cache on disk: the calling process has then loaded nothing.
+    """
+    count = len(_tasks(cells, elements))
+    if jobs == 1:
+        for done, (make, *what) in enumerate(_tasks(cells, elements)):
+            report(done, count, _name(what))
+            make(*what)
+    else:
+        names = [_name(what) for _, *what in _tasks(cells, elements)]
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            given: dict[Future[None], str] = {
+                pool.submit(_make, cells, elements, index): name for index, name in enumerate(names)
+            }
+            try:
+                for done, future in enumerate(as_completed(given)):
+                    report(done, count, given[future])
+                    future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    report(count, count, "")
+
+
+def _tasks(cells: Sequence[str], elements: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Lists what is to be made: a function that makes it, and its arguments."""
+    entries = [(entry_of, function, element) for element in elements for function in (call, step)]
+    return [(kernel_address, kernel, element) for kernel, element in kernels_of(cells, elements)] + entries
+
+
+def _make(cells: Sequence[str], elements: Sequence[str], index: int) -> None:
+    """Makes one of the tasks, in a process of a pool."""
+    make, *what = _tasks(cells, elements)[index]
+    make(*what)
+
+
+def _name(what: Sequence[Any]) -> str:
+    function, element = what
+    return f"{function.__qualname__} {element}"
