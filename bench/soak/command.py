@@ -39,7 +39,7 @@ _plain = {name: getattr(np, name) for name in ("empty", "zeros")}
 
 
 class Wrong(Exception):
-    """What must not be."""
+    """An error that must not be."""
 
 
 class Interrupt(KeyboardInterrupt):
