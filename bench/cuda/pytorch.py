@@ -10,7 +10,7 @@ from bench.cuda.running import Running
 from bench.harness.data import F32, Arrays
 from bench.harness.errors import Missing
 from bench.peers.gates import theirs
-from gpurnn.convert.gates import TORCH
+from gpurnn.gates import TORCH
 
 
 def build(case: GpuCase, weights: Arrays, inputs: Sequence[F32], dy: F32) -> Running:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.harness.cases import Case
 from bench.harness.data import F32, Arrays
-from gpurnn.convert.gates import Kind, Order, ours, undo
+from gpurnn.gates import Kind, Order, ours, undo
 
 
 class Weights(NamedTuple):

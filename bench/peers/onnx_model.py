@@ -10,7 +10,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from bench.harness.cases import Case
 from bench.harness.data import Arrays
 from bench.peers.gates import theirs
-from gpurnn.convert.gates import ONNX
+from gpurnn.gates import ONNX
 
 OPSET = 14
 IR_VERSION = 8

@@ -10,7 +10,7 @@ from bench.harness.data import F32, Arrays
 from bench.harness.errors import Unsupported
 from bench.peers.gates import in_our_order, theirs
 from bench.peers.peer import Run, Step, Train
-from gpurnn.convert.gates import TORCH
+from gpurnn.gates import TORCH
 
 _NAMES = {"W_x": "weight_ih_l0", "W_h": "weight_hh_l0", "b": "bias_ih_l0"}
 
