@@ -31,7 +31,7 @@ import gpurnn
 from bench.soak.guarded import Guards
 from bench.soak.problems import ORDINARY, Problem, difference
 
-LAYERS = 16
+LAYERS, LONGEST = 8, 200  # few, and calls of some length, so that threads meet in them
 LIMIT_S = 300  # in which a forked child returns, half of what all threads have to end
 GROWTH = 256  # MiB from a third of the time on: what calls leave for the next ones is bounded
 NOTE = 400  # bytes of what a thread is about
@@ -57,7 +57,7 @@ class Subject:
     """A problem, the layer of it that all threads share, two sets of parameters and what they give."""
 
     def __init__(self, seed: int) -> None:
-        self.problem = Problem(seed)
+        self.problem = Problem(seed, LONGEST)
         self.layer = self.problem.layer(0)
         self.params = [self.problem.layer(k).params for k in (0, 1)]
         self.expected: list[dict[str, Any]] = []
@@ -194,7 +194,7 @@ def left(folder: Path) -> dict[str, Any]:
     kinds = Counter(type(thing).__name__ for thing in gc.get_objects() if str(type(thing).__module__).startswith("gpurnn"))
     ours = ("LSTM", "GRU", "Prepared", "Stream", "VJP", "PlainCall", "Weights", "ForwardProgram", "BackwardProgram")
     found: dict[str, Any] = {name: kinds[name] for name in ours if kinds[name]}
-    found |= {"threads": threading.active_count(), "files": sorted(path.name for path in folder.glob("*.tmp"))}
+    found |= {"threads": threading.active_count(), "files": len(list(folder.glob("*.tmp")))}
     if sys.platform == "linux":
         found["descriptors"] = len(os.listdir("/proc/self/fd"))
     return found
@@ -280,13 +280,14 @@ def main(work: str, amount: float, threads: int, seed: int, folder: Path) -> int
     schedule._LEAST_CALL = 0.0  # small calls run on several threads, too
     before = left(folder)
     try:
-        print(fuzz(int(amount), seed, folder) if work == "fuzz" else act(amount, threads, seed, folder), flush=True)
+        told = fuzz(int(amount), seed, folder) if work == "fuzz" else act(amount, threads, seed, folder)
+        if (after := left(folder)) != before:
+            raise Wrong(f"left: {after}, before: {before}")
     except Wrong as error:
         print(error, flush=True)
         return 1
-    if (after := left(folder)) != before:
-        print(f"left: {after}, before: {before}")
-    return after != before
+    print(told, flush=True)
+    return 0
 
 
 if __name__ == "__main__":

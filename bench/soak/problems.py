@@ -37,7 +37,8 @@ def leaves(tree: Any) -> list[Array]:
 class Problem:
     """A layer's arguments and its inputs, (T, B, ..) whatever layout the layer has: `laid_out` is what it takes."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, longest: int = 12) -> None:
+        """longest: the most steps of a sequence, below 256."""
         rng = np.random.default_rng(seed)
 
         def yes(chance: float) -> bool:
@@ -56,7 +57,7 @@ class Problem:
             self.options |= {"peepholes": yes(0.5), "input_forget": yes(0.5), "proj_size": int(rng.integers(H))}
         self.sizes = (I, H, int(rng.choice([1, 1, 2, 3])))  # I, H, L
         self.unbatched, self.threads = yes(0.15), int(rng.integers(1, 4))
-        T, B = int(rng.integers(0, 13)), 1 if self.unbatched else int(rng.choice([0, 1, 1, 2, 3, 5, 8, 15, 33]))
+        T, B = int(rng.integers(0, longest + 1)), 1 if self.unbatched else int(rng.choice([0, 1, 1, 2, 3, 5, 8, 15, 33]))
         self.lengths = rng.integers(0, T + 1, B, rng.choice(["int64", "int32", "uint8"])) if yes(0.4) else None
         widths = (self.options.get("proj_size") or H, H)[: 2 if self.kind == "LSTM" else 1]
         D = 2 if "bidirectional" in direction else 1
