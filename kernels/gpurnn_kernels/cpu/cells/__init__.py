@@ -3,11 +3,11 @@
 from ...spec import Spec
 from ..codegen.compile import not_kept
 from .cell import Cell, Steps
-from .gru_after import GRUAfter
-from .gru_before import GRUBefore
-from .lstm import LSTM
+from .gru_after import GRUAfterCell
+from .gru_before import GRUBeforeCell
+from .lstm import LSTMCell
 
-CELLS: dict[str, Cell] = {"lstm": LSTM(), "gru_before": GRUBefore(), "gru_after": GRUAfter()}
+CELLS: dict[str, Cell] = {"lstm": LSTMCell(), "gru_before": GRUBeforeCell(), "gru_after": GRUAfterCell()}
 
 
 def cell_of(spec: Spec) -> Cell:

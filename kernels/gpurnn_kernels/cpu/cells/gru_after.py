@@ -101,7 +101,7 @@ def _steps(*options: str) -> Steps:
     )
 
 
-class GRUAfter(Cell):
+class GRUAfterCell(Cell):
     products = (PRODUCT,)
     saved_gates = 4
     biases = (("b_n", "b_hn"),)

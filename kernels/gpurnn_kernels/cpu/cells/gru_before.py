@@ -97,7 +97,7 @@ def _steps(*options: str) -> Steps:
     )
 
 
-class GRUBefore(Cell):
+class GRUBeforeCell(Cell):
     products = PRODUCTS.first, PRODUCTS.second
     planes = ("rh",)
     planes_back = ("drh",)

@@ -103,7 +103,7 @@ def _steps(options: tuple[str, ...]) -> Steps:
     )
 
 
-class LSTM(Cell):
+class LSTMCell(Cell):
     products = (PRODUCT,)
     planes = ("c",)
     planes_back = ("dc", "c_start")
