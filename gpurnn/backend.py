@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from gpurnn_kernels import cpu  # light: Numba and the kernels come with the first use of one of its names
+from gpurnn_kernels.cached_property import cached_property
 from gpurnn_kernels.spec import Array
-
-from .once import Once
 
 if TYPE_CHECKING:
     from gpurnn_kernels.protocol import Kernels
@@ -44,7 +43,7 @@ class Place:
     def __str__(self) -> str:
         return "a NumPy array" if self.device is None else f"an array on {self.device.limits.name}"
 
-    @Once
+    @cached_property
     def kernels(self) -> "Kernels":
         """The backend for this memory."""
         if self.device is None:
@@ -65,7 +64,7 @@ class Place:
         """Gives an array to be filled whose memory comes back for others when nobody has the array any more."""
         if self.device is not None:
             return self.empty(shape, dtype)  # from CuPy's pool
-        return cpu.ARRAYS.lend(shape, dtype)
+        return cpu.ARRAYS.lease(shape, dtype)
 
     def contiguous(self, array: Array) -> Array:
         """Gives the array itself if it has no gaps, else a copy that has none."""

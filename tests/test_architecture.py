@@ -67,6 +67,13 @@ def test_backends_know_the_cells_but_not_each_other() -> None:
             assert not any(within(module, "gpurnn_kernels.cpu", "gpurnn_kernels.cuda") for module in modules), file
 
 
+def test_no_cached_property_has_a_lock() -> None:
+    """A forked child would find the lock of `functools.cached_property` held for ever, in Python 3.11."""
+    for package in (KERNELS, LIBRARY):
+        for file, modules in all_imports(package).items():
+            assert "functools.cached_property" not in modules, file
+
+
 def test_the_reference_is_independent() -> None:
     for name in ("reference.py", "reference_cells.py"):
         assert not any(within(module, "gpurnn", "gpurnn_kernels") for module in imports(TESTS / name, TESTS))

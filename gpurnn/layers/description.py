@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from gpurnn_kernels.cached_property import cached_property
 from gpurnn_kernels.spec import CellName, Spec
 
 from .. import checks
-from ..once import Once
 from . import parameters
 
 Kind = Literal["LSTM", "GRU"]
@@ -78,7 +78,7 @@ class Description:
         sizes = (self.output_size, self.hidden_size)[: len(self.states)]
         return [(self.num_layers * self.directions, batch, size) for size in sizes]
 
-    @Once
+    @cached_property
     def _directions(self) -> list[list[tuple[Spec, str]]]:
         """Each direction's spec and its parameters' prefix, per layer."""
         found: list[list[tuple[Spec, str]]] = [[] for _ in range(self.num_layers)]
@@ -88,17 +88,17 @@ class Description:
             found[index].append((Spec(self.cell, inputs, self.hidden_size, self.dtype, backward, *options), prefix))
         return found
 
-    @Once
+    @cached_property
     def specs(self) -> list[list[Spec]]:
         """The kernels' specs, per layer, per direction."""
         return [[spec for spec, _ in directions] for directions in self._directions]
 
-    @Once
+    @cached_property
     def prefixes(self) -> list[list[str]]:
         """The starts of the parameters' names, per layer, per direction."""
         return [[prefix for _, prefix in directions] for directions in self._directions]
 
-    @Once
+    @cached_property
     def names(self) -> list[list[dict[str, str]]]:
         """The parameters' names in full by those without the prefix, per layer, per direction."""
         return [
@@ -106,7 +106,7 @@ class Description:
             for directions in self._directions
         ]
 
-    @Once
+    @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The parameters' shapes by their names in full."""
         return {

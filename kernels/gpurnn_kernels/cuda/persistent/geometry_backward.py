@@ -6,9 +6,9 @@ takes the place that a row has in the forward pass.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
+from ...cached_property import cached_property
 from ..intrinsics.operand import FLOAT32
 from ..intrinsics.tile import WARP, Tile
 from .geometry import Geometry, laid_out

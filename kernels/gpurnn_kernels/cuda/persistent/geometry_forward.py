@@ -5,8 +5,8 @@ k of a group.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
+from ...cached_property import cached_property
 from ..intrinsics.operand import FLOAT32, Operand
 from ..intrinsics.tensor_tile import TensorTile, make_tensor_tile
 from ..intrinsics.tile import Tile, TileOps, make_tile

@@ -1,4 +1,4 @@
-"""A property that is computed once for each object."""
+"""A property that is computed at its first use and kept in the object, for processes that fork."""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar, overload
 T = TypeVar("T")
 
 
-class Once(Generic[T]):
+class cached_property(Generic[T]):
     """A cached property without a lock, like `functools.cached_property` from Python 3.12 on. A child that is forked while
     another thread computes would find a lock held for ever. Where two threads come first, both compute."""
 
@@ -18,12 +18,12 @@ class Once(Generic[T]):
         self._name = name
 
     @overload
-    def __get__(self, instance: None, owner: type) -> "Once[T]": ...
+    def __get__(self, instance: None, owner: type) -> "cached_property[T]": ...
 
     @overload
     def __get__(self, instance: object, owner: type) -> T: ...
 
-    def __get__(self, instance: object, owner: type) -> "Once[T] | T":
+    def __get__(self, instance: object, owner: type) -> "cached_property[T] | T":
         if instance is None:
             return self
         # setdefault: later uses find it in the object, and never come here
