@@ -119,6 +119,15 @@ def together(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small layers cut their work into blocks of rows and chunks of steps, as large ones do."""
+    from gpurnn_kernels.cpu.programs import blocking
+
+    monkeypatch.setattr(blocking, "ROWS_BYTES", 1)
+    monkeypatch.setattr(blocking, "SLOT_BYTES", 1)
+
+
+@pytest.fixture
 def stepwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every layer on a device runs step by step, even if it fits on the chip."""
     from gpurnn_kernels.cuda import persistent

@@ -1,9 +1,11 @@
 """Tables that several suites are run over: sizes, and which kinds of layer run where."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
-from helpers import BACKENDS, KINDS, OUTPUTS
+from helpers import BACKENDS, KINDS, LAYERS, OUTPUTS, Problem
+from hypothesis import strategies as st
 from reference_cells import CELLS
 
 SIZES = [  # T, B, I, H: vectors are 2 to 16 elements, tiles 3 to 8 rows
@@ -49,3 +51,14 @@ every_size = pytest.mark.parametrize(
     [_row(sizes, kind=kind, backend=backend) for kind, backend in _PLACES for sizes in _sizes(kind, backend)],
     indirect=["backend"],
 )
+
+
+@st.composite
+def small_problems(draw: st.DrawFn, cell: str, dtypes: Collection[str]) -> Problem:
+    """Problems of a cell with any sizes, lengths and options of a layer."""
+    T, B = (draw(st.integers(0, 9)) for _ in range(2))
+    I, H = (draw(st.integers(1, 40)) for _ in range(2))
+    dtype = draw(st.sampled_from(sorted(dtypes)))
+    options = draw(st.sampled_from(sorted(LAYERS)))
+    lengths = draw(st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B))
+    return Problem(cell, T, B, I, H, dtype=dtype, lengths=lengths, **LAYERS[options])

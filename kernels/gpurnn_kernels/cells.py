@@ -41,16 +41,17 @@ class Equations:
     were before the clamp. Without a limit it reads activated gates.
     """
 
-    def __init__(self, activations: Activations, clip: Clip | None = None) -> None:
+    def __init__(self, activations: Activations, clip: Any = None) -> None:
+        """clip: a `Clip`, where a limit may be given."""
         self.activations, self.clip = activations, clip
 
     def _clamped(self, limit: Number | None, *pre: Number) -> Sequence[Number]:
         """Clamps pre-activations to the limit."""
-        return pre if limit is None or self.clip is None else [self.clip.clamp(a, limit) for a in pre]
+        return pre if limit is None else [self.clip.clamp(a, limit) for a in pre]
 
     def _inside(self, gradient: Number, a: Number, limit: Number | None) -> Number:
         """Gives the part of a gradient that the clamp of `a` lets through."""
-        return gradient if limit is None or self.clip is None else self.clip.inside(gradient, a, limit)
+        return gradient if limit is None else self.clip.inside(gradient, a, limit)
 
     def sigmoid_gate(self, a_: Number, limit: Number | None = None) -> Number:
         """Gives a sigma gate in the form in which the backward pass reads it."""

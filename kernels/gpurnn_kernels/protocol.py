@@ -73,7 +73,7 @@ class Kernels(Protocol):
     def backward(
         self,
         layer: Any,
-        kept: Any,
+        saved: Any,
         state: Sequence[Array],
         lengths: Array | None,
         dy: Array | None,

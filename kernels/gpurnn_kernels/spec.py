@@ -74,9 +74,9 @@ class Spec:
     @property
     def variant(self) -> str:
         """The name of the kernels that run the layer: the plain cell's, or those that can do more."""
-        if self.cell == "lstm":
-            return "lstm_options" if self.proj_size or self.peepholes or self.clip is not None else "lstm"
-        return self.cell if self.clip is None else f"{self.cell}_clip"
+        if not self.has_options:
+            return self.cell
+        return "lstm_options" if self.cell == "lstm" else f"{self.cell}_clip"
 
 
 Parameters = Mapping[str, Array]

@@ -7,12 +7,12 @@ import pytest
 from helpers import Floats, leaves, new_layer, started
 from reference_cells import CELLS
 
-from gpurnn_kernels.cpu.programs.buffers import Arrays, Bound, BufferPool, _Loan
+from gpurnn_kernels.cpu.programs.buffers import Arrays, Bound, BufferPool, _Lease
 from gpurnn_kernels.cpu.programs.saved import SavedDirection
 from gpurnn_kernels.cpu.programs.weights import Weights
 
 F32 = np.dtype(np.float32)
-LARGE = (3, 1 << 17)  # enough to be lent
+LARGE = (3, 1 << 17)  # enough to be leased
 
 
 def test_a_pool_counts_what_it_holds() -> None:
@@ -61,22 +61,22 @@ def test_things_go_with_their_pool() -> None:
     assert (bound.bytes, len(bound.free)) == (5 * 8, 1)
 
 
-def test_lent_memory_comes_back_when_nobody_looks_at_it() -> None:
+def test_leased_memory_comes_back_when_nobody_looks_at_it() -> None:
     arrays = Arrays(1 << 30)
-    array = arrays.lend(LARGE, F32)
+    array = arrays.lease(LARGE, F32)
     assert array.shape == LARGE
     assert array.dtype == F32
     assert array.flags.carray
     at, view = array.ctypes.data, array[1:, ::2]
     del array
-    other = arrays.lend(LARGE, F32)
+    other = arrays.lease(LARGE, F32)
     assert other.ctypes.data != at
     del view
-    assert arrays.lend(LARGE, F32).ctypes.data == at
+    assert arrays.lease(LARGE, F32).ctypes.data == at
 
 
-def test_what_is_small_is_not_lent() -> None:
-    assert Arrays(1 << 30).lend((3, 4), F32).flags.owndata
+def test_what_is_small_is_not_leased() -> None:
+    assert Arrays(1 << 30).lease((3, 4), F32).flags.owndata
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -100,7 +100,7 @@ def test_results_stay_while_somebody_looks_at_them(cell: str) -> None:
         np.testing.assert_array_equal(array[::-1], expected)
 
 
-@pytest.mark.parametrize("kind", [_Loan, SavedDirection, Weights])
+@pytest.mark.parametrize("kind", [_Lease, SavedDirection, Weights])
 def test_a_constructor_that_fails_says_so_alone(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """An object that gives its memory back when it goes has none yet: no "Exception ignored in ..." on standard error."""
     ignored: list[object] = []
@@ -111,7 +111,7 @@ def test_a_constructor_that_fails_says_so_alone(kind: type, monkeypatch: pytest.
 
 
 def test_nothing_is_said_at_exit() -> None:
-    """Arrays that still lie in the pool, are lent or hold memory go quietly with the interpreter, in whatever order."""
+    """Arrays that still lie in the pool, are leased or hold memory go quietly with the interpreter, in whatever order."""
     code = """
 import ctypes, sys
 import numpy as np, gpurnn

@@ -17,7 +17,7 @@ from gpurnn_kernels.cuda.host.weights import Weights
 from gpurnn_kernels.cuda.pointwise import sums as whole
 from gpurnn_kernels.cuda.pointwise.form import Variant
 from gpurnn_kernels.cuda.run import Run
-from gpurnn_kernels.cuda.saved import Saved
+from gpurnn_kernels.cuda.saved import SavedDirection
 from gpurnn_kernels.spec import Spec
 from ptx_emulator.table import DEVICES
 
@@ -75,7 +75,7 @@ def test_persistent_passes_of_many_rows(cell: str) -> None:
     persistent.run_forward(device, plan, spec, weights, **arrays)  # type: ignore[arg-type]
     back = persistent.fit_backward(spec, ROWS, device)  # type: ignore[arg-type]
     if isinstance(back, persistent.BackwardPlan):
-        given = {"saved": Saved(gates, steps), "y": steps, "initial": states, "lengths": None, "dy": None}
+        given = {"saved": SavedDirection(gates, steps), "y": steps, "initial": states, "lengths": None, "dy": None}
         made = {"dfinal": states, "d_gates": gates, "dinitial": states}
         persistent.run_backward(device, back, spec, weights, **given, **made)  # type: ignore[arg-type]
     assert all(grid[0] > 65_535 for grid in device.seen)

@@ -18,7 +18,7 @@ from helpers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import every_cell, every_kind, every_size, everywhere
+from problems import every_cell, every_kind, every_size, everywhere, small_problems
 from reference import packed, parts
 from reference_cells import CELLS
 
@@ -77,11 +77,8 @@ def test_what_goes_past_the_caches(
 
 @every_kind
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpurnn_kernels.cpu.programs import blocking
-
-    monkeypatch.setattr(blocking, "ROWS_BYTES", 1)
-    monkeypatch.setattr(blocking, "SLOT_BYTES", 1)
+@pytest.mark.usefixtures("small_blocks")
+def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, direction: str) -> None:
     for lengths in (None, [*range(12)] * 5):
         check(Problem(kind, 11, 60, 5, 33, lengths=lengths, **LAYERS[direction]), BACKENDS["cpu"], "float32")
 
@@ -90,12 +87,8 @@ def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, direction: str, monk
 @settings(max_examples=20, derandomize=True, deadline=None)
 @given(data=st.data())
 def test_any_small_problem(cell: str, data: st.DataObject) -> None:
-    T, B = (data.draw(st.integers(0, 9)) for _ in range(2))
-    I, H = (data.draw(st.integers(1, 40)) for _ in range(2))
-    dtype = data.draw(st.sampled_from(sorted(GRADIENTS)))
-    options = data.draw(st.sampled_from(sorted(LAYERS)))
-    lengths = data.draw(st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B))
-    check(Problem(cell, T, B, I, H, dtype=dtype, lengths=lengths, **LAYERS[options]), BACKENDS["cpu"], dtype)
+    p = data.draw(small_problems(cell, GRADIENTS))
+    check(p, BACKENDS["cpu"], p.x.dtype.name)
 
 
 @every_cell

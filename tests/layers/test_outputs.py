@@ -5,7 +5,7 @@ import pytest
 from helpers import BACKENDS, LAYERS, OUTPUTS, Backend, Problem, assert_near, assert_same_bits, leaves, new_layer, not_emulated
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import every_cell, every_dtype, every_kind, every_size, everywhere
+from problems import every_cell, every_dtype, every_kind, every_size, everywhere, small_problems
 from reference import packed, parts
 
 import gpurnn
@@ -44,8 +44,8 @@ def test_long_and_wide(cell: str, dtype: str, backend: Backend) -> None:
 
 @every_dtype
 @pytest.mark.parametrize("threads", [1, 2])
-def test_products_of_one_gate_each(dtype: str, threads: int) -> None:
-    """A reset-before GRU with more weights than a cache has room for, an odd number of vectors: few rows, and more."""
+def test_an_odd_number_of_vectors(dtype: str, threads: int) -> None:
+    """A reset-before GRU with more weights than a cache has room for: few rows, and more."""
     gpurnn.set_num_threads(threads)
     p = Problem("gru", 9, 5, 3, 424, dtype=dtype, lengths=[9, 2, 7, 0, 5])
     check(p, BACKENDS["cpu"], dtype)
@@ -58,12 +58,8 @@ def test_products_of_one_gate_each(dtype: str, threads: int) -> None:
 
 @every_kind
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large layers cut their work in this way; here a small one does."""
-    from gpurnn_kernels.cpu.programs import blocking
-
-    monkeypatch.setattr(blocking, "ROWS_BYTES", 1)
-    monkeypatch.setattr(blocking, "SLOT_BYTES", 1)
+@pytest.mark.usefixtures("small_blocks")
+def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, direction: str) -> None:
     for lengths in (None, [*range(12)] * 5):
         check(Problem(kind, 11, 60, 5, 33, lengths=lengths, **LAYERS[direction]), BACKENDS["cpu"], "float32")
 
@@ -72,12 +68,8 @@ def test_many_blocks_of_rows_and_chunks_of_steps(kind: str, direction: str, monk
 @settings(max_examples=25, derandomize=True, deadline=None)
 @given(data=st.data())
 def test_any_small_problem(cell: str, data: st.DataObject) -> None:
-    T, B = (data.draw(st.integers(0, 9)) for _ in range(2))
-    I, H = (data.draw(st.integers(1, 40)) for _ in range(2))
-    dtype = data.draw(st.sampled_from(sorted(OUTPUTS)))
-    options = data.draw(st.sampled_from(sorted(LAYERS)))
-    lengths = data.draw(st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B))
-    check(Problem(cell, T, B, I, H, dtype=dtype, lengths=lengths, **LAYERS[options]), BACKENDS["cpu"], dtype)
+    p = data.draw(small_problems(cell, OUTPUTS))
+    check(p, BACKENDS["cpu"], p.x.dtype.name)
 
 
 @every_cell

@@ -289,12 +289,13 @@ def aarch64() -> None:
     JITCodeLibrary._finalize_specific = lambda _: None
     JITCodeLibrary.get_pointer_to_function = lambda library, _: library._ensure_finalized() or 0
     config.CACHE_DIR = __file__  # no folder: nothing is loaded or kept
+    from gpurnn_kernels.cpu.cells import CELLS
     from gpurnn_kernels.cpu.codegen.compile import kernel_object
     from gpurnn_kernels.cpu.codegen.target import target
-    from gpurnn_kernels.cpu.programs.kernels import KERNELS
+    from gpurnn_kernels.cpu.programs.kernels import kernels_of
 
     assert target().triple == triple
-    default = [kernel for kernel in KERNELS if "limit" not in kernel.__qualname__]
+    default = [kernel for kernel, _ in kernels_of(CELLS, ["float32"]) if "limit" not in kernel.__qualname__]
     libraries = {kernel.__qualname__: kernel_object(kernel, "float32")._library for kernel in default}
     told = {}
     for name, library in libraries.items():

@@ -106,7 +106,7 @@ class LayerGradients:
 
 def backward(
     layer: Layer,
-    kept: Saved,
+    saved: Saved,
     state: Sequence[Array],
     lengths: Array | None,
     dy: Array | None,
@@ -117,7 +117,7 @@ def backward(
 
     dy (T, B, D * P) has its units side by side; dfinal, of the final state, is like the state, contiguous; None for zeros.
     """
-    x, y = kept.x, kept.y
+    x, y = saved.x, saved.y
     steps, batch, _ = x.shape
     spec, directions = layer.spec, layer.directions
     if batch == 0 or steps == 0:
@@ -142,7 +142,7 @@ def backward(
             records.bind(d, name, array, d * _row_bytes(spec))
         for name, arrays in (("h_0", state), ("dh_n", dfinal), ("dh_0", dstate)):
             records.bind_state(d, name, arrays)
-        records.set(d, **order.fields, **kept.directions[d].fields, **one.fields())
+        records.set(d, **order.fields, **saved.directions[d].fields, **one.fields())
     program.run(ragged=lengths is not None)
     if lengths is None:
         layer.programs.backward.give(key, program)

@@ -14,7 +14,7 @@ from .host.devices import device_of
 from .host.weights import Weights, upload
 from .pointwise import sums as whole
 from .run import LARGEST, Run
-from .saved import Saved
+from .saved import Saved, SavedDirection
 from .stepwise import backward as stepwise_back
 from .stepwise import forward as stepwise
 from .stepwise.gradients import DirectionGradients
@@ -76,15 +76,6 @@ def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: L
     return Layer(specs, parameters)
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Holds what a forward pass leaves for the backward pass: arrays that nobody else changes."""
-
-    x: DeviceArray  # (T, B, I)
-    y: DeviceArray  # (T, B, D * H)
-    gates: list[Saved]  # a direction each
-
-
 def forward(
     layer: Layer,
     x: DeviceArray,
@@ -96,9 +87,9 @@ def forward(
     keep: bool = False,
     x_stays: bool = False,
     y_stays: bool = False,
-) -> Kept | None:
-    """Runs one layer: fills y (T, B, D * H) and the final state; -> what `backward` reads, if it is to be kept, with copies of
-    x and y but for those that stay as they are."""
+) -> Saved | None:
+    """Runs one layer: fills y (T, B, D * H) and the final state. With `keep` it gives what `backward` reads, with copies of x
+    and y where these do not stay as they are."""
     steps, batch, inputs = x.shape
     device = device_of(x)
     found = []
@@ -113,7 +104,7 @@ def forward(
         run = Run(device, spec, weights, steps, batch, lengths)
         gates = run.wide_empty(steps, batch, spec.gates * H)
         run.multiply(_flat(x).reshape(-1, inputs), weights.W_x, gates.reshape(steps * batch, -1), transpose_b=True)
-        saved = Saved(gates, run.extra(steps, batch, H)) if keep else None
+        saved = SavedDirection(gates, run.extra(steps, batch, H)) if keep else None
         plan, of_y = layer.plan(d, batch, device), y[..., d * H : (d + 1) * H]
         if isinstance(plan, persistent.ForwardPlan):
             arrays = {"xp": gates, "initial": initial, "lengths": lengths, "y": of_y, "final": last, "saved": saved}
@@ -122,7 +113,7 @@ def forward(
             stepwise.forward(run, gates, initial, of_y, last, saved)
         if saved is not None:
             found.append(saved)
-    return Kept(x if x_stays else x.copy(), y if y_stays else y.copy(), found) if keep else None
+    return Saved(x if x_stays else x.copy(), y if y_stays else y.copy(), found) if keep else None
 
 
 @dataclass(frozen=True)
@@ -133,16 +124,16 @@ class LayerGradients:
 
 def backward(
     layer: Layer,
-    kept: Kept,
+    saved: Saved,
     state: Sequence[DeviceArray],
     lengths: DeviceArray | None,
     dy: DeviceArray | None,
     dfinal: Sequence[DeviceArray | None],
     dstate: Sequence[DeviceArray],
 ) -> LayerGradients:
-    """Gradients of a call of `forward` with keep=True from an initial state; fills dstate, those of the latter. May be called
-    again."""
-    x, y = kept.x, kept.y
+    """Gives the gradients of a call of `forward` with keep=True from an initial state, and fills dstate, the initial state's.
+    `saved` may be used again."""
+    x, y = saved.x, saved.y
     steps, batch, _ = x.shape
     device = device_of(x)
     d_final = [
@@ -173,7 +164,7 @@ def backward(
                 plan,
                 spec,
                 weights,
-                saved=kept.gates[d],
+                saved=saved.directions[d],
                 y=y[..., part],
                 initial=initial,
                 lengths=lengths,
@@ -186,11 +177,11 @@ def backward(
             if of_y is None:
                 of_y = run.zeros(steps, batch, H)
             wide = [run.widened(array) for array in first]
-            stepwise_back.backward(run, kept.gates[d], initial, y[..., part], of_y, wide, d_gates)
+            stepwise_back.backward(run, saved.directions[d], initial, y[..., part], of_y, wide, d_gates)
             for to, source in zip(first, wide, strict=True):
                 if to is not source:
                     to[...] = source
-        one = DirectionGradients(run, kept.gates[d], x, y.reshape(steps * batch, -1)[:, part], initial[0], d_gates)
+        one = DirectionGradients(run, saved.directions[d], x, y.reshape(steps * batch, -1)[:, part], initial[0], d_gates)
         if dx is None:
             dx = run.wide_empty(*x.shape)
         one.add_to(dx, accumulate=d > 0)

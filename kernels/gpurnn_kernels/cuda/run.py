@@ -72,7 +72,7 @@ class Run:
         return self.device.empty(shape, self.wide)
 
     def extra(self, *shape: int) -> DeviceArray:
-        """For `Saved.extra`: r * h is a product's factor, all else is computed with."""
+        """For `SavedDirection.extra`: r * h is a product's factor, all else is computed with."""
         return self.empty(*shape) if self.spec.cell == "gru_before" else self.wide_empty(*shape)
 
     def widened(self, array: DeviceArray) -> DeviceArray:

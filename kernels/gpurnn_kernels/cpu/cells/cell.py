@@ -54,13 +54,11 @@ class Cell(Protocol):
     products: tuple[Product, ...]
     """The products of a step: each waits for all units of the one before."""
     planes: tuple[str, ...] = ()
-    """Rows of units that a forward pass needs besides h: their fields in a job."""
+    """Rows of units that a forward pass needs besides h: their fields in a share."""
     planes_back: tuple[str, ...] = ()
-    """Rows of units that a backward pass needs besides dh."""
+    """Rows of units that a backward pass needs besides dh: their fields in a share."""
     saved_gates: int
     """Vectors that a step saves for the backward pass, for each vector of units."""
-    has_c: bool = False
-    """True where the state, and what a step saves, has a c beside h."""
     biases: tuple[tuple[str, str], ...] = ()
     """Biases beside b, of one gate each: the field in a job, and the parameter."""
     shares_vectors: bool = False

@@ -108,7 +108,6 @@ class LSTMCell(Cell):
     planes = ("c",)
     planes_back = ("dc", "c_start")
     saved_gates = 4
-    has_c = True
     shares_vectors = True
     options_on_amx = False
     recurrent = tuple((gate, H_PREV) for gate in range(4))

@@ -28,7 +28,7 @@ class DirectionGradients:
     """The arrays of one direction that the products fill: gradients of x and of parameters. Matrices have padded columns."""
 
     def __init__(self, spec: Spec, steps: int, batch: int) -> None:
-        self.x = ARRAYS.lend((steps, batch, spec.input_size), spec.dtype)
+        self.x = ARRAYS.lease((steps, batch, spec.input_size), spec.dtype)
         lanes = VECTOR_BYTES // spec.dtype.itemsize
         rows = spec.gates * spec.hidden_size
         matrices = {"W_x": (rows, spec.input_size), "W_h": (rows, spec.output_size)}
@@ -41,7 +41,7 @@ class DirectionGradients:
             matrices["W_p"] = (spec.proj_size, spec.hidden_size)
         self._columns = {name: columns for name, (_, columns) in matrices.items()}
         self._arrays = {
-            name: ARRAYS.lend((rows, -(-columns // lanes) * lanes), spec.dtype) for name, (rows, columns) in matrices.items()
+            name: ARRAYS.lease((rows, -(-columns // lanes) * lanes), spec.dtype) for name, (rows, columns) in matrices.items()
         } | {name: np.empty(size, spec.dtype) for name, size in vectors.items()}
 
     def fields(self) -> dict[str, int]:
@@ -134,14 +134,14 @@ class BackwardProgram:
         """Makes all gradients. ragged: rows past a sequence's end count as zeros."""
         records, memory = self.records, self._scratch
         if memory is None:
-            memory = ARRAYS.leased(self._directions * self._bytes // records.item, records.spec.dtype)
+            memory = ARRAYS.take_array(self._directions * self._bytes // records.item, records.spec.dtype)
             self._bind_scratch(memory)
         if ragged:
             memory[:] = 0
         records.run()
         self._large.run()
         if memory is not self._scratch:
-            ARRAYS.give_back(memory)
+            ARRAYS.give_arrays(memory)
 
     def _bind_scratch(self, memory: Array) -> None:
         """Has the steps write what the products read into `memory`."""

@@ -38,7 +38,7 @@ STREAMING_BYTES = 3 << 22  # saved gates of more bytes leave the caches before t
 # Backward
 GROUPS = 4  # pieces of a phase that are meant for one thread
 PRODUCT_ROWS = 192  # rows of d_gates that meet a panel of W_x before the next panel does
-SCRATCH_BYTES = 1 << 20  # memory that a program keeps for what its steps leave for its products; more is leased by run
+SCRATCH_BYTES = 1 << 20  # memory that a program keeps for what its steps leave for its products; more is of the pool
 # multiply-adds of the large products from which on AMX makes a training step faster
 AMX_WORK = 20_000_000
 # rows and units of a step from which on AMX makes dh_prev: with fewer rows reading W_h takes the time, and its strips are half
@@ -52,7 +52,7 @@ PACKED_BYTES = 256 << 20  # packed weights of all layers that nothing runs on an
 PACKERS = 256  # packers of all layers, counted one by one
 ARRAY_BYTES = 256 << 20  # arrays of training calls: saved gates, gradients and results, as large as x, y and more
 LEAST_KEPT = 1 << 12  # bytes, a page: less is not worth the keeping
-LEAST_LENT = 3 << 16  # bytes: an allocator has less at hand; for more it asks the system, page by page, each time
+LEAST_LEASED = 3 << 16  # bytes: an allocator has less at hand; for more it asks the system, page by page, each time
 SPARE_CALLS = 3  # records of a stack that stay ready for callers at the same time
 
 

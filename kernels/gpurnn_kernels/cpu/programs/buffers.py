@@ -11,7 +11,7 @@ import numpy as np
 
 from ...spec import Array
 from ..codegen.aligned import aligned
-from .blocking import ARRAY_BYTES, LEAST_KEPT, LEAST_LENT
+from .blocking import ARRAY_BYTES, LEAST_KEPT, LEAST_LEASED
 
 T = TypeVar("T")
 
@@ -78,30 +78,30 @@ class Arrays(BufferPool[Array]):
     def __init__(self, limit: int) -> None:
         super().__init__(Bound(limit), lambda array: array.nbytes)
 
-    def leased(self, count: int, dtype: np.dtype[Any]) -> Array:
-        """Gives an array like `aligned`, from the pool where it holds one; `give_back` returns it."""
+    def take_array(self, count: int, dtype: np.dtype[Any]) -> Array:
+        """Gives an array like `aligned`, from the pool where it holds one; `give_arrays` returns it."""
         if count * dtype.itemsize < LEAST_KEPT:
             return aligned(count, dtype)
         found = self.take(count * dtype.itemsize)
         return aligned(count, dtype) if found is None else found.view(dtype)
 
-    def give_back(self, *arrays: Array | None) -> None:
+    def give_arrays(self, *arrays: Array | None) -> None:
         """Takes contiguous arrays of any shape back. Nobody may use them any more."""
         for array in arrays:
             if array is not None and array.nbytes >= LEAST_KEPT:
                 self.give(array.nbytes, array.reshape(-1))
 
-    def lend(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    def lease(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         """Gives an array like np.empty, for callers of the library: a large one's memory comes from the pool, and returns once
         nobody has the array or a view of it any more."""
         count = math.prod(shape)
-        if count * dtype.itemsize < LEAST_LENT:
+        if count * dtype.itemsize < LEAST_LEASED:
             return np.empty(shape, dtype)
-        return np.asarray(_Loan(self, self.leased(count, dtype).reshape(shape)))
+        return np.asarray(_Lease(self, self.take_array(count, dtype).reshape(shape)))
 
 
-class _Loan:
-    """The memory under an array that was lent. It returns to the pool when this object goes."""
+class _Lease:
+    """The memory under a leased array. It returns to the pool when this object goes."""
 
     def __init__(self, arrays: Arrays, memory: Array) -> None:
         self._arrays, self._memory = arrays, memory
@@ -110,7 +110,7 @@ class _Loan:
     def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
         memory = getattr(self, "_memory", None)  # a constructor that failed left none
         if memory is not None and not ends():
-            self._arrays.give_back(memory)
+            self._arrays.give_arrays(memory)
 
 
 ARRAYS = Arrays(ARRAY_BYTES)

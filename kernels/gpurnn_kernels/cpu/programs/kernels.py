@@ -1,6 +1,6 @@
 """The kernels that layers of some cells need, for compiling them ahead of their first use."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..cells import CELLS
@@ -33,11 +33,8 @@ _OF_ALL_CELLS: tuple[Kernel, ...] = (
 _AMX: tuple[Kernel, ...] = (pack_strips, amx_recurrent_product, amx_weight_gradients, amx_input_gradients)  # of float32
 
 
-def kernels_of(cells: Iterable[str], elements: Iterable[str]) -> list[tuple[Kernel, str]]:
+def kernels_of(cells: Iterable[str], elements: Sequence[str]) -> list[tuple[Kernel, str]]:
     """Lists the kernels of layers of these cells over "float32" or "float64" elements, each once."""
     steps = [kernel for cell in cells for steps in CELLS[cell].all_steps() for kernel in steps.kernels]
     found = [(kernel, element) for element in elements for kernel in dict.fromkeys((*_OF_ALL_CELLS, *steps))]
-    return found + [(kernel, "float32") for kernel in _AMX if target().amx and (serve, "float32") in found]
-
-
-KERNELS = tuple(kernel for kernel, _ in kernels_of(CELLS, ["float32"]) if kernel not in _AMX)  # one by one, in every form
+    return found + [(kernel, "float32") for kernel in _AMX if target().amx and "float32" in elements]

@@ -34,6 +34,8 @@ class Layer:
 
 
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
+    """Packs the parameters of one layer, a spec and a mapping a direction. previous: a layer of the same specs, whose
+    programs and workspace the new one uses again."""
     programs = Programs(specs[0]) if previous is None else previous.programs
     return Layer([Weights(*one, programs.workspace) for one in zip(specs, parameters, strict=True)], programs)
 

@@ -20,7 +20,7 @@ class SavedDirection:
 
     def __del__(self, ends: Callable[[], bool] = sys.is_finalizing) -> None:
         if not ends():
-            ARRAYS.give_back(*getattr(self, "_arrays", ()))  # a constructor that failed left none
+            ARRAYS.give_arrays(*getattr(self, "_arrays", ()))  # a constructor that failed left none
 
 
 class Saved:
@@ -28,8 +28,8 @@ class Saved:
 
     def __init__(self, x: Array, y: Array, x_stays: bool, y_stays: bool) -> None:
         """x_stays, y_stays: the caller's arrays stay as they are; else the forward pass fills copies as it goes."""
-        self.x = x if x_stays else ARRAYS.lend(x.shape, x.dtype)  # (T, B, I)
-        self.y = y if y_stays else ARRAYS.lend(y.shape, y.dtype)  # (T, B, D * P)
+        self.x = x if x_stays else ARRAYS.lease(x.shape, x.dtype)  # (T, B, I)
+        self.y = y if y_stays else ARRAYS.lease(y.shape, y.dtype)  # (T, B, D * P)
         self.directions: list[SavedDirection] = []
 
 
@@ -43,7 +43,7 @@ class SavedBuffers:
         saved_row = (records.blocks * cell.saved_gates + 1) * VECTOR_BYTES
         # gates, activated or, for a layer with options, not yet; the LSTM's c; a projected layer's m = o * tanh(c)
         self._sizes = {"saved": rows * saved_row // records.item}
-        if cell.has_c:
+        if "c" in spec.shape.states:
             self._sizes["saved_c"] = rows * records.row
         if spec.proj_size:
             self._sizes["saved_m"] = rows * records.row
@@ -54,7 +54,7 @@ class SavedBuffers:
         """Finds memory for one run; it goes back to the pool with the `SavedDirection`."""
         fields, arrays = self._fields.copy(), []
         for name, size in self._sizes.items():
-            array = ARRAYS.leased(size, self._dtype)
+            array = ARRAYS.take_array(size, self._dtype)
             fields[name] = address(array)
             arrays.append(array)
         return SavedDirection(fields, arrays)

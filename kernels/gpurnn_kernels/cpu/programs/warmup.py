@@ -23,16 +23,16 @@ def warmup(
 
     jobs: processes that compile at the same time, for the cache on disk: the calling process has then loaded nothing.
     """
-    count = len(_tasks(cells, elements))
+    tasks = _tasks(cells, elements)
+    count = len(tasks)
     if jobs == 1:
-        for done, (make, *what) in enumerate(_tasks(cells, elements)):
+        for done, (make, *what) in enumerate(tasks):
             report(done, count, _name(what))
             make(*what)
     else:
-        names = [_name(what) for _, *what in _tasks(cells, elements)]
         with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
             given: dict[Future[None], str] = {
-                pool.submit(_make, cells, elements, index): name for index, name in enumerate(names)
+                pool.submit(_make, cells, elements, index): _name(what) for index, (_, *what) in enumerate(tasks)
             }
             try:
                 for done, future in enumerate(as_completed(given)):

@@ -9,7 +9,7 @@ from ..pointwise.gru_after import GruAfterBackward, gru_after_backward
 from ..pointwise.gru_before import GruBeforeBackward, GruResetBackward, gru_before_backward, gru_reset_backward
 from ..pointwise.lstm import LstmBackward, lstm_backward
 from ..run import Run, strides
-from ..saved import Saved
+from ..saved import SavedDirection
 from .forward import ragged
 
 
@@ -31,7 +31,7 @@ class StepsBack:
 
 def backward(
     run: Run,
-    saved: Saved,
+    saved: SavedDirection,
     initial: Sequence[DeviceArray],  # (B, H) each
     y: DeviceArray,  # (T, B, H), as the forward pass left it
     dy: DeviceArray,  # (T, B, H) of any strides, units side by side
@@ -48,7 +48,7 @@ def _output_gradient(dy: DeviceArray) -> dict[str, Any]:
     return {"dy": dy, "dy_t": t, "dy_row": row}
 
 
-def _lstm(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: Any, d_gates: Any) -> None:
+def _lstm(run: Run, saved: SavedDirection, initial: Any, y: Any, dy: Any, d_state: Any, d_gates: Any) -> None:
     (gates, cs), (_, c_0), (dh, dc) = saved, initial, d_state
     variant = run.variant(dy, c_0, dh, dc, saved=True)
     c_0 = run.widened(c_0)
@@ -90,7 +90,7 @@ def _gates(gates: Any, d_gates: Any) -> dict[str, Any]:
     return {"gates": gates, "gates_t": gates.strides[0], "d_gates": d_gates, "d_gates_t": d_gates.strides[0]}
 
 
-def _gru_after(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: Any, d_gates: Any) -> None:
+def _gru_after(run: Run, saved: SavedDirection, initial: Any, y: Any, dy: Any, d_state: Any, d_gates: Any) -> None:
     (gates, q), (h_0,), (dh,) = saved, initial, d_state
     H, variant = run.spec.hidden_size, run.variant(y, dy, h_0, dh, saved=True)
     common = {**_gates(gates, d_gates), **_output_gradient(dy), "dh": dh, "q": q, "q_t": q.strides[0]}
@@ -104,7 +104,7 @@ def _gru_after(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: A
         run.multiply(d_gates[t][:, : 3 * H], run.weights.W_h, dh, accumulate=True)
 
 
-def _gru_before(run: Run, saved: Saved, initial: Any, y: Any, dy: Any, d_state: Any, d_gates: Any) -> None:
+def _gru_before(run: Run, saved: SavedDirection, initial: Any, y: Any, dy: Any, d_state: Any, d_gates: Any) -> None:
     (gates, _), (h_0,), (dh,) = saved, initial, d_state
     H, variant = run.spec.hidden_size, run.variant(y, dy, h_0, dh, saved=True)
     d_rh = run.wide_empty(run.batch, H)

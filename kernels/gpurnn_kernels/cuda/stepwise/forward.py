@@ -10,7 +10,7 @@ from ..pointwise.gru_after import GruAfterForward, gru_after_forward
 from ..pointwise.gru_before import GruBeforeForward, GruResetForward, gru_before_forward, gru_reset_forward
 from ..pointwise.lstm import LstmForward, lstm_forward
 from ..run import Run, strides
-from ..saved import Saved
+from ..saved import SavedDirection
 
 NOTHING = 0  # the address of an array that a kernel's variant does not touch
 
@@ -66,7 +66,7 @@ def forward(
     initial: Sequence[DeviceArray],  # (B, H) each
     y: DeviceArray,  # (T, B, H) of any strides, units side by side
     final: Sequence[DeviceArray],  # (B, H) each
-    saved: Saved | None,  # its gates are `gates`
+    saved: SavedDirection | None,  # its gates are `gates`
 ) -> None:
     """Fills y, with zeros past the lengths, the final state and what is to be saved."""
     _CELLS[run.spec.cell](run, gates, initial, y, final, saved)
@@ -83,7 +83,7 @@ def output(y: DeviceArray) -> dict[str, Any]:
     return {"y": y, "y_t": t, "y_row": row}
 
 
-def _lstm(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Saved | None) -> None:
+def _lstm(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: SavedDirection | None) -> None:
     (h_0, c_0), (h_n, c_n) = initial, final
     weights, variant = run.weights, run.variant(y, *initial, *final, saved=saved is not None)
     c_0 = run.widened(c_0)
@@ -115,7 +115,7 @@ def _lstm(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Saved |
         step(t)
 
 
-def _gru_after(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Saved | None) -> None:
+def _gru_after(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: SavedDirection | None) -> None:
     (h_0,), (h_n,) = initial, final
     weights, variant = run.weights, run.variant(y, h_0, h_n, saved=saved is not None)
     products = run.wide_empty(run.batch, 3 * run.spec.hidden_size)
@@ -142,7 +142,7 @@ def _gru_after(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Sa
         step(t)
 
 
-def _gru_before(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: Saved | None) -> None:
+def _gru_before(run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: SavedDirection | None) -> None:
     (h_0,), (h_n,) = initial, final
     H, weights, variant = run.spec.hidden_size, run.weights, run.variant(y, h_0, h_n, saved=saved is not None)
     rh = run.empty(1, run.batch, H) if saved is None else saved.extra

@@ -5,7 +5,7 @@ from typing import Any
 from ..host.device import DeviceArray
 from ..pointwise import sums as whole
 from ..run import Run
-from ..saved import Saved
+from ..saved import SavedDirection
 
 
 class DirectionGradients:
@@ -14,7 +14,7 @@ class DirectionGradients:
     def __init__(
         self,
         run: Run,
-        saved: Saved,
+        saved: SavedDirection,
         x: DeviceArray,  # (T, B, I), contiguous, zero past the lengths
         y: DeviceArray,  # (T * B, H), of any distance from row to row
         h_0: DeviceArray,  # (B, H)
