@@ -15,9 +15,7 @@ from ..backend import HOST
 from .arguments import Arguments
 from .prepared import Prepared
 
-READ_ONLY_BYTES = (
-    1 << 16
-)  # a read-only x up to this size is copied for a plain call: a larger copy takes longer than the long way
+READ_ONLY_BYTES = 1 << 16  # a read-only x is copied for a plain call; beyond, the copy takes longer than the long way
 PLAIN_BYTES = 32 << 20  # bytes that all layers' plain calls may hold
 PLAIN_LEAST = 1 << 14  # bytes that one of them counts as at least: its own objects
 
