@@ -11,8 +11,9 @@ Addresses are aligned to an element; vectors that cross no cache line are faster
 pads rows, and zeros the lanes of w that hold nothing. `init` may be `out`, at the same strides; `out` may overlap nothing
 else. With no rows or no panels nothing is read or written; with no depth out = init.
 
-Every output element has one accumulator and runs over k in one order, in every tile: its bits do not depend on the rows beside
-it. That makes results independent of batch size, threads and streaming.
+Every output element runs over k in one order, in every tile: its bits do not depend on the rows beside it. That makes results
+independent of batch size, threads and streaming. k is cut into at most four segments, by depth alone. Each has a sum
+of its own, which is added to `init`, segment after segment: one long sum of many inputs would round more coarsely.
 
 A tile of sums stays in registers. For each k, the smaller side of the tile is loaded first and kept, the larger one streams
 through one register: 6 x 4 sums + 4 weights + 1 broadcast of 32 registers, 6 x 2 + 2 + 1 of 16. A few rows of one panel are
@@ -40,6 +41,9 @@ _ARGUMENTS = (
     *("init", "init_row", "init_panel", "out", "out_row", "out_panel"),
 )
 _AHEAD = 2048  # bytes that weights of a few rows are fetched ahead
+# depth of a segment, at least where there is more than one; segments, at most
+_SEGMENT, _MOST_SEGMENTS = 256, 4
+_UNROLLED = 4  # k in a turn of the loop of a tile of few sums
 Cell = tuple[int, int, int]  # row, panel, vector
 Sums = dict[Cell, Vector]
 
@@ -125,6 +129,7 @@ def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, 
     row_major = INT64(1)
     for rows, panels in target().tile_groups(form.width).items():
         row_major = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), row_major)
+    given = given | {"segment": _segment(builder, given["depth"])}
     entry = builder.block
     head, body, done = (builder.append_basic_block(name) for name in ("panels", "some", "none"))
     builder.branch(head)
@@ -206,12 +211,6 @@ class _Tile:
     def emit(self, v: Vectors, given: dict[str, ir.Value]) -> None:
         builder, transposed = v.builder, self.form.transposed
         cells = [(m, p, u) for m in range(self.rows) for p in range(self.panels) for u in range(self.form.width)]
-
-        def at(name: str, m: int, p: int) -> ir.Value:
-            row = builder.mul(given[f"{name}_row"], INT64(m))
-            return builder.add(builder.add(given[name], row), builder.mul(given[f"{name}_panel"], INT64(p)))
-
-        sums = {(m, p, u): v.load(at("init", m, p), u) for m, p, u in cells}
         a_row = INT64(v.itemsize) if transposed else given["a_row"]
         a_rows = _multiples(builder, a_row, self.rows)
         w_panels = [builder.mul(given["w_panel"], INT64(p)) for p in range(self.panels)]
@@ -224,15 +223,32 @@ class _Tile:
                     _emit_fetch(v, builder.add(panel, ahead), self.form.width * v.size)
             return self._step(v, [builder.add(a, row) for row in a_rows], panels, sums)
 
-        a, w, depth = given["a"], given["w"], given["depth"]
+        before = builder.block
+        segment, after = (builder.append_basic_block(name) for name in ("segment", "joined"))
+        builder.branch(segment)
+        builder.position_at_end(segment)
+        moving = {name: builder.phi(INT64) for name in ("depth", "a", "w", "init", "init_row", "init_panel")}
+        for name, phi in moving.items():
+            phi.add_incoming(given[name], before)
+        now = given | moving
+        depth, a, w = now["depth"], now["a"], now["w"]
+        count = builder.select(builder.icmp_signed("<", depth, given["segment"]), depth, given["segment"])
         a_step = given["a_row"] if transposed else INT64(v.itemsize)
         # of few sums, a turn of the loop would have about as much to do for the loop itself
-        unroll = 4 if len(cells) <= 16 else 1
-        several = builder.and_(depth, INT64(-unroll))
-        for count, turn in ((several, unroll), (builder.sub(depth, several), 1)) if unroll > 1 else ((depth, 1),):
-            a, w, sums = self._loop(v, count, turn, step, a, a_step, w, sums)
+        unroll = _UNROLLED if len(cells) <= 16 else 1
+        several = builder.and_(count, INT64(-unroll))
+        sums: Sums = dict.fromkeys(cells, v.zero())
+        for turns, turn in ((several, unroll), (builder.sub(count, several), 1)) if unroll > 1 else ((count, 1),):
+            a, w, sums = self._loop(v, turns, turn, step, a, a_step, w, sums)
         for m, p, u in cells:
-            v.store(at("out", m, p), sums[m, p, u], u)
+            v.store(_at(builder, now, "out", m, p), v.load(_at(builder, now, "init", m, p), u) + sums[m, p, u], u)
+        left = builder.sub(depth, count)
+        # the next segment's sums are added to what this one has left
+        following = {"depth": left, "a": a, "w": w} | {f"init{end}": given[f"out{end}"] for end in ("", "_row", "_panel")}
+        for name, value in following.items():
+            moving[name].add_incoming(value, builder.block)
+        builder.cbranch(builder.icmp_signed(">", left, INT64(0)), segment, after)
+        builder.position_at_end(after)
 
     def _step(self, v: Vectors, a: list[ir.Value], w: list[ir.Value], sums: Sums) -> Sums:
         """Emits one k: the smaller side of the tile is loaded first and kept."""
@@ -290,6 +306,21 @@ class _Tile:
         builder.branch(loop)
         builder.position_at_end(after)
         return a_k, w_k, carried
+
+
+def _segment(builder: ir.IRBuilder, depth: ir.Value) -> ir.Value:
+    """Gives the depth of a segment: segments are about equal, and whole turns of a loop."""
+    wanted = builder.udiv(builder.add(depth, INT64(_SEGMENT - 1)), INT64(_SEGMENT))
+    for limit, compared in ((1, "<"), (_MOST_SEGMENTS, ">")):
+        wanted = builder.select(builder.icmp_signed(compared, wanted, INT64(limit)), INT64(limit), wanted)
+    even = builder.udiv(builder.add(depth, builder.sub(wanted, INT64(1))), wanted)
+    return builder.and_(builder.add(even, INT64(_UNROLLED - 1)), INT64(-_UNROLLED))
+
+
+def _at(builder: ir.IRBuilder, given: dict[str, ir.Value], name: str, m: int, p: int) -> ir.Value:
+    """Gives the address of the vectors of (m, p) of `init` or `out`."""
+    row = builder.mul(given[f"{name}_row"], INT64(m))
+    return builder.add(builder.add(given[name], row), builder.mul(given[f"{name}_panel"], INT64(p)))
 
 
 def _multiples(builder: ir.IRBuilder, step: ir.Value, count: int) -> list[ir.Value]:
