@@ -62,17 +62,17 @@ def dtype(name: str, value: Any) -> np.dtype[Any]:
 
 
 def precision(value: Any, dtype: np.dtype[Any]) -> str | None:
-    """Gives None or "tf32"."""
+    """Gives None, "tf32", "bf16" or "int8"."""
     if value is None:
         return None
     if not isinstance(value, str):
         raise TypeError(f"precision: expected None or a string, got {type(value).__name__}")
     if value in ("f16", "float16"):
         raise NotImplementedError(f"precision {value!r} is not built yet")
-    if value != "tf32":
-        raise ValueError(f"precision: expected None or 'tf32', got {value!r}")
+    if value not in ("tf32", "bf16", "int8"):
+        raise ValueError(f"precision: expected None, 'tf32', 'bf16' or 'int8', got {value!r}")
     if dtype != np.float32:
-        raise ValueError(f"precision 'tf32': expected dtype float32 with it, got {dtype.name}")
+        raise ValueError(f"precision {value!r}: expected dtype float32 with it, got {dtype.name}")
     return value
 
 

@@ -93,6 +93,18 @@ class RecurrentLayer(Generic[State]):
         """
         self._prepared = self._prepared.renewed(mapping)
 
+    def with_precision(self, precision: str | None) -> Self:
+        """Gives a copy of the layer whose products have another precision; its parameters stay float32.
+
+            small = layer.with_precision("int8")
+
+        Args:
+            precision: as the constructor takes it: "bf16", "int8", "tf32", or None for that of the dtype.
+
+        Raises ValueError and TypeError as the constructor does.
+        """
+        return self.with_params(self.configuration() | {"precision": precision}, self.params)
+
     def vjp(self, x: Array, state: State | None = None, lengths: Any = None) -> tuple[tuple[Array, State], VJP[State]]:
         """Runs the layer and gives its gradients' function (the vector-Jacobian product).
 
@@ -104,7 +116,7 @@ class RecurrentLayer(Generic[State]):
 
         Returns what the call `layer(x, state, lengths)` gives, bit for bit, and `vjp(dy, dstate=None)`, which gives
         `Gradients` and may be called more than once. The same arrays give the same bits on any number of threads. Raises
-        as the call does.
+        as the call does, and NotImplementedError with precision "bf16" or "int8".
         """
         from .gradients import vjp
 

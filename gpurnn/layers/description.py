@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from gpurnn_kernels.cached_property import cached_property
-from gpurnn_kernels.spec import CellName, Spec
+from gpurnn_kernels.spec import MOST_INT8, CellName, Spec
 
 from .. import checks
 from . import parameters
@@ -186,6 +186,10 @@ def _check_together(one: Description) -> None:
         raise ValueError("bidirectional and reverse: a layer of two directions has the reverse one already")
     if one.proj_size >= one.hidden_size:
         raise ValueError(f"proj_size: expected less than hidden_size, {one.hidden_size}, got {one.proj_size}")
+    if one.precision == "int8":
+        for name, size in (("input_size", one.input_size), ("hidden_size", one.directions * one.hidden_size)):
+            if size > MOST_INT8:
+                raise ValueError(f"precision 'int8': expected {name} of at most {MOST_INT8} in all directions, got {size}")
     if one.forget_bias and not one.bias:
         raise ValueError("forget_bias: there is no bias to add it to, with bias=False")
     if one.forget_bias and one.input_forget:

@@ -13,6 +13,7 @@ from .arguments import Arguments
 from .description import Description
 from .prepared import Prepared
 
+FORWARD_ONLY = ("bf16", "int8")  # precisions without gradients
 State = TypeVar("State")  # a pair of arrays (h, c) for an LSTM, an array for a GRU
 
 
@@ -91,6 +92,11 @@ class _Call(NamedTuple):
 
 def vjp(prepared: Prepared, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP[Any]]:
     """Gives the call's result and its `VJP`; see `LSTM.vjp`."""
+    precision = prepared.description.precision
+    if precision in FORWARD_ONLY:
+        raise NotImplementedError(
+            f"precision {precision!r} has no gradients: layer.with_precision(None) has those of the same parameters"
+        )
     arguments = Arguments(prepared, x, state, lengths)
     description, place = prepared.description, arguments.place
     kernels = place.kernels

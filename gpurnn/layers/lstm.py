@@ -37,8 +37,9 @@ class LSTM(RecurrentLayer[tuple[Array, Array]]):
         dtype: "float32", "float64" or, on a GPU only, "float16", of parameters, inputs and outputs. With float16, sums and
             an LSTM's c within a call are float32; gradients are not scaled, so that small ones vanish.
         seed: of the initial weights, uniform in +-1/sqrt(H), by `numpy.random.default_rng`.
-        precision: on a GPU, "tf32" lets float32 products round their factors to 11 bits; None keeps the dtype's. The CPU's
-            products are always the dtype's.
+        precision: of the factors of a float32 layer's products; sums and all else stay float32. "bf16" rounds weights, x
+            and h to bfloat16, "int8" to 8-bit integers with a scale for each row of weights and each row of the batch and
+            step: on the CPU and forward only. "tf32" rounds to 11 bits on a GPU, and is as None on the CPU.
         fast_math: on a GPU in float32, tanh is the hardware's approximation, off by up to 2**-11 of its value, and sigma made
             of it, off by up to 2**-12; else, and on the CPU, both are within 4 ulp.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CellName = str  # a name in CELL_SHAPES
+MOST_INT8 = (1 << 31) // (128 * 127)  # factors of a product of 8-bit integers, whose sum 32 bits hold
 
 
 class CellShape(NamedTuple):
@@ -43,7 +44,7 @@ class Spec:
     proj_size: int = 0
     peepholes: bool = False
     clip: float | None = None
-    precision: str | None = None  # of products on a GPU: "tf32", or None for that of the dtype
+    precision: str | None = None  # of products: None for that of the dtype; "tf32" on a GPU, "bf16" or "int8" on a CPU
     fast_math: bool = False  # on a GPU: the hardware's approximate activations
 
     @property

@@ -14,8 +14,8 @@ CPU = Package(Path(gpurnn_kernels.__file__).parent / "cpu", "gpurnn_kernels.cpu"
 # the rooms of the CPU backend, and the rooms below each, from which alone it imports
 ROOMS = {
     "codegen": (),
-    "threads": ("codegen",),
     "products": ("codegen",),
+    "threads": ("codegen", "products"),
     "passes": ("codegen", "threads", "products"),
     "cells": ("codegen", "threads", "products", "passes"),
     "programs": ("codegen", "threads", "products", "passes", "cells"),

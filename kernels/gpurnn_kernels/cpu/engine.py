@@ -8,6 +8,7 @@ import numpy as np
 from ..spec import Array, Spec
 from .codegen.aligned import address
 from .codegen.target import target
+from .products.formats import format_of
 from .products.gemm import NR_BACK
 from .programs.backward import BackwardProgram, DirectionGradients
 from .programs.blocking import choose
@@ -41,9 +42,11 @@ def describe(layer: Layer, x: Array, lengths: Array | None) -> str:
     """Says in one line how `forward` would run and why, if no other call has the threads."""
     spec, (steps, batch, _) = layer.spec, x.shape
     ways = [str(plan(layer, steps, batch, get_num_threads(), _Order(lengths).lengths))]
-    if target().amx:
+    if target().amx and not format_of(spec).convert:
         ways.append(f"gradients: {choose(spec, steps, batch, target())}")
-    return f"{spec.variant}_forward, {spec.dtype.name}, {target()}: {'; '.join(ways)}"
+    format = format_of(spec)
+    products = f" with products in {format.name} by {format.how}" if format.convert else ""
+    return f"{spec.variant}_forward, {spec.dtype.name}{products}, {target()}: {'; '.join(ways)}"
 
 
 def forward(
@@ -65,6 +68,8 @@ def forward(
     `lengths`; state arrays (D, B, P) and (D, B, H) are contiguous, the initial ones None for zeros; lengths (B,) are int64.
     """
     saved = Saved(x, y, x_stays, y_stays) if keep else None
+    if format_of(layer.spec).convert and x.strides[2] != x.itemsize:
+        x = np.ascontiguousarray(x)
     steps, batch, _ = x.shape
     if batch == 0:
         return saved

@@ -12,6 +12,7 @@ from ..codegen.intrinsics import load_word, record
 from ..passes.backward import add_output_gradient, blocks
 from ..passes.forward import address_rows, next_group, outputs_in, saved_row
 from ..products.gemm import NR_BACK, gemm
+from ..products.product import operand
 from .step import next_panel, over_blocks, panels_here, plane_of_all
 
 
@@ -42,10 +43,11 @@ def make_projected_step(name: str) -> Any:
     def second(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        m, h_next = share.m + first * job.row, share.h + (~s & 1) * share.h_plane + first * job.row
+        m, m_row = operand(job, share, share.m + first * job.row, rows, job.H)
+        h_next = share.h + (~s & 1) * share.h_plane + first * job.row
         panel, columns = next_group(share, 0), output_blocks(job)
         while panel >= 0:
-            gemm(job, panel, panel + 1, columns, rows, m, job.row, job.w_p, job.H, job.zeros, 0, 0, h_next, job.row, 0)
+            gemm(job, panel, panel + 1, columns, rows, m, m_row, job.w_p, job.m_depth, job.zeros, 0, 0, h_next, job.row, 0)
             store_outputs(job, share, rows, h_next, panel * NR_BACK, last_output(job, panel, 1))
             panel = next_group(share, 0)
 

@@ -9,6 +9,7 @@ from ..codegen.intrinsics import record
 from ..passes.backward import add_output_gradient, blocks, recurrent_product
 from ..passes.forward import address_rows, next_group, saved_row
 from ..products.gemm import NR_BACK
+from ..products.product import operand
 
 
 @inlined
@@ -109,14 +110,14 @@ def make_step(name: str, begin: Any, add_to: Any, form: Any) -> Any:
     def step(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        h = share.h + (s & 1) * share.h_plane + first * job.row
+        h, h_row = operand(job, share, share.h + (s & 1) * share.h_plane + first * job.row, rows, job.P)
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:
             count = panels_here(share, panel)
             if share.fused:
                 begin(job, share, share.x, share.x_row, rows, panel, count, descending)  # 1. W_x x + b, of a stream
-            add_to(job, share, rows, h, descending, slot, panel, count)  # 2. W_h h
+            add_to(job, share, rows, h, h_row, descending, slot, panel, count)  # 2. W_h h
             cells(job, share, first, rows, s, slot, panel, count)  # 3. the equations
             panel = next_panel(share, descending)
 

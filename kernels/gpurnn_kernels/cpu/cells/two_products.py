@@ -12,7 +12,7 @@ from ..codegen.inline import inlined, named
 from ..codegen.intrinsics import record
 from ..passes.backward import recurrent_product
 from ..passes.forward import address_rows
-from ..products.product import Product, slot_at
+from ..products.product import Product, operand, slot_at
 from .step import complete_dh, is_descending, next_panel, over_blocks, over_rows, panels_here, plane_at
 
 
@@ -65,7 +65,7 @@ def make_step(name: str, products: Products, reset: Any, update: Any) -> tuple[A
     def step(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        h = share.h + (s & 1) * share.h_plane + first * job.row
+        h, h_row = operand(job, share, share.h + (s & 1) * share.h_plane + first * job.row, rows, job.P)
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:
@@ -73,19 +73,19 @@ def make_step(name: str, products: Products, reset: Any, update: Any) -> tuple[A
             blocks = blocks_in(job, panel, count)
             if share.fused:
                 begin(job, share, share.x, share.x_row, rows, panel, count, descending)  # 1. W_x x + b, of a stream
-            add_first(job, share, rows, h, descending, slot, panel, blocks)  # 2. z, r
+            add_first(job, share, rows, h, h_row, descending, slot, panel, blocks)  # 2. z, r
             reset_cells(job, share, first, rows, s, slot, 2 * panel, blocks)  # 3. r * h
             panel = next_panel(share, descending)
 
     def second(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        rh = share.rh + first * job.row
+        rh, rh_row = operand(job, share, share.rh + first * job.row, rows, job.P)
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:
             blocks = blocks_in(job, panel, panels_here(share, panel))
-            add_second(job, share, rows, rh, descending, slot, panel, blocks)  # 4. n
+            add_second(job, share, rows, rh, rh_row, descending, slot, panel, blocks)  # 4. n
             update_cells(job, share, first, rows, s, slot, 2 * panel, blocks)  # 5. h
             panel = next_panel(share, descending)
 

@@ -5,6 +5,7 @@ The target is Numba's: the host, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES a
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal
 
 from numba.core.registry import cpu_target
 
@@ -26,6 +27,8 @@ class Target:
     registers: int  # vector registers
     fma: bool
     amx: bool = False  # tile registers that multiply bfloat16, which this process may use
+    bf16: bool = False  # vectors of pairs of bfloat16 are multiplied and added to floats
+    dot: Literal["", "vnni", "sdot"] = ""  # how four products of 8-bit integers are added to a sum; "": not at once
 
     def lanes(self, itemsize: int) -> int:
         return self.vector_bytes // itemsize
@@ -35,12 +38,16 @@ class Target:
         after the other. Tiles of 12 x 2 sums (6 x 2 of 16 registers) read weights half as often as 6 x 4 (3 x 4)."""
         return 4 if 4 * depth * self.vector_bytes <= _L1_BYTES[self.registers] else 2
 
-    def tile_rows(self, vectors: int) -> int:
+    @property
+    def x86(self) -> bool:
+        return self.triple.startswith(("x86_64", "i686", "i386"))
+
+    def tile_rows(self, vectors: int, split: bool = False) -> int:
         """Gives the rows of the largest register tile on a panel of `vectors` vectors: rows x vectors sums stay in
-        registers."""
+        registers. split: each vector of weights takes two registers, and so does a row's."""
         if self.registers == 32:
-            return {4: 6, 3: 8, 2: 12, 1: 8}[vectors]
-        return {4: 3, 3: 4, 2: 6, 1: 6}[vectors]
+            return ({4: 5, 3: 7, 2: 12, 1: 8} if split else {4: 6, 3: 8, 2: 12, 1: 8})[vectors]
+        return ({4: 2, 3: 2, 2: 4, 1: 6} if split else {4: 3, 3: 4, 2: 6, 1: 6})[vectors]
 
     def tile_groups(self, vectors: int) -> dict[int, int]:
         """Gives, by number of rows, the panels that one tile takes where one panel has too few sums to hide a
@@ -63,11 +70,12 @@ def describe(triple: str, cpu: str, features: str) -> Target:
     """Gives the target of a triple, a CPU name and an LLVM feature string ("+avx2,+fma,-avx512f")."""
     on = {name[1:] for name in features.split(",") if name.startswith("+")}
     if triple.startswith(("aarch64", "arm64")):
-        return Target(triple, cpu, vector_bytes=16, registers=32, fma=True)
+        return Target(triple, cpu, vector_bytes=16, registers=32, fma=True, dot="sdot" if "dotprod" in on else "")
     if {"avx512f", "avx512dq", "avx512vl"} <= on:
-        return Target(triple, cpu, vector_bytes=64, registers=32, fma=True, amx={"amx-tile", "amx-bf16"} <= on)
+        amx, bf16 = {"amx-tile", "amx-bf16"} <= on, "avx512bf16" in on
+        return Target(triple, cpu, 64, registers=32, fma=True, amx=amx, bf16=bf16, dot="vnni" if "avx512vnni" in on else "")
     if "avx2" in on:
-        return Target(triple, cpu, vector_bytes=32, registers=16, fma="fma" in on)
+        return Target(triple, cpu, 32, registers=16, fma="fma" in on, dot="vnni" if "avxvnni" in on else "")
     return Target(triple, cpu, vector_bytes=16, registers=16, fma="fma" in on)
 
 

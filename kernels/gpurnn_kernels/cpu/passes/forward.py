@@ -9,6 +9,7 @@ from ..codegen.descriptors import ROW_ENTRY, V1
 from ..codegen.elementwise import clear_vector, copy_element, copy_units, store_units
 from ..codegen.inline import called, inlined
 from ..codegen.intrinsics import address_of, call_words, copy_memory, load_word, record, store_fence, store_word
+from ..products.product import convert
 from ..threads import layout
 from ..threads.interrupts import stopped
 from ..threads.phases import claim, finish, publish
@@ -109,8 +110,25 @@ def store_state(job, share, first, rows):
 
 
 @called
+def gather_converted(job, share, first, rows, s, slot):
+    """Converts x of the rows at step s into `gathered`, from row `slot` on. The inputs of a row of x lie side by side."""
+    to = share.gathered + slot * share.gathered_row
+    if job.lengths:
+        for row in range(first, first + rows):
+            source = job.x + time_of(job, row, s) * job.x_t + batch_row(job, row) * job.x_b
+            convert(job, to, 0, source, 0, 1, job.I)
+            to += share.gathered_row
+    else:
+        source = job.x + time_of(job, first, s) * job.x_t + first * job.x_b
+        convert(job, to, share.gathered_row, source, job.x_b, rows, job.I)
+
+
+@called
 def gather(job, share, first, rows, s, slot):
-    """Copies x of the rows at step s side by side into `gathered`, from row `slot` on."""
+    """Copies x of the rows at step s side by side into `gathered`, from row `slot` on, or converts them."""
+    if job.convert_kernel:
+        gather_converted(job, share, first, rows, s, slot)
+        return
     # the compiler must take it that a copy may have changed the job
     lanes, inputs, x_i, zero = job.lanes, job.I, job.x_i, job.zero
     item = V1 // lanes
@@ -232,8 +250,9 @@ def forward(job, share):
         rows = min(share.row_cap, share.row_end - first)
         load_state(job, share, first, rows, job.h_0, job.c_0)
         # rows of x that lie evenly spaced in the order of the slots, or of the one step in them, are projected where they are
-        lone = rows == 1 and job.x_i == item
-        even = job.x_i == item and not job.lengths and (share.fused or (job.x_t == rows * job.x_b and not job.reverse))
+        as_is = job.x_i == item and job.convert_kernel == 0
+        lone = rows == 1 and as_is
+        even = as_is and not job.lengths and (share.fused or (job.x_t == rows * job.x_b and not job.reverse))
         active = running(job, first, rows, 0)
         s = 0
         while active > 0:

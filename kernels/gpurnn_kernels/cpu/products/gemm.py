@@ -14,15 +14,16 @@ def gemm(job, panel_begin, panel_end, columns, rows, a, a_row, w, depth, init, i
     last panel is narrower.
 
     `w`, `init` and `out` are the addresses of panel 0, and all strides are in bytes. `a` has `rows` rows, a_row apart, each of
-    `depth` elements side by side. A panel of w is `depth` rows of its vectors, without gaps. init_row and out_row lie between
-    rows. init_step lies between one panel's `init` and the next one's: 0 where all panels start from the same. Panels of `out`
-    lie side by side. `init` may be `out`; neither may overlap `a` or `w`. Whole vectors are written, so that rows of `out` are
-    padded. descending: whole panels run from the last one to the first one.
+    `depth` words side by side. A panel of w is `depth` rows of its vectors and its head, without gaps. init_row and out_row
+    lie between rows. init_step lies between one panel's `init` and the next one's: 0 where all panels start from the same.
+    Panels of `out` lie side by side. `init` may be `out`; neither may overlap `a` or `w`. Whole vectors are written, so that
+    rows of `out` are padded. descending: whole panels run from the last one to the first one.
     """
     whole = min(panel_end, columns // NR_BACK)
     size = NR_BACK * V1
-    w_0, init_0, out_begin = w + panel_begin * depth * size, init + panel_begin * init_step, out + panel_begin * size
-    count, w_step = whole - panel_begin, depth * size
+    w_step = (depth + job.head) * size
+    w_0, init_0, out_begin = w + panel_begin * w_step, init + panel_begin * init_step, out + panel_begin * size
+    count = whole - panel_begin
     multiply_in_turn(
         job,
         NR_BACK,
@@ -42,7 +43,7 @@ def gemm(job, panel_begin, panel_end, columns, rows, a, a_row, w, depth, init, i
         descending,
     )
     if whole < panel_end:
-        w += whole * depth * size
+        w += whole * w_step
         init += whole * init_step
         multiply(
             job, columns - whole * NR_BACK, rows, a, a_row, 1, w, 0, depth, init, init_row, 0, out + whole * size, out_row, 0

@@ -3,13 +3,14 @@
     out[m, p, :] = init[m, p, :] + sum over k of a[m, k] * w[p, k, :]        m < rows, p < panels, k < depth
 
 The contract, with all addresses and strides in bytes:
-    a       element (m, k) at a + m * a_row + k * itemsize; transposed, at a + m * itemsize + k * a_row
-    w       panel p at w + p * w_panel: `vectors` whole vectors a k, one k after the other, without gaps
+    a       word (m, k) at a + m * a_row + k * itemsize; transposed, at a + m * itemsize + k * a_row
+    w       panel p at w + p * w_panel: its head, then `vectors` whole vectors a k, one k after the other, without gaps
     init    vectors of (m, p) side by side at init + m * init_row + p * init_panel; a stride may be 0
     out     vectors of (m, p) side by side at out + m * out_row + p * out_panel
-Addresses are aligned to an element; vectors that cross no cache line are faster. All lanes are read and written: who calls
-pads rows, and zeros the lanes of w that hold nothing. `init` may be `out`, at the same strides; `out` may overlap nothing
-else. With no rows or no panels nothing is read or written; with no depth out = init.
+A word holds an element, or several numbers of a format (`formats/`), and k counts words. Addresses are aligned to an element;
+vectors that cross no cache line are faster. All lanes are read and written: who calls pads rows, and zeros the lanes of w that
+hold nothing. `init` may be `out`, at the same strides; `out` may overlap nothing else. With no rows or no panels nothing is
+read or written; with no depth out = init.
 
 Every output element runs over k in one order, in every tile: its bits do not depend on the rows beside it. That makes results
 independent of batch size, threads and streaming. k is cut into at most four segments, by depth alone. Each has a sum
@@ -35,6 +36,8 @@ from ..codegen.inline import inlined, intrinsic, named
 from ..codegen.intrinsics import call_with, load_word
 from ..codegen.target import LINE, target
 from ..codegen.vector import INT32, INT64, Vector, Vectors
+from .formats import FORMATS, Format
+from .formats.format import Sums, Words
 
 _ARGUMENTS = (
     *("rows", "a", "a_row", "panels", "w", "w_panel", "depth"),
@@ -44,8 +47,6 @@ _AHEAD = 2048  # bytes that weights of a few rows are fetched ahead
 # depth of a segment, at least where there is more than one; segments, at most
 _SEGMENT, _MOST_SEGMENTS = 256, 4
 _UNROLLED = 4  # k in a turn of the loop of a tile of few sums
-Cell = tuple[int, int, int]  # row, panel, vector
-Sums = dict[Cell, Vector]
 
 
 @inlined
@@ -78,16 +79,15 @@ def multiply_transposed(
     call_with(load_word(job.tiles_transposed + 8 * vectors), job.zero, words)
 
 
-def _kernel(width: int, transposed: bool, prefetch: bool) -> Any:
-    """Makes the kernel behind `multiply` for panels of `width` vectors. With `prefetch` it fetches the next panel from
-    memory while the first rows multiply by this one."""
+def _kernel(form: "_Form") -> Any:
+    """Makes the kernel behind `multiply`."""
 
     @intrinsic
     def emitted(context: Any, zero: Any, words: Any) -> Any:
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> ir.Value:
             pointer = builder.inttoptr(values[1], INT64.as_pointer())
             given = {name: builder.load(builder.gep(pointer, [INT64(k)])) for k, name in enumerate(_ARGUMENTS)}
-            _emit_panels_loop(builder, signature.args[0], _Form(width, transposed, prefetch), given)
+            _emit_panels_loop(builder, signature.args[0], form, given)
             return context.get_dummy_value()
 
         return types.void(zero, words), code
@@ -95,33 +95,41 @@ def _kernel(width: int, transposed: bool, prefetch: bool) -> Any:
     def tile(zero, words):
         emitted(zero, words)
 
-    return named(f"tile{'_transposed' if transposed else ''}{'_prefetch' if prefetch else ''}_{width}", tile)
-
-
-WIDTHS = (1, 2, 3, 4)
-TILES, TILES_PREFETCH, TILES_TRANSPOSED = (
-    {width: _kernel(width, transposed, prefetch) for width in WIDTHS}
-    for transposed, prefetch in ((False, False), (False, True), (True, False))
-)
-
-
-@cache
-def table(element: str, *, transposed: bool = False, prefetch: bool = False) -> Array:
-    """Gives the addresses of the kernels, indexed by their panels' width, for a job's `tiles` and `tiles_transposed`."""
-    kernels = TILES_TRANSPOSED if transposed else TILES_PREFETCH if prefetch else TILES
-    found = np.zeros(1 + max(kernels), np.int64)
-    for width, kernel in kernels.items():
-        found[width] = kernel_address(kernel, element)
-    return found
+    return named(form.name, tile)
 
 
 @dataclass(frozen=True)
 class _Form:
-    """The form of a kernel: the vectors of its panels, how `a` lies, and whether it fetches weights ahead."""
+    """The form of a kernel."""
 
-    width: int
-    transposed: bool
-    prefetch: bool
+    width: int  # vectors of its panels
+    format: Format
+    transposed: bool = False  # how `a` lies
+    prefetch: bool = False  # the next panel is fetched from memory while the first rows multiply by this one
+
+    @property
+    def name(self) -> str:
+        numbers = "" if self.format.numbers == 1 else f"_{self.format.name}"
+        return f"tile{numbers}{'_transposed' * self.transposed}{'_prefetch' * self.prefetch}_{self.width}"
+
+
+WIDTHS = (1, 2, 3, 4)
+
+
+@cache
+def tiles(format: str, *, transposed: bool = False, prefetch: bool = False) -> dict[int, Any]:
+    """Gives the kernels of a format by their panels' width."""
+    return {width: _kernel(_Form(width, FORMATS[format], transposed, prefetch)) for width in WIDTHS}
+
+
+@cache
+def table(element: str, format: str = "float", *, transposed: bool = False, prefetch: bool = False) -> Array:
+    """Gives the addresses of the kernels, indexed by their panels' width, for a job's `tiles` and `tiles_transposed`."""
+    kernels = tiles(format, transposed=transposed, prefetch=prefetch)
+    found = np.zeros(1 + max(kernels), np.int64)
+    for width, kernel in kernels.items():
+        found[width] = kernel_address(kernel, element)
+    return found
 
 
 def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value]) -> None:
@@ -129,7 +137,8 @@ def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, 
     row_major = INT64(1)
     for rows, panels in target().tile_groups(form.width).items():
         row_major = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), row_major)
-    given = given | {"segment": _segment(builder, given["depth"])}
+    exact = form.format.head > 0  # sums of integers, which need no segments
+    given = given | {"segment": given["depth"] if exact else _segment(builder, given["depth"])}
     entry = builder.block
     head, body, done = (builder.append_basic_block(name) for name in ("panels", "some", "none"))
     builder.branch(head)
@@ -156,7 +165,7 @@ def _emit_rows_loop(
 ) -> None:
     """Emits the loop over the rows of `count` panels. It cuts them into as few tiles as can be, of about equal heights: low
     tiles are the slower ones. Where `count` is more than 1, one tile has all rows."""
-    limit, groups = target().tile_rows(form.width), target().tile_groups(form.width)
+    limit, groups = target().tile_rows(form.width, form.format.split), target().tile_groups(form.width)
     before = builder.block
     head, pick, done = (builder.append_basic_block(name) for name in ("rows", "pick", "done"))
     builder.branch(head)
@@ -187,7 +196,7 @@ def _emit_rows_loop(
 
     for key, case in cases.items():
         builder.position_at_end(blocks[key])
-        v = Vectors(builder, element)
+        v = form.format.words(builder, element)
         case.emit(v, given | moving)
         moving["rows"].add_incoming(builder.sub(remaining, INT64(case.rows)), builder.block)
         steps = {name: builder.mul(given[f"{name}_row"], INT64(case.rows)) for name in ("a", "init", "out")}
@@ -208,7 +217,7 @@ class _Tile:
     form: _Form
     fetches: bool = False  # weights that will be taken later
 
-    def emit(self, v: Vectors, given: dict[str, ir.Value]) -> None:
+    def emit(self, v: Words, given: dict[str, ir.Value]) -> None:
         builder, transposed = v.builder, self.form.transposed
         cells = [(m, p, u) for m in range(self.rows) for p in range(self.panels) for u in range(self.form.width)]
         a_row = INT64(v.itemsize) if transposed else given["a_row"]
@@ -232,16 +241,20 @@ class _Tile:
             phi.add_incoming(given[name], before)
         now = given | moving
         depth, a, w = now["depth"], now["a"], now["w"]
+        rows, heads = [builder.add(a, row) for row in a_rows], [builder.add(w, panel) for panel in w_panels]
+        w = v.at(w, self.form.format.head * self.form.width * v.size)
         count = builder.select(builder.icmp_signed("<", depth, given["segment"]), depth, given["segment"])
         a_step = given["a_row"] if transposed else INT64(v.itemsize)
         # of few sums, a turn of the loop would have about as much to do for the loop itself
         unroll = _UNROLLED if len(cells) <= 16 else 1
         several = builder.and_(count, INT64(-unroll))
-        sums: Sums = dict.fromkeys(cells, v.zero())
+        sums: Sums = {(m, p, u): v.start(heads[p], self.form.width, u) for m, p, u in cells}
         for turns, turn in ((several, unroll), (builder.sub(count, several), 1)) if unroll > 1 else ((count, 1),):
             a, w, sums = self._loop(v, turns, turn, step, a, a_step, w, sums)
+        totals, floats = v.totals(sums, heads, self.form.width, rows), v.floats
         for m, p, u in cells:
-            v.store(_at(builder, now, "out", m, p), v.load(_at(builder, now, "init", m, p), u) + sums[m, p, u], u)
+            total = floats.load(_at(builder, now, "init", m, p), u) + totals[m, p, u]
+            floats.store(_at(builder, now, "out", m, p), total, u)
         left = builder.sub(depth, count)
         # the next segment's sums are added to what this one has left
         following = {"depth": left, "a": a, "w": w} | {f"init{end}": given[f"out{end}"] for end in ("", "_row", "_panel")}

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..codegen.descriptors import V1
 from ..codegen.inline import inlined
+from ..codegen.intrinsics import call_with
 from .microkernel import multiply_in_turn
 
 
@@ -20,6 +21,22 @@ from .microkernel import multiply_in_turn
 def slot_at(share, panel, slot):
     """Gives the address of a slot of a panel."""
     return share.slots + (panel - share.slot_0) * share.slot_panel + slot * share.slot_row
+
+
+@inlined
+def convert(job, to, to_row, source, source_row, rows, count):
+    """Converts rows of `count` floats to the job's format, at `to`. Strides are in bytes."""
+    call_with(job.convert_kernel, job.zero, (to, to_row, source, source_row, rows, count))
+
+
+@inlined
+def operand(job, share, source, rows, count):
+    """Gives the address, and the stride in bytes, of rows of state as products read them: as they stand at `source`, or
+    converted in the share's own memory."""
+    if job.convert_kernel == 0:
+        return source, job.row
+    convert(job, share.operand, share.operand_row, source, job.row, rows, count)
+    return share.operand, share.operand_row
 
 
 @inlined
@@ -31,11 +48,12 @@ def whole_panels(job, panel, count):
 @inlined
 def gemm_bias(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row, out_panel, descending):
     """Makes out = init + a w for `count` panels of `vectors` vectors. Addresses and strides are in bytes; a panel of w is
-    `depth` rows of its vectors, without gaps. Panels of `init` lie side by side, and all rows start from the same; `init`
-    does not overlap `out`."""
+    `depth` rows of its vectors and its head, without gaps. Panels of `init` lie side by side, and all rows start from the
+    same; `init` does not overlap `out`."""
     step = vectors * V1
+    w_panel = (depth + job.head) * step
     multiply_in_turn(
-        job, vectors, rows, a, a_row, count, w, depth * step, depth, init, 0, step, out, out_row, out_panel, descending
+        job, vectors, rows, a, a_row, count, w, w_panel, depth, init, 0, step, out, out_row, out_panel, descending
     )
 
 
@@ -43,7 +61,7 @@ def gemm_bias(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row,
 def gemm_add(job, vectors, rows, a, a_row, count, w, depth, out, out_row, out_panel, descending):
     """Makes out += a w for `count` panels of `vectors` vectors. Addresses and strides are in bytes; `out` overlaps neither
     `a` nor `w`."""
-    w_panel = depth * vectors * V1
+    w_panel = (depth + job.head) * vectors * V1
     multiply_in_turn(
         job, vectors, rows, a, a_row, count, w, w_panel, depth, out, out_row, out_panel, out, out_row, out_panel, descending
     )
@@ -102,23 +120,25 @@ class Product:
         @inlined
         def begin(job, share, x, x_row, slots, panel, count, descending):
             whole, packed, wide, rest = parts(job, panel, count)
-            row, depth, step = share.slot_row // divisor, job.I, wide * V1 if vectors == 4 else slot_size
-            w, b, out = job[w_x] + panel * depth * size, job[bias] + panel * size, at(share, panel, 0)
+            row, depth, step = share.slot_row // divisor, job.x_depth, wide * V1 if vectors == 4 else slot_size
+            w_size = (depth + job.head) * size
+            w, b, out = job[w_x] + panel * w_size, job[bias] + panel * size, at(share, panel, 0)
             gemm_bias(job, wide, slots, x, x_row, packed, w, depth, b, out, row, step, descending)
             if (2 * whole if pairs else whole) < count:
-                w, b, out = w + whole * depth * size, b + whole * size, out + whole * slot_size
+                w, b, out = w + whole * w_size, b + whole * size, out + whole * slot_size
                 gemm_bias(job, rest, slots, x, x_row, 1, w, depth, b, out, row, 0, 0)
             put(job, share, slots, panel, whole, count)
 
         @inlined
-        def add_to(job, share, rows, a, descending, slot, panel, count):
+        def add_to(job, share, rows, a, a_row, descending, slot, panel, count):
             whole, packed, wide, rest = parts(job, panel, count)
-            row, depth, step = share.slot_row // divisor, job.P, wide * V1 if vectors == 4 else slot_size
-            w, out = share[w_h] + panel * depth * size, at(share, panel, slot)
-            gemm_add(job, wide, rows, a, job.row, packed, w, depth, out + h_at, row, step, descending)
+            row, depth, step = share.slot_row // divisor, job.h_depth, wide * V1 if vectors == 4 else slot_size
+            w_size = (depth + job.head) * size
+            w, out = share[w_h] + panel * w_size, at(share, panel, slot)
+            gemm_add(job, wide, rows, a, a_row, packed, w, depth, out + h_at, row, step, descending)
             if (2 * whole if pairs else whole) < count:
-                w, out = w + whole * depth * size, out + whole * slot_size
-                gemm_add(job, rest, rows, a, job.row, 1, w, depth, out, row, 0, 0)
+                w, out = w + whole * w_size, out + whole * slot_size
+                gemm_add(job, rest, rows, a, a_row, 1, w, depth, out, row, 0, 0)
                 spread(job, share, rows, out)
 
         return begin, add_to

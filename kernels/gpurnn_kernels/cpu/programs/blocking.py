@@ -17,6 +17,7 @@ from ...spec import Array, Spec
 from ..cells import cell_of
 from ..codegen.bundle import BUNDLE
 from ..codegen.target import LINE, Target
+from ..products.formats import format_of
 from ..products.gemm import NR_BACK
 from ..threads.partition import Part, Schedule, schedule
 
@@ -29,6 +30,7 @@ ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6, 8 and 12
 SLOT_BYTES = 1 << 18  # slots of a chunk of steps: about as much stays in cache
 MOST_SLOT_BYTES = 1 << 22  # the same where W_x, read once a chunk, would be read too often
 FEW_ROWS = 3  # rows for which a step makes the products of all its panels together
+FEW_WORDS_ROWS = 16  # rows of words of several numbers for which it makes those of a bundle of panels together
 MANY_ROWS = 16  # rows that leave time to fetch weights ahead, where a core's own cache does not hold them
 SLOT_GAP = 2 * LINE  # between slots that would else fall on the same lines of a cache
 PAGE = 1 << 12  # bytes within which processors fetch ahead
@@ -81,6 +83,7 @@ class ForwardBlocking(Blocking):
     slots: int  # of all slots
     own_slots: bool  # no other thread uses the share's slots
     x_row: int  # of a gathered row of x
+    operand_row: int  # of a converted row of state
     own_rows: bool  # the thread has the rows to itself, in memory of its own
     copied: bool  # where calls repeat, the thread reads a copy of W_h
 
@@ -102,13 +105,16 @@ def forward_blocking(
     gates = product.slot * vector  # bytes of a panel's gates in a slot
     panels = -(-spec.hidden_size // (lanes * width))
     mine = -(-panels // team_size)
-    x_row = -(-spec.input_size // lanes) * vector
+    format, item = format_of(spec), spec.dtype.itemsize
+    x_row = format.row_bytes(spec.input_size, item, vector)
     step = max(mine * width * gates, x_row)  # bytes of a row at one step
     block = rows_at_once(rows, step)
-    row_major = rows <= FEW_ROWS
-    fused = _projects_its_own(spec, steps, block, step, row_major)
-    chunk = block if fused else max(block, min(rows * steps, _slots_at_once(step, spec.input_size) // block * block))
-    at_once = 1 if not row_major else BUNDLE // width if fused else max(1, mine)
+    few = rows <= FEW_ROWS
+    row_major = few or (format.numbers > 1 and rows <= FEW_WORDS_ROWS)
+    x_depth = format.depth(spec.input_size)
+    fused = _projects_its_own(spec, packed, steps, block, step, row_major)
+    chunk = block if fused else max(block, min(rows * steps, _slots_at_once(step, x_depth) // block * block))
+    at_once = 1 if not row_major else max(1, mine) if few and not fused else BUNDLE // width
     groups = -(-panels // at_once)
     # a step of two products leaves its slots from the first one for the second
     in_turn = fused and not row_major and not second
@@ -131,6 +137,7 @@ def forward_blocking(
         slots=groups * group if by_group else chunk * (held * gates + SLOT_GAP),
         own_slots=in_turn or team_size == 1,
         x_row=x_row,
+        operand_row=format.row_bytes(max(spec.output_size, spec.hidden_size), item, vector),
         own_rows=own_rows,
         copied=own_rows and part.row_begin > 0 and packed["w_h"] + packed.get("w_h_n", 0) in COPIED_BYTES,
     )
@@ -172,12 +179,13 @@ def _slots_at_once(slot: int, inputs: int) -> int:
     return fitting if fitting >= inputs // 4 else max(fitting, min(inputs, MOST_SLOT_BYTES // slot))
 
 
-def _projects_its_own(spec: Spec, steps: int, rows: int, slot: int, row_major: bool) -> bool:
+def _projects_its_own(spec: Spec, packed: Mapping[str, int], steps: int, rows: int, slot: int, row_major: bool) -> bool:
     """Tells whether a step projects its own x. In a stream it begins with the panels whose weights are still in cache; in a
     sequence it does so if there are rows enough to read W_x for them, and slots would leave the cache before their step."""
-    if steps == 1 and spec.gates * spec.hidden_size * spec.output_size * spec.dtype.itemsize <= L3_BYTES:
+    if steps == 1 and packed["w_h"] + packed.get("w_h_n", 0) <= L3_BYTES:
         return True
-    return len(cell_of(spec).products) == 1 and not row_major and SLOT_BYTES // slot < 2 * rows and 2 * rows >= spec.input_size
+    x_depth = format_of(spec).depth(spec.input_size)
+    return len(cell_of(spec).products) == 1 and not row_major and SLOT_BYTES // slot < 2 * rows and 2 * rows >= x_depth
 
 
 class Products(NamedTuple):

@@ -10,6 +10,7 @@ from ..codegen.aligned import address, aligned, aligned_zeros
 from ..codegen.compile import kernel_address
 from ..codegen.descriptors import JOB_WORD, SHARE, VECTOR_BYTES, job_dtype
 from ..codegen.target import LINE
+from ..products.formats import format_of
 from ..products.microkernel import table
 from ..threads.partition import Part, cut
 from ..threads.phases import MOMENT
@@ -78,7 +79,8 @@ class Records:
 
     def tiles(self, *, transposed: bool = False, prefetch: bool = False) -> None:
         """Gives all jobs the tables of the kernels that multiply. prefetch: they fetch weights ahead, which no cache holds."""
-        addresses = table(self.element, transposed=transposed, prefetch=prefetch)
+        format = "float" if transposed else format_of(self.spec).name
+        addresses = table(self.element, format, transposed=transposed, prefetch=prefetch)
         for d in range(len(self.jobs)):
             self.set(d, **{"tiles_transposed" if transposed else "tiles": address(addresses)})
 

@@ -12,6 +12,7 @@ from ..cells import cell_of, steps_of
 from ..codegen.aligned import address, aligned
 from ..codegen.descriptors import ROW_ENTRY
 from ..passes.forward import copy_steps, forward
+from ..products.formats import format_of
 from ..threads.partition import Part
 from .blocking import PAGE, ForwardBlocking, ForwardPlan
 from .command import PHASE_KERNELS, Records
@@ -36,10 +37,13 @@ class ForwardProgram:
         self.plan, schedule = plan, plan.schedule
         self._weights: Sequence[Weights] = ()
         spec = weights[0].spec
+        format = format_of(spec)
         self.records = records = Records(spec, len(weights), schedule.parts, schedule.threads)
         for d, direction in enumerate(weights):
             records.sizes(d, direction.spec, steps, batch)
             records.set(d, tail=tail_vectors_of(spec), wide=wide_vectors(spec))
+            sizes = {"x": direction.spec.input_size, "h": spec.output_size, "m": spec.hidden_size}
+            records.set(d, head=format.head, **{f"{name}_depth": format.depth(size) for name, size in sizes.items()})
         self._slots: dict[int, tuple[int, int]] = {}  # by direction: the slots, and those of n
         self._state: dict[int, dict[str, int]] = {}  # by direction: addresses of its rows
         # the packed weights that shares read by fields of their own, and each share with its direction and its copies
@@ -59,6 +63,8 @@ class ForwardProgram:
         kernels = {"project_kernel": its_steps.project, **dict(zip(PHASE_KERNELS, step, strict=False))}
         if save:
             kernels["copy_kernel"] = copy_steps
+        if format.convert:
+            kernels["convert_kernel"] = format.convert
         records.kernels(kernels)
         records.tiles(prefetch=any(blocking.prefetch for blocking in plan.blockings))
         self.use(weights)
@@ -125,7 +131,11 @@ class ForwardProgram:
             self._slots[part.direction] = records.allocate(slots), records.allocate(slots // gates) if second else 0
         share["slots"], share["slots_n"] = share["slots_base"], share["slots_n_base"] = self._slots[part.direction]
         share["gathered_row"] = blocking.x_row
-        share["gathered"] = records.allocate(blocking.chunk * blocking.x_row // records.item)
+        format = format_of(records.spec)
+        share["gathered"] = records.allocate(blocking.chunk * blocking.x_row // records.item) + format.row_head
+        if format.convert:
+            share["operand_row"] = blocking.operand_row
+            share["operand"] = records.allocate(blocking.rows * blocking.operand_row // records.item) + format.row_head
         share["row_table"] = records.allocate(blocking.rows * ROW_ENTRY // records.item)
 
 

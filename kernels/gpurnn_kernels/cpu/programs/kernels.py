@@ -10,7 +10,7 @@ from ..passes.backward import backward
 from ..passes.forward import copy_steps, forward
 from ..passes.option_gradients import option_gradients
 from ..passes.weight_gradients import all_weight_gradients, input_gradients
-from ..products.microkernel import TILES, TILES_PREFETCH, TILES_TRANSPOSED
+from ..products.microkernel import tiles
 from ..products.pack import pack_backward, pack_forward, pack_strips
 from ..threads.commands import serve
 
@@ -18,12 +18,12 @@ Kernel = Callable[..., Any]
 
 _OF_ALL_CELLS: tuple[Kernel, ...] = (
     pack_forward,
-    *TILES.values(),
-    *TILES_PREFETCH.values(),
+    *tiles("float").values(),
+    *tiles("float", prefetch=True).values(),
     forward,
     copy_steps,
     pack_backward,
-    *TILES_TRANSPOSED.values(),
+    *tiles("float", transposed=True).values(),
     backward,
     all_weight_gradients,
     option_gradients,

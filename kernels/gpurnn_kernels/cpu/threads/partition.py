@@ -15,6 +15,7 @@ import numpy as np
 
 from ...spec import Array, Spec
 from ..codegen.target import LINE, Target
+from ..products.formats import format_of
 
 Split = Literal["one", "rows", "units"]
 
@@ -76,10 +77,11 @@ def _tile_cost(rows: int, wide: int, beyond_l2: bool, machine: Target) -> float:
 
 def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
     """Estimates the cost of a step, `rows` rows x `vectors` vectors of units. The input is projected many steps at a time."""
-    depth = spec.gates * spec.output_size + spec.proj_size
+    format = format_of(spec)
+    depth = spec.gates * format.depth(spec.output_size) + format.depth(spec.proj_size)
     beyond_l2 = depth * vectors * machine.vector_bytes >= _NEAR_BYTES[machine.registers]
-    tiles = _tile_cost(rows, machine.wide(spec.output_size), beyond_l2, machine) if rows else 0.0
-    return vectors * (depth * tiles + (spec.gates * spec.input_size + _UNIT[machine.registers]) * rows)
+    tiles = _tile_cost(rows, machine.wide(format.depth(spec.output_size)), beyond_l2, machine) if rows else 0.0
+    return vectors * (depth * tiles + (spec.gates * format.depth(spec.input_size) + _UNIT[machine.registers]) * rows)
 
 
 def worth_sharing(spec: Spec, batch: int, steps: int, machine: Target) -> bool:

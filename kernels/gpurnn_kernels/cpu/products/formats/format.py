@@ -1,0 +1,98 @@
+"""A `Format` is how the products of a layer hold numbers: as they are, or rounded to fewer bits.
+
+Products read *words* of 4 bytes (8 of float64). A word holds one number, two or four, of neighbouring k. Weights are packed as
+a matrix of words, (rows, head + words of K), by the same kernels for all formats. The first `head` words of a row say how its
+numbers are scaled. Rows of x and h are converted before a product reads them. Each thread converts for itself, since that is
+far less work than the product. Slots, states and the cell equations stay in the element type.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from ....spec import Array
+from ...codegen.inline import named
+from ...codegen.intrinsics import load_word
+from ...codegen.target import LINE
+from ...codegen.vector import INT64, Vector, Vectors
+
+Cell = tuple[int, int, int]  # row, panel, vector
+Sums = dict[Cell, Vector]
+
+
+class Words(Vectors):
+    """Vectors of words while a tile is emitted: `fma(row, weights, sum)` adds the products of a word's numbers."""
+
+    @property
+    def floats(self) -> Vectors:
+        """The vectors of totals, which are floats."""
+        return self
+
+    def start(self, panel: ir.Value, width: int, index: int) -> Vector:
+        """Gives the value that the sums of a panel's vector start from. panel: the address of the panel, `width` vectors
+        wide."""
+        return self.zero()
+
+    def totals(self, sums: Sums, panels: list[ir.Value], width: int, rows: list[ir.Value]) -> Sums:
+        """Gives the sums as floats. panels, rows: the addresses of the panels and of the rows that were multiplied."""
+        return sums
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of products."""
+
+    name: str  # as a layer's `precision`
+    numbers: int  # of a word
+    words: type[Words]
+    packed: Callable[[Array], Array] = lambda matrix: matrix
+    """Gives a matrix (rows, K) of numbers as words: (rows, head + words of K), of the matrix's dtype."""
+    convert: Callable[..., None] | None = None
+    """The kernel convert(zero, words) of the words to, to_row, source, source_row, rows, count: makes `rows` rows of words of
+    `count` numbers each; None where products read rows as they are."""
+    head: int = 0  # words before the numbers of a packed row
+    split: bool = False  # a tile has two registers for a vector of words
+    how: str = ""  # the instructions that multiply, for plan()
+
+    def depth(self, count: int) -> int:
+        """Gives the words of `count` numbers."""
+        return -(-count // self.numbers)
+
+    def columns(self, count: int) -> int:
+        """Gives the words of a packed row of `count` numbers."""
+        return self.head + self.depth(count)
+
+    @property
+    def row_head(self) -> int:
+        """The bytes before a converted row. They hold its scale, and keep rows off the same lines of the cache."""
+        return LINE if self.convert else 0
+
+    def row_bytes(self, count: int, itemsize: int, vector: int) -> int:
+        """Gives the bytes of a row of `count` numbers in scratch memory."""
+        line = max(LINE, vector) if self.convert else vector
+        return self.row_head + -(-self.depth(count) * itemsize // line) * line
+
+
+def each_vector(v: Vectors, source: ir.Value, count: ir.Value, run: Callable[[Vector, ir.Value], None]) -> None:
+    """Emits run(vector, its index) for the vectors of `count` elements, the last one with zeros past them."""
+    b = v.builder
+    whole, rest = b.udiv(count, INT64(v.lanes)), b.urem(count, INT64(v.lanes))
+    with cgutils.for_range(b, whole) as loop:
+        run(v.load(b.add(source, b.mul(loop.index, INT64(v.size)))), loop.index)
+    with b.if_then(b.icmp_signed("!=", rest, INT64(0))):
+        run(v.load_first(b.add(source, b.mul(whole, INT64(v.size))), rest), whole)
+
+
+def over_rows(name: str, convert_row: Any) -> Callable[..., None]:
+    """Makes a format's kernel `convert` of an intrinsic convert_row(zero, (to, source, count))."""
+
+    def convert(zero, words):
+        to, to_row, source, source_row = load_word(words), load_word(words + 8), load_word(words + 16), load_word(words + 24)
+        rows, count = load_word(words + 32), load_word(words + 40)
+        for m in range(rows):
+            convert_row(zero, (to + m * to_row, source + m * source_row, count))
+
+    return named(name, convert)
