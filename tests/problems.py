@@ -26,6 +26,11 @@ every_cell = pytest.mark.parametrize("cell", CELLS)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_option = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in CELLS])
 every_dtype = pytest.mark.parametrize("dtype", OUTPUTS)
+PRECISIONS = ("bf16", "int8")
+# what layers compute in, by their options
+ARITHMETIC = {dtype: {"dtype": dtype} for dtype in OUTPUTS} | {precision: {"precision": precision} for precision in PRECISIONS}
+every_arithmetic = pytest.mark.parametrize("arithmetic", ARITHMETIC.values(), ids=ARITHMETIC)
+every_precision = pytest.mark.parametrize("precision", PRECISIONS)
 
 
 def _row(*values: Any, kind: str, backend: str) -> Any:

@@ -80,12 +80,13 @@ def test_the_reference_is_independent() -> None:
 
 
 def test_only_one_file_knows_processor_families() -> None:
-    """Beside the one that describes targets, and the instructions of AMX."""
+    """Beside the one that describes targets, and the instructions of AMX and of numbers of fewer bits."""
     for path in (KERNELS / "cpu").rglob("*.py"):
         if path.relative_to(KERNELS / "cpu").as_posix() not in (
             "codegen/arch.py",
             "codegen/target.py",
             "products/amx/instructions.py",
+            "products/formats/instructions.py",
         ):
             assert not re.search(r"llvm\.(x86|aarch64|arm)\b|mxcsr", path.read_text(encoding="utf-8").lower()), path
 

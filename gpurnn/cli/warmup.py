@@ -8,6 +8,7 @@ from .parser import Commands, at_least, command
 
 CELLS = {"lstm": "lstm", "gru": "gru_before", "gru-after": "gru_after"}  # as the kernels name them
 DTYPES = ("float32", "float64")
+PRECISIONS = ("bf16", "int8")
 
 
 def add(commands: Commands) -> None:
@@ -17,6 +18,9 @@ def add(commands: Commands) -> None:
         "--cells", nargs="+", choices=CELLS, default=list(CELLS), help="those that are needed: gru-after has reset_after=True"
     )
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES), help="those that are needed")
+    parser.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, default=[], help="those that float32 layers have beside float32"
+    )
     parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="processes that compile at once (1)")
 
 
@@ -37,6 +41,6 @@ def run(args: argparse.Namespace) -> None:
             update(done, of, name)
 
         jobs = args.jobs if cache_folder() else 1  # without a folder, other processes would compile in vain
-        cpu.warmup(report, [CELLS[name] for name in args.cells], args.dtype, jobs)
+        cpu.warmup(report, [CELLS[name] for name in args.cells], args.dtype, jobs, args.precision)
     seconds = time.perf_counter() - begin
     say(f"{count} kernels ready in {seconds:.1f} s, kept in {cache_folder() or 'no folder: none can be written to'}")

@@ -11,10 +11,10 @@ from helpers import Floats
 from gpurnn_kernels.cpu.codegen.aligned import aligned
 from gpurnn_kernels.cpu.codegen.compile import kernel_address
 from gpurnn_kernels.cpu.codegen.target import target
-from gpurnn_kernels.cpu.products.microkernel import TILES, TILES_PREFETCH, TILES_TRANSPOSED, WIDTHS
+from gpurnn_kernels.cpu.products.microkernel import WIDTHS, tiles
 
-FORMS = {"near": TILES, "far": TILES_PREFETCH, "transposed": TILES_TRANSPOSED}
-DEPTHS = (0, 1, 3, 4, 21)
+FORMS = {"near": tiles("float"), "far": tiles("float", prefetch=True), "transposed": tiles("float", transposed=True)}
+DEPTHS = (0, 1, 3, 4, 21, 257, 1101)  # the last ones in two segments and in four
 ROWS, PANELS = 27, 9  # more than two tiles of any height, and two groups of panels
 
 

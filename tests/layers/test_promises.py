@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import KINDS, LAYERS, Problem, assert_same_bits, leaves, row_of
-from problems import every_cell, every_dtype, every_kind
+from problems import every_arithmetic, every_cell, every_dtype, every_kind
 from reference import packed
 
 import gpurnn
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.usefixtures("together")
 
 
 @every_kind
-@every_dtype
+@every_arithmetic
 @pytest.mark.parametrize("threads", [1, 2])
-def test_rows_do_not_depend_on_the_batch(kind: str, dtype: str, threads: int) -> None:
+def test_rows_do_not_depend_on_the_batch(kind: str, arithmetic: dict[str, Any], threads: int) -> None:
     gpurnn.set_num_threads(threads)
-    p = Problem(kind, 4, 130, 19, 41, dtype=dtype)
+    p = Problem(kind, 4, 130, 19, 41, **arithmetic)
     y, state = p.run()
     for n in BATCHES:
         for first in {0, 130 - n}:
@@ -52,12 +52,12 @@ def test_rows_alone_in_every_direction(cell: str, options: str) -> None:
 
 
 @every_cell
-@every_dtype
-def test_wide_rows_do_not_depend_on_the_batch(cell: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@every_arithmetic
+def test_wide_rows_do_not_depend_on_the_batch(cell: str, arithmetic: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """So wide that a batch is cut into blocks of rows."""
     monkeypatch.setattr(blocking, "ROWS_BYTES", 1 << 19)
-    assert blocking.rows_at_once(130, 520 * 4 * np.dtype(dtype).itemsize) < 130
-    p = Problem(cell, 3, 130, 24, 520, dtype=dtype)
+    assert blocking.rows_at_once(130, 520 * 4 * np.dtype(arithmetic.get("dtype", "float32")).itemsize) < 130
+    p = Problem(cell, 3, 130, 24, 520, **arithmetic)
     y, state = p.run()
     for n in (1, 2, 31):
         rows = slice(130 - n, 130)
@@ -82,17 +82,18 @@ def everything(p: Problem) -> Any:
     """The arrays of calls and gradients of a layer that has not run before: plain calls take another way from the second."""
     p = copy.deepcopy(p)
     x = p.laid_out(p.x)
-    return *p.run(), p.gradients(), *[p.layer(x, None, p.lengths) for _ in range(3)]
+    gradients = {} if p.layer.precision else p.gradients()
+    return *p.run(), gradients, *[p.layer(x, None, p.lengths) for _ in range(3)]
 
 
 @every_cell
-@every_dtype
+@every_arithmetic
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS.keys())
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_plain_calls(cell: str, dtype: str, options: dict[str, Any], threads: int) -> None:
+def test_plain_calls(cell: str, arithmetic: dict[str, Any], options: dict[str, Any], threads: int) -> None:
     """Without state and lengths, again and again, in several shapes in turn: what a call with a state of zeros gives."""
     gpurnn.set_num_threads(threads)
-    problems = [Problem(cell, T, B, 13, 70, dtype=dtype, **options) for T, B in ((6, 9), (9, 6), (1, 1), (0, 3), (3, 0))]
+    problems = [Problem(cell, T, B, 13, 70, **arithmetic, **options) for T, B in ((6, 9), (9, 6), (1, 1), (0, 3), (3, 0))]
     layer = problems[0].layer
     inputs = [p.laid_out(p.x) for p in problems]
     expected = [layer(x, packed([np.zeros_like(s) for s in leaves(p.state)])) for x, p in zip(inputs, problems, strict=True)]
@@ -107,13 +108,13 @@ def test_plain_calls(cell: str, dtype: str, options: dict[str, Any], threads: in
 
 
 @every_cell
-@every_dtype
+@every_arithmetic
 @pytest.mark.parametrize("options", ["forward", "both", "stacked"])
 @pytest.mark.parametrize("B", [1, 2, 7, 40])
-def test_threads(cell: str, dtype: str, options: str, B: int) -> None:
+def test_threads(cell: str, arithmetic: dict[str, Any], options: str, B: int) -> None:
     lengths = [(3 * b) % 7 for b in range(B)]
     for ragged in (None, lengths):
-        p = Problem(cell, 6, B, 13, 70, dtype=dtype, lengths=ragged, **LAYERS[options])
+        p = Problem(cell, 6, B, 13, 70, **arithmetic, lengths=ragged, **LAYERS[options])
         gpurnn.set_num_threads(1)
         expected = everything(p)
         for threads in (2, 3, 5):
@@ -122,19 +123,21 @@ def test_threads(cell: str, dtype: str, options: str, B: int) -> None:
 
 
 @every_kind
-@every_dtype
+@every_arithmetic
 @pytest.mark.parametrize("split", ["one", "rows", "units"])
 @pytest.mark.parametrize("B", [1, 13])
-def test_every_way_to_share_the_work(kind: str, dtype: str, split: str, B: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_way_to_share_the_work(
+    kind: str, arithmetic: dict[str, Any], split: str, B: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wide = {"proj_size": 150} if "proj_size" in KINDS[kind][1] else {}
     for options in ("forward", "stacked-reverse", "both"):
         for lengths in (None, [5, 0, 4, 4, 1, 2, 5, 3, 3, 0, 1, 5, 5][:B]):
-            p = Problem(kind, 5, B, 13, 200, dtype=dtype, lengths=lengths, **LAYERS[options], **wide)
+            p = Problem(kind, 5, B, 13, 200, **arithmetic, lengths=lengths, **LAYERS[options], **wide)
             gpurnn.set_num_threads(1)
             expected = everything(p)
             with monkeypatch.context() as forced:
                 forced.setattr(schedule, "_choose", lambda *_: (split, f"forced: {split}"))
-                for threads in (2, 3, 5) if dtype == "float32" else (3,):
+                for threads in (2, 3, 5) if arithmetic.get("dtype") == "float32" else (3,):
                     gpurnn.set_num_threads(threads)
                     assert f"forced: {split}" in str(p.layer.plan(p.x, lengths))
                     assert_same_bits(everything(p), expected)
@@ -158,13 +161,13 @@ def test_steps_that_project_their_own_x(cell: str, split: str, monkeypatch: pyte
 
 
 @every_kind
-@every_dtype
+@every_arithmetic
 @pytest.mark.parametrize("options", ["forward", "stacked", "no-bias"])
 @pytest.mark.parametrize("B", [1, 5, 26])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_a_stream_gives_what_a_call_gives(kind: str, dtype: str, options: str, B: int, threads: int) -> None:
+def test_a_stream_gives_what_a_call_gives(kind: str, arithmetic: dict[str, Any], options: str, B: int, threads: int) -> None:
     gpurnn.set_num_threads(threads)
-    p = Problem(kind, 5, B, 13, 70, dtype=dtype, **LAYERS[options])
+    p = Problem(kind, 5, B, 13, 70, **arithmetic, **LAYERS[options])
     y, state = p.run()
     stream = p.layer.stream(B, p.state)
     out = np.full_like(y[0], np.nan)

@@ -15,6 +15,7 @@ from numba import njit
 from numba.core import config
 from numba.core.codegen import JITCodeLibrary
 from numba.core.registry import cpu_target
+from problems import PRECISIONS
 from reference_cells import CELLS
 
 import gpurnn
@@ -224,8 +225,8 @@ def target() -> None:
     """Outputs, gradients and promises, small, as compiled for the target that the environment names."""
     from gpurnn_kernels.cpu.cells import CELLS as cells
     from gpurnn_kernels.cpu.codegen.compile import kernel_object
-    from gpurnn_kernels.cpu.codegen.target import target
-    from gpurnn_kernels.cpu.programs.kernels import TILES, forward
+    from gpurnn_kernels.cpu.passes.forward import forward
+    from gpurnn_kernels.cpu.products.microkernel import tiles
     from gpurnn_kernels.cpu.threads import partition as schedule
     from gpurnn_kernels.cpu.threads.team import TEAM
 
@@ -250,10 +251,40 @@ def target() -> None:
         stream = p.layer.stream(3, p.state)
         assert_same_bits((np.stack([stream.step(x_t) for x_t in p.x]), stream.state), (y, state))
     step = next(cells["gru_after"].all_steps()).step[0]
-    codes = [assembly(kernel_object(kernel, "float32")._library) for kernel in (TILES[3], forward, step)]
+    codes = [assembly(kernel_object(kernel, "float32")._library) for kernel in (tiles("float")[3], forward, step)]
     called = sorted({name for code in codes for name in called_symbols(code)})
     fused = sum(code.count("vfmadd") for code in codes)
-    print(json.dumps({"vector_bytes": target().vector_bytes, "fma": target().fma, "called": called, "fused": fused}))
+    precisions(called=called, fused=fused)
+
+
+def precisions(**more: Any) -> None:
+    """The bits of layers in every precision, and what the target can do."""
+    from gpurnn_kernels.cpu.codegen.target import target
+
+    abilities = {"vector_bytes": target().vector_bytes, "fma": target().fma, "bf16": target().bf16, "dot": target().dot}
+    print(json.dumps({**abilities, **more, "precisions": in_precisions()}))
+
+
+def in_precisions() -> dict[str, str]:
+    """The bits of layers in every precision, whose batch, threads and streams are tried as well."""
+    found = {}
+    for precision in PRECISIONS:
+        bits = []
+        for cell in ("lstm", "gru"):
+            p = Problem(cell, 5, 13, 19, 37, precision=precision)
+            gpurnn.set_num_threads(1)
+            y, state = p.run()
+            for got, wanted in zip(leaves((y, state)), leaves(p.expected()), strict=True):
+                assert np.abs(got - wanted).max() < 0.05 * np.abs(wanted).max()
+            gpurnn.set_num_threads(2)
+            assert_same_bits(p.run(), (y, state))
+            for rows in (slice(0, 1), slice(4, 9)):
+                assert_same_bits(p.layer(p.x[:, rows], row_of(p.state, rows)), (y[:, rows], row_of(state, rows)))
+            stream = p.layer.stream(13, p.state)
+            assert_same_bits((np.stack([stream.step(x_t) for x_t in p.x]), stream.state), (y, state))
+            bits.append(digest((y, state)))
+        found[precision] = "".join(bits)
+    return found
 
 
 def assembly(library: Any) -> str:
@@ -276,15 +307,16 @@ def called_symbols(code: str) -> list[str]:
     return sorted(name for name in called if f"\n{name}:" not in code and not re.match("_?Py|numba_|NRT_", name))
 
 
-def aarch64() -> None:
-    """Emits kernels as on an aarch64 machine and lowers them; nothing of it can run here."""
+def aarch64(features: str = "") -> None:
+    """Emits kernels as on an aarch64 machine and lowers them; nothing of it can run here. features: of a machine that has
+    more, for which only the kernels of precisions are emitted."""
     njit(lambda: 0)()  # Numba's own start, for this machine
     triple = "aarch64-unknown-linux-gnu"
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     llvm.get_process_triple = lambda: triple
     codegen = type(cpu_target.target_context.codegen())
-    codegen.magic_tuple = lambda _: (triple, "neoverse-n1", "")
+    codegen.magic_tuple = lambda _: (triple, "neoverse-n1", features)
     codegen.set_env = lambda *_: None
     JITCodeLibrary._finalize_specific = lambda _: None
     JITCodeLibrary.get_pointer_to_function = lambda library, _: library._ensure_finalized() or 0
@@ -295,13 +327,15 @@ def aarch64() -> None:
     from gpurnn_kernels.cpu.programs.kernels import kernels_of
 
     assert target().triple == triple
-    default = [kernel for kernel, _ in kernels_of(CELLS, ["float32"]) if "limit" not in kernel.__qualname__]
-    libraries = {kernel.__qualname__: kernel_object(kernel, "float32")._library for kernel in default}
+    default = [kernel for kernel, _ in kernels_of(CELLS, ["float32"], PRECISIONS) if "limit" not in kernel.__qualname__]
+    wanted = [kernel for kernel in default if not features or re.search("(bf16|int8)_4|rows", kernel.__qualname__)]
+    libraries = {kernel.__qualname__: kernel_object(kernel, "float32")._library for kernel in wanted}
     told = {}
     for name, library in libraries.items():
         code = assembly(library)
         told[name] = {"called": called_symbols(code), "fused": len(re.findall(r"fmla\s+v\d+\.[24][sd]", code))}
         told[name] |= {"hints": len(re.findall(r"\byield\b|hint", code)), "acquires": len(re.findall(r"\bldap?r\b", code))}
         told[name] |= {"modes": re.findall(r"\b(mrs|msr)\s+(?:x\d+|FPCR)", code, re.IGNORECASE)}
+        told[name] |= {"sdot": len(re.findall(r"\bsdot\b", code))}
         told[name] |= {"x86": len(re.findall("call .*llvm[.]x86", ir_of(library)))}
     print(json.dumps(told))

@@ -28,7 +28,8 @@ class Target:
     fma: bool
     amx: bool = False  # tile registers that multiply bfloat16, which this process may use
     bf16: bool = False  # vectors of pairs of bfloat16 are multiplied and added to floats
-    dot: Literal["", "vnni", "sdot"] = ""  # how four products of 8-bit integers are added to a sum; "": not at once
+    # the instruction that adds products of 8-bit integers to a sum: four at once, or two of 16 bits ("pmaddwd"); "": none
+    dot: Literal["", "vpdpbusd", "pmaddwd", "sdot"] = ""
 
     def lanes(self, itemsize: int) -> int:
         return self.vector_bytes // itemsize
@@ -37,10 +38,6 @@ class Target:
         """Gives the vectors of a wide panel, `depth` elements deep: four, or two where L1 would not hold four for one tile
         after the other. Tiles of 12 x 2 sums (6 x 2 of 16 registers) read weights half as often as 6 x 4 (3 x 4)."""
         return 4 if 4 * depth * self.vector_bytes <= _L1_BYTES[self.registers] else 2
-
-    @property
-    def x86(self) -> bool:
-        return self.triple.startswith(("x86_64", "i686", "i386"))
 
     def tile_rows(self, vectors: int, split: bool = False) -> int:
         """Gives the rows of the largest register tile on a panel of `vectors` vectors: rows x vectors sums stay in
@@ -69,14 +66,17 @@ class Target:
 def describe(triple: str, cpu: str, features: str) -> Target:
     """Gives the target of a triple, a CPU name and an LLVM feature string ("+avx2,+fma,-avx512f")."""
     on = {name[1:] for name in features.split(",") if name.startswith("+")}
+    dot: Literal["", "vpdpbusd", "pmaddwd", "sdot"]
     if triple.startswith(("aarch64", "arm64")):
         return Target(triple, cpu, vector_bytes=16, registers=32, fma=True, dot="sdot" if "dotprod" in on else "")
     if {"avx512f", "avx512dq", "avx512vl"} <= on:
         amx, bf16 = {"amx-tile", "amx-bf16"} <= on, "avx512bf16" in on
-        return Target(triple, cpu, 64, registers=32, fma=True, amx=amx, bf16=bf16, dot="vnni" if "avx512vnni" in on else "")
+        dot = "vpdpbusd" if "avx512vnni" in on else "pmaddwd" if "avx512bw" in on else ""
+        return Target(triple, cpu, 64, registers=32, fma=True, amx=amx, bf16=bf16, dot=dot)
     if "avx2" in on:
-        return Target(triple, cpu, 32, registers=16, fma="fma" in on, dot="vnni" if "avxvnni" in on else "")
-    return Target(triple, cpu, vector_bytes=16, registers=16, fma="fma" in on)
+        return Target(triple, cpu, 32, registers=16, fma="fma" in on, dot="vpdpbusd" if "avxvnni" in on else "pmaddwd")
+    x86 = triple.startswith("x86_64")
+    return Target(triple, cpu, vector_bytes=16, registers=16, fma="fma" in on, dot="pmaddwd" if x86 else "")
 
 
 @cache

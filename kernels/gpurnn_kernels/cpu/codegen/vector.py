@@ -105,7 +105,7 @@ class Vectors:
         """Gives a * b + c, fused where the target can (elsewhere llvm.fma would be a library call a lane)."""
         if not self.machine.fma:
             return a * b + c
-        return Vector(self, self._intrinsic(f"llvm.fma.{self.suffix}", self.type, [a.value, b.value, c.value]))
+        return Vector(self, self.intrinsic(f"llvm.fma.{self.suffix}", self.type, [a.value, b.value, c.value]))
 
     def minimum(self, a: Vector, b: Vector) -> Vector:
         """Gives the smaller lane; a NaN in `a` comes through (llvm.minnum would swallow it). x86's minps gives the same for
@@ -143,10 +143,10 @@ class Vectors:
         return Vector(self, self.builder.fneg(a.value))
 
     def absolute(self, a: Vector) -> Vector:
-        return Vector(self, self._intrinsic(f"llvm.fabs.{self.suffix}", self.type, [a.value]))
+        return Vector(self, self.intrinsic(f"llvm.fabs.{self.suffix}", self.type, [a.value]))
 
     def copysign(self, magnitude: Vector, sign: Vector) -> Vector:
-        return Vector(self, self._intrinsic(f"llvm.copysign.{self.suffix}", self.type, [magnitude.value, sign.value]))
+        return Vector(self, self.intrinsic(f"llvm.copysign.{self.suffix}", self.type, [magnitude.value, sign.value]))
 
     def exponent(self, biased: Vector) -> Vector:
         """Gives 2**n where the low bits of `biased` hold n plus the exponent's bias."""
@@ -160,13 +160,13 @@ class Vectors:
         pointer = self.builder.inttoptr(address, self.type.as_pointer())
         mask = self._first(count)
         args = [pointer, INT32(self.itemsize), mask, self.zero().value]
-        return Vector(self, self._intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.type, args))
+        return Vector(self, self.intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.type, args))
 
     def store_first(self, address: ir.Value, value: Vector, count: ir.Value) -> None:
         """Stores the first `count` lanes; nothing beyond them is written."""
         pointer = self.builder.inttoptr(address, self.type.as_pointer())
         args = [value.value, pointer, INT32(self.itemsize), self._first(count)]
-        self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
+        self.intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), args)
 
     def shared(self, address: ir.Value, gate: int, count: ir.Value) -> ir.Value:
         """Gives the address of a gate of `count` units in vectors that the gates share."""
@@ -220,7 +220,7 @@ class Vectors:
         all_ = self.builder.shuffle_vector(one, ir.Constant(lane, ir.Undefined), ir.Constant(lane, [0] * self.lanes))
         return self.builder.icmp_signed("<", ir.Constant(lane, list(range(self.lanes))), all_)
 
-    def _intrinsic(self, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
+    def intrinsic(self, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
         function_type = ir.FunctionType(result, [arg.type for arg in args])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function_type, name), args)
 

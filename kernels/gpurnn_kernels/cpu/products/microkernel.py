@@ -45,7 +45,7 @@ _ARGUMENTS = (
 )
 _AHEAD = 2048  # bytes that weights of a few rows are fetched ahead
 # depth of a segment, at least where there is more than one; segments, at most
-_SEGMENT, _MOST_SEGMENTS = 256, 4
+_SEGMENT, _SEGMENTS = 256, 4
 _UNROLLED = 4  # k in a turn of the loop of a tile of few sums
 
 
@@ -79,6 +79,7 @@ def multiply_transposed(
     call_with(load_word(job.tiles_transposed + 8 * vectors), job.zero, words)
 
 
+@cache
 def _kernel(form: "_Form") -> Any:
     """Makes the kernel behind `multiply`."""
 
@@ -116,7 +117,6 @@ class _Form:
 WIDTHS = (1, 2, 3, 4)
 
 
-@cache
 def tiles(format: str, *, transposed: bool = False, prefetch: bool = False) -> dict[int, Any]:
     """Gives the kernels of a format by their panels' width."""
     return {width: _kernel(_Form(width, FORMATS[format], transposed, prefetch)) for width in WIDTHS}
@@ -324,7 +324,7 @@ class _Tile:
 def _segment(builder: ir.IRBuilder, depth: ir.Value) -> ir.Value:
     """Gives the depth of a segment: segments are about equal, and whole turns of a loop."""
     wanted = builder.udiv(builder.add(depth, INT64(_SEGMENT - 1)), INT64(_SEGMENT))
-    for limit, compared in ((1, "<"), (_MOST_SEGMENTS, ">")):
+    for limit, compared in ((1, "<"), (_SEGMENTS, ">")):
         wanted = builder.select(builder.icmp_signed(compared, wanted, INT64(limit)), INT64(limit), wanted)
     even = builder.udiv(builder.add(depth, builder.sub(wanted, INT64(1))), wanted)
     return builder.and_(builder.add(even, INT64(_UNROLLED - 1)), INT64(-_UNROLLED))

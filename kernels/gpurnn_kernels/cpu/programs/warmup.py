@@ -18,12 +18,14 @@ def warmup(
     cells: Sequence[str] = tuple(CELLS),
     elements: Sequence[str] = ELEMENTS,
     jobs: int = 1,
+    precisions: Sequence[str] = (),
 ) -> None:
     """Makes the kernels of these cells and elements ready; calls report(done, of, name) before each and at the end.
 
+    precisions: of layers, beside that of their elements: "bf16", "int8".
     jobs: processes that compile at the same time, for the cache on disk: the calling process has then loaded nothing.
     """
-    tasks = _tasks(cells, elements)
+    tasks = _tasks(cells, elements, precisions)
     count = len(tasks)
     if jobs == 1:
         for done, (make, *what) in enumerate(tasks):
@@ -32,7 +34,7 @@ def warmup(
     else:
         with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
             given: dict[Future[None], str] = {
-                pool.submit(_make, cells, elements, index): _name(what) for index, (_, *what) in enumerate(tasks)
+                pool.submit(_make, cells, elements, precisions, index): _name(what) for index, (_, *what) in enumerate(tasks)
             }
             try:
                 for done, future in enumerate(as_completed(given)):
@@ -43,15 +45,15 @@ def warmup(
     report(count, count, "")
 
 
-def _tasks(cells: Sequence[str], elements: Sequence[str]) -> list[tuple[Any, ...]]:
+def _tasks(cells: Sequence[str], elements: Sequence[str], precisions: Sequence[str]) -> list[tuple[Any, ...]]:
     """Lists what is to be made: a function that makes it, and its arguments."""
     entries = [(entry_of, function, element) for element in elements for function in (call, step)]
-    return [(kernel_address, kernel, element) for kernel, element in kernels_of(cells, elements)] + entries
+    return [(kernel_address, kernel, element) for kernel, element in kernels_of(cells, elements, precisions)] + entries
 
 
-def _make(cells: Sequence[str], elements: Sequence[str], index: int) -> None:
+def _make(cells: Sequence[str], elements: Sequence[str], precisions: Sequence[str], index: int) -> None:
     """Makes one of the tasks, in a process of a pool."""
-    make, *what = _tasks(cells, elements)[index]
+    make, *what = _tasks(cells, elements, precisions)[index]
     make(*what)
 
 

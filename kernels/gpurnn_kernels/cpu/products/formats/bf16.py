@@ -12,22 +12,10 @@ from ...codegen.bundle import pointwise
 from ...codegen.target import target
 from ...codegen.vector import INT64, Vector, Vectors
 from .format import Format, Words, each_vector, over_rows
+from .instructions import dot_bf16, rounded_bf16
 
 _NAN = 0x7FC0
 _LEAST = 0x00800000  # bits of the least float that is not denormal
-
-
-class _BFloat(ir.Type):  # type: ignore[misc]
-    """The type that llvmlite has no name for."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
 
 
 class Pairs(Words):
@@ -35,45 +23,38 @@ class Pairs(Words):
 
     def fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
         if self.machine.bf16:
-            kind = ir.VectorType(_BFloat(), 2 * self.lanes)
-            one, other = (self.builder.bitcast(each.value, kind) for each in (a, b))
-            return Vector(self, self._intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", self.type, [c.value, one, other]))
+            return Vector(self, dot_bf16(self, a.value, b.value, c.value))
         for half in (self._odd, self._even):
             c = super().fma(half(a), half(b), c)
         return c
 
     def _even(self, word: Vector) -> Vector:
         """Gives the number of the low half."""
-        return self._integers(word, lambda bits: self.builder.shl(bits, self._every(16)))
+        bits = self.builder.bitcast(word.value, self.integer)
+        return Vector(self, self.builder.bitcast(self.builder.shl(bits, _every(self, 16)), self.type))
 
     def _odd(self, word: Vector) -> Vector:
         """Gives the number of the high half."""
-        return self._integers(word, lambda bits: self.builder.and_(bits, self._every(0xFFFF0000)))
+        bits = self.builder.bitcast(word.value, self.integer)
+        return Vector(self, self.builder.bitcast(self.builder.and_(bits, _every(self, 0xFFFF0000)), self.type))
 
-    def _integers(self, word: Vector, change: object) -> Vector:
-        bits = change(self.builder.bitcast(word.value, self.integer))  # type: ignore[operator]
-        return Vector(self, self.builder.bitcast(bits, self.type))
 
-    def _every(self, value: int) -> ir.Constant:
-        return ir.Constant(self.integer, [value] * self.lanes)
+def _every(v: Vectors, value: int) -> ir.Constant:
+    return ir.Constant(v.integer, [value] * v.lanes)
 
 
 def rounded(v: Vectors, value: Vector) -> ir.Value:
     """Emits the rounding of a vector of floats to bfloat16; -> a vector of 16-bit integers."""
-    b, kind = v.builder, ir.VectorType(ir.IntType(16), v.lanes)
     if v.machine.bf16:
-        narrow = ir.VectorType(_BFloat(), v.lanes)
-        return b.bitcast(v._intrinsic("llvm.x86.avx512bf16.cvtneps2bf16.512", narrow, [value.value]), kind)
-
-    def every(number: int) -> ir.Constant:
-        return ir.Constant(v.integer, [number] * v.lanes)
-
+        return rounded_bf16(v, value.value)
+    b = v.builder
     bits = b.bitcast(value.value, v.integer)
-    last = b.and_(b.lshr(bits, every(16)), every(1))
-    high = b.lshr(b.add(b.add(bits, every(0x7FFF)), last), every(16))
-    small = b.icmp_unsigned("<", b.and_(bits, every(0x7FFFFFFF)), every(_LEAST))
-    high = b.select(small, b.lshr(b.and_(bits, every(1 << 31)), every(16)), high)
-    return b.trunc(b.select(b.fcmp_unordered("uno", value.value, value.value), every(_NAN), high), kind)
+    last = b.and_(b.lshr(bits, _every(v, 16)), _every(v, 1))
+    high = b.lshr(b.add(b.add(bits, _every(v, 0x7FFF)), last), _every(v, 16))
+    small = b.icmp_unsigned("<", b.and_(bits, _every(v, 0x7FFFFFFF)), _every(v, _LEAST))
+    high = b.select(small, b.lshr(b.and_(bits, _every(v, 1 << 31)), _every(v, 16)), high)
+    high = b.select(b.fcmp_unordered("uno", value.value, value.value), _every(v, _NAN), high)
+    return b.trunc(high, ir.VectorType(ir.IntType(16), v.lanes))
 
 
 @pointwise

@@ -17,6 +17,7 @@ from ...codegen.bundle import pointwise
 from ...codegen.target import target
 from ...codegen.vector import INT32, INT64, Vector, Vectors
 from .format import Format, Sums, Words, each_vector, over_rows
+from .instructions import DOTS
 
 _ZERO_POINT = 128
 _LARGEST = 127
@@ -36,13 +37,10 @@ class Fours(Words):
     def floats(self) -> Vectors:
         return self._floats
 
-    @property
-    def _signed(self) -> bool:
-        """Tells whether the instruction multiplies signed rows: their zero point is taken out before."""
-        return self.machine.dot == "sdot"
-
     def start(self, panel: ir.Value, width: int, index: int) -> Vector:
-        return Vector(self, ir.Constant(self.type, None)) if self._signed else self.load(panel, width + index)
+        if self.machine.dot == "sdot":  # which takes the zero point out of each byte
+            return Vector(self, ir.Constant(self.type, None))
+        return self.load(panel, width + index)
 
     def totals(self, sums: Sums, panels: list[ir.Value], width: int, rows: list[ir.Value]) -> Sums:
         f, found = self._floats, {}
@@ -55,43 +53,7 @@ class Fours(Words):
         return found
 
     def fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
-        dot = {"vnni": self._vnni, "sdot": self._sdot}.get(self.machine.dot, self._pairs if self.machine.x86 else self._each)
-        return Vector(self, dot(a.value, b.value, c.value))
-
-    def _vnni(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        return self._intrinsic(f"llvm.x86.avx512.vpdpbusd.{8 * self.size}", self.type, [c, a, b])
-
-    def _sdot(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        kind = ir.VectorType(ir.IntType(8), 4 * self.lanes)
-        a = self.builder.xor(a, ir.Constant(self.type, [0x80808080] * self.lanes))
-        pair = [self.builder.bitcast(one, kind) for one in (b, a)]
-        return self._intrinsic("llvm.aarch64.neon.sdot.v4i32.v16i8", self.type, [c, *pair])
-
-    def _pairs(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """Multiplies and adds pairs of 16-bit numbers: those of even k, then those of odd k."""
-        kind = ir.VectorType(ir.IntType(16), 2 * self.lanes)
-        name = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}[self.size]
-        a, b = (self.builder.bitcast(one, kind) for one in (a, b))
-        eight, low = (ir.Constant(kind, [value] * (2 * self.lanes)) for value in (8, 0xFF))
-        builder = self.builder
-        even = builder.and_(a, low), builder.ashr(builder.shl(b, eight), eight)
-        odd = builder.lshr(a, eight), builder.ashr(b, eight)
-        for pair in (even, odd):
-            c = builder.add(c, self._intrinsic(f"llvm.x86.{name}", self.type, list(pair)))
-        return c
-
-    def _each(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """Multiplies 32-bit numbers."""
-        builder = self.builder
-
-        def every(value: int) -> ir.Constant:
-            return ir.Constant(self.type, [value] * self.lanes)
-
-        for byte in range(4):
-            one = builder.and_(builder.lshr(a, every(8 * byte)), every(0xFF))
-            other = builder.ashr(builder.shl(b, every(24 - 8 * byte)), every(24))
-            c = builder.add(c, builder.mul(one, other))
-        return c
+        return Vector(self, DOTS[self.machine.dot](self, a.value, b.value, c.value))
 
 
 @pointwise
@@ -167,6 +129,6 @@ INT8 = Format(
     packed=packed,
     convert=over_rows("quantise_rows", quantise_row),
     head=2,
-    split=not target().dot,
-    how={"vnni": "vpdpbusd", "sdot": "sdot"}.get(target().dot, "16-bit arithmetic" if target().x86 else "32-bit arithmetic"),
+    split=target().dot in ("pmaddwd", ""),
+    how=target().dot or "32-bit arithmetic",
 )
