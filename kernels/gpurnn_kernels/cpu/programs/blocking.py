@@ -129,7 +129,7 @@ def forward_blocking(
         chunk=chunk,
         fused=fused,
         row_major=row_major,
-        prefetch=sum(packed.values()) > L2_BYTES if rows >= MANY_ROWS else packed["w_h"] > L3_BYTES,
+        prefetch=rows >= MANY_ROWS and sum(packed.values()) > L2_BYTES,
         copy_groups=min(rows, 2 * team_size),
         slot_row=(at_once if by_group else held) * gates + SLOT_GAP if row_major else gates,
         slot_panel=gates if row_major else 0 if in_turn else chunk * gates,
