@@ -20,6 +20,7 @@ from bench.harness.contest import Settings
 from bench.harness.errors import BenchError
 from bench.harness.machine import cpu_count, describe
 from bench.harness.team import measure_limits
+from bench.reports import precision
 from bench.reports.report import print_limits
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -143,11 +144,25 @@ def run_limits(threads: Sequence[int], path: Path, console: Console) -> int:
 def draw(rows: Path, figure: Path) -> None:
     """The figure of a file of rows."""
     try:
-        from bench.reports.plot import plot
+        from bench.reports import plot, precision_plot
     except ImportError as error:
         raise BenchError(f"no figure without matplotlib ({error})") from None
     found, machine = read_rows(rows)
-    plot(found, figure, machine)
+    if precision.of_reduced(found):
+        precision_plot.plot(found, figure, machine)
+    else:
+        plot.plot(found, figure, machine)
+
+
+def write_table(rows: Path, to: Path | None) -> int:
+    """The tables of a file of rows, in Markdown."""
+    text = precision.markdown(*read_rows(rows))
+    if to is None:
+        print(text, end="")
+    else:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(text)
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -203,6 +218,9 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("plot", help="draw the figure from a file of `infer`")
     command.add_argument("json", type=Path)
     command.add_argument("plot", type=Path)
+    command = commands.add_parser("table", help="the tables of reduced precisions, in Markdown, from a file of `infer`")
+    command.add_argument("json", type=Path)
+    command.add_argument("markdown", type=Path, nargs="?", help="default: printed")
     command = commands.add_parser("cuda", help="the CUDA backend against PyTorch, where a GPU is there")
     command.add_argument("--grid", choices=("quick", "full"), default="quick")
     command.add_argument("--all", action="store_true", help="the tests that need a GPU, then the full grid: under 8 minutes")
@@ -235,6 +253,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.bench == "plot":
             draw(arguments.json, arguments.plot)
             return 0
+        if arguments.bench == "table":
+            return write_table(arguments.json, arguments.markdown)
         if arguments.bench == "cuda-static":
             from bench.cuda import static
 

@@ -11,8 +11,9 @@ from bench.harness.compare import Measure, Report
 from bench.harness.contest import Entry
 from bench.limits.bound import Bound, sequence_bound, step_bound
 from bench.limits.measure import Limits
+from bench.reports import precision
 from bench.reports.report import print_limits, print_of_sgemm, print_rows, print_summary
-from bench.reports.summary import ours_in
+from bench.reports.summary import in_float32, ours_in
 
 
 def measure(names: Sequence[str]) -> Measure:
@@ -28,6 +29,7 @@ def _bound(case: Case, limits: Limits) -> Bound:
 def show(console: Console, report: Report) -> None:
     """Limits, rows, those of reduced precisions by themselves, summary."""
     print_limits(console, report.limits)
-    print_rows(console, "Inference", report.rows)
+    print_rows(console, "Inference", in_float32(report.rows))
+    precision.show(console, report.rows)
     print_summary(console, report.rows, ours_in(report.rows))
     print_of_sgemm(console, report.rows, report.limits)

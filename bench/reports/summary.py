@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import geometric_mean, median
 
-from bench.harness.cases import OURS, Case
+from bench.harness.cases import FLOAT32, OURS, Case, precision_of
 from bench.harness.rows import Row, is_ours
 from bench.limits.measure import Limits
 
@@ -34,6 +34,11 @@ def ours(rows: Iterable[Row]) -> list[Row]:
 def ours_in(rows: Iterable[Row]) -> list[str]:
     """gpurnn's variants among the rows, each once."""
     return list(dict.fromkeys(row.implementation for row in rows if is_ours(row.implementation)))
+
+
+def in_float32(rows: Iterable[Row]) -> list[Row]:
+    """The rows of what computes in float32."""
+    return [row for row in rows if precision_of(row.implementation) == FLOAT32]
 
 
 def ratios(what: str, values: Sequence[float]) -> Ratios:
