@@ -136,7 +136,7 @@ def show(console: Console, rows: Sequence[Row]) -> None:
     for text in tables(rows) if of_reduced(rows) else ():
         table = Table(title=text.title, title_justify="left", header_style="bold", box=box.SIMPLE, padding=(0, 1, 0, 0))
         for place, head in enumerate(text.heads):
-            table.add_column(head, justify="right" if place else "left")
+            table.add_column(head.replace("-", "-\n"), justify="right" if place else "left", no_wrap=place in (0, 2))
         for line in text.lines:
             table.add_row(*(f"[bold]{cell.strip('*')}[/bold]" if cell.startswith("**") else cell for cell in line))
         console.print(table)
