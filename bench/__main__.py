@@ -14,16 +14,17 @@ from rich.console import Console
 from bench.commands import beside, cold, infer, step, train
 from bench.cuda import command as cuda
 from bench.cuda import model as predictions
-from bench.harness import cases
+from bench.harness import cases, models
 from bench.harness.compare import Report, compare, read_rows
 from bench.harness.contest import Settings
 from bench.harness.errors import BenchError
 from bench.harness.machine import cpu_count, describe
 from bench.harness.team import measure_limits
+from bench.reports import precision
 from bench.reports.report import print_limits
 
 RESULTS = Path(__file__).resolve().parent / "results"
-TABLE_WIDTH = 180  # columns; a narrower terminal wraps the lines, which can still be read
+TABLE_WIDTH = 200  # columns; a narrower terminal wraps the lines, which can still be read
 BENCHES = {"infer": infer, "step": step, "train": train}
 
 
@@ -64,6 +65,8 @@ def default_threads() -> list[int]:
 def grid_of(arguments: argparse.Namespace) -> tuple[str, list[cases.Case]]:
     """The grid's name (`custom` when any of its axes was given) and its cases."""
     threads = arguments.threads or default_threads()
+    if arguments.grid in models.GRIDS:
+        return models_of(arguments, threads)
     by_bench = {
         "infer": lambda: cases.infer_grid(arguments.grid, threads),
         "step": lambda: cases.step_grid(arguments.grid),
@@ -83,6 +86,27 @@ def grid_of(arguments: argparse.Namespace) -> tuple[str, list[cases.Case]]:
     return "custom" if given else arguments.grid, chosen.cases()
 
 
+def models_of(arguments: argparse.Namespace, threads: Sequence[int]) -> tuple[str, list[cases.Case]]:
+    """The name and cases of a grid of models, which its axes narrow."""
+    axes = {"cell": arguments.cells, "hidden": arguments.hidden, "batch": arguments.batch, "seq": arguments.seq}
+    given = {axis: values for axis, values in axes.items() if values}
+    found = [
+        case
+        for case in models.model_cases(arguments.grid, arguments.only, threads)
+        if all(getattr(case, axis) in values for axis, values in given.items())
+    ]
+    if not found:
+        raise BenchError(f"grid {arguments.grid} has no such case")
+    return "custom" if given or arguments.only else arguments.grid, found
+
+
+def peers_of(arguments: argparse.Namespace) -> list[str]:
+    """The peers asked for; by default all, but for the baseline beside whole models, which it takes minutes for."""
+    if arguments.peers is not None:
+        return list(arguments.peers)
+    return [peer for peer in cases.PEERS if arguments.grid not in models.GRIDS or peer != cases.BASELINE]
+
+
 def run_comparison(arguments: argparse.Namespace, console: Console) -> int:
     """infer, step or train."""
     bench = BENCHES[arguments.bench]
@@ -90,7 +114,8 @@ def run_comparison(arguments: argparse.Namespace, console: Console) -> int:
     path = arguments.json or RESULTS / f"{arguments.bench}-{name}.json"
     report = Report(arguments.bench, name, Settings(arguments.rounds, arguments.sample, arguments.retries))
     try:
-        compare(report, chosen, bench.measure(arguments.peers), path, console)
+        names = cases.implementations(peers_of(arguments), getattr(arguments, "precision", [cases.FLOAT32]))
+        compare(report, chosen, bench.measure(names), path, console)
     except KeyboardInterrupt:
         console.print(f"stopped; what was measured is in {path}")
         return 130
@@ -119,11 +144,25 @@ def run_limits(threads: Sequence[int], path: Path, console: Console) -> int:
 def draw(rows: Path, figure: Path) -> None:
     """The figure of a file of rows."""
     try:
-        from bench.reports.plot import plot
+        from bench.reports import plot, precision_plot
     except ImportError as error:
         raise BenchError(f"no figure without matplotlib ({error})") from None
     found, machine = read_rows(rows)
-    plot(found, figure, machine)
+    if precision.of_reduced(found):
+        precision_plot.plot(found, figure, machine)
+    else:
+        plot.plot(found, figure, machine)
+
+
+def write_table(rows: Path, to: Path | None) -> int:
+    """The tables of a file of rows, in Markdown."""
+    text = precision.markdown(*read_rows(rows))
+    if to is None:
+        print(text, end="")
+    else:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(text)
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -137,7 +176,10 @@ def parser() -> argparse.ArgumentParser:
     }
     for name, text in helps.items():
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--grid", choices=("quick", "full"), default="quick")
+        grids = ("quick", "full", *(models.GRIDS if name == "infer" else ()))
+        command.add_argument(
+            "--grid", choices=grids, default="quick", help="models: whole models; models-large: those that take long"
+        )
         command.add_argument("--cells", nargs="+", choices=cases.CELLS, help="gru: reset before; gru-after: reset after")
         command.add_argument("--hidden", nargs="+", type=positive, metavar="H")
         command.add_argument("--batch", nargs="+", type=positive, metavar="B")
@@ -145,7 +187,13 @@ def parser() -> argparse.ArgumentParser:
         if name != "step":
             command.add_argument("--seq", nargs="+", type=positive, metavar="T")
         command.add_argument("--threads", nargs="+", type=positive, metavar="N", help="default: 1 and all")
-        command.add_argument("--peers", nargs="*", choices=cases.PEERS, default=list(cases.PEERS))
+        command.add_argument("--peers", nargs="*", choices=cases.PEERS, help="default: all; numpy not beside models")
+        if name != "train":
+            command.add_argument(
+                "--precision", nargs="+", choices=cases.PRECISIONS, default=[cases.FLOAT32], help="besides float32"
+            )
+        if name == "infer":
+            command.add_argument("--only", nargs="+", choices=models.NAMES, metavar="NAME", help="of a grid of models")
         command.add_argument("--rounds", type=positive, default=5 if name == "step" else 3)
         command.add_argument("--sample", type=seconds, default=0.1, metavar="S", help="seconds a sample")
         command.add_argument("--retries", type=not_negative, default=1, metavar="N", help="more samples while others are busy")
@@ -170,6 +218,9 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("plot", help="draw the figure from a file of `infer`")
     command.add_argument("json", type=Path)
     command.add_argument("plot", type=Path)
+    command = commands.add_parser("table", help="the tables of reduced precisions, in Markdown, from a file of `infer`")
+    command.add_argument("json", type=Path)
+    command.add_argument("markdown", type=Path, nargs="?", help="default: printed")
     command = commands.add_parser("cuda", help="the CUDA backend against PyTorch, where a GPU is there")
     command.add_argument("--grid", choices=("quick", "full"), default="quick")
     command.add_argument("--all", action="store_true", help="the tests that need a GPU, then the full grid: under 8 minutes")
@@ -202,6 +253,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.bench == "plot":
             draw(arguments.json, arguments.plot)
             return 0
+        if arguments.bench == "table":
+            return write_table(arguments.json, arguments.markdown)
         if arguments.bench == "cuda-static":
             from bench.cuda import static
 

@@ -173,11 +173,11 @@ def _onnx() -> dict[str, Call]:
 
     import gpurnn
     from bench.harness.cases import Case
-    from bench.harness.data import weights
-    from bench.peers.onnx_model import layer_model
+    from bench.harness.data import all_weights
+    from bench.peers.onnx_model import recurrent_model
 
     case = Case("lstm", hidden=256, batch=8, seq=50, input=256, threads=1)
-    model = layer_model(case, weights(case), steps=50, state=False).SerializeToString()
+    model = recurrent_model(case, all_weights(case), steps=50, state=False).SerializeToString()
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     layer, x = gpurnn.LSTM(256, 256, seed=0), _x(50, 8, 256)
 

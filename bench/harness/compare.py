@@ -11,12 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.harness.cases import Case
-from bench.harness.contest import Entry, Settings, contest
+from bench.harness.contest import Entry, Settings, Taken, contest
 from bench.harness.errors import BenchError
 from bench.harness.machine import describe, mixed_halves
 from bench.harness.rows import Row, rows_of
 from bench.harness.team import Team, measure_limits
-from bench.harness.timing import Sample
 from bench.limits.bound import Bound
 from bench.limits.measure import Limits, best_of
 from bench.reports.report import case_line
@@ -83,15 +82,15 @@ def compare(report: Report, cases: Sequence[Case], measure: Measure, path: Path,
         report.errors.append(text)
         console.print(f"[red]error: {text}[/red]")
 
-    def rows_with(limits: Limits, case: Case, samples: dict[str, list[Sample]]) -> list[Row]:
+    def rows_with(limits: Limits, case: Case, taken: dict[str, Taken]) -> list[Row]:
         roof = measure.bound(case, limits) if measure.bound else None
-        return rows_of(case, samples, measure.flops(case), roof)
+        return rows_of(case, taken, measure.flops(case), roof)
 
     names = list(dict.fromkeys(entry.name for entry in measure.entries))
     counts = sorted({case.threads for case in cases})
     limits = {threads: measure_limits(threads) for threads in counts}
     report.limits = list(limits.values())
-    finished: list[tuple[Case, dict[str, list[Sample]]]] = []
+    finished: list[tuple[Case, dict[str, Taken]]] = []
     with ExitStack() as stack:
         teams = {threads: stack.enter_context(Team(names, threads, fail)) for threads in counts}
         for team in teams.values():
@@ -103,14 +102,14 @@ def compare(report: Report, cases: Sequence[Case], measure: Measure, path: Path,
             fail("none of the implementations can be measured")
             return
         for done, case in enumerate(cases, 1):
-            samples = contest(case, measure.entries, teams[case.threads], report.settings, fail)
-            finished.append((case, samples))
-            rows = rows_with(limits[case.threads], case, samples)
+            taken = contest(case, measure.entries, teams[case.threads], report.settings, fail)
+            finished.append((case, taken))
+            rows = rows_with(limits[case.threads], case, taken)
             report.rows.extend(rows)
             report.write(path)
             console.print(case_line(f"{done}/{len(cases)}", case, rows), highlight=False)
     # what disturbed the limits at the beginning may have gone by the end
     limits = {threads: best_of(before, measure_limits(threads)) for threads, before in limits.items()}
     report.limits = list(limits.values())
-    report.rows = [row for case, samples in finished for row in rows_with(limits[case.threads], case, samples)]
+    report.rows = [row for case, taken in finished for row in rows_with(limits[case.threads], case, taken)]
     report.write(path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.harness.answers import check_gradients, check_output, checked_rows
-from bench.harness.cases import BASELINE, Case
+from bench.harness.answers import check_gradients, check_output, checked_rows, rms
+from bench.harness.cases import BASELINE, Case, precision_of
 from bench.harness.data import F32, Arrays
 from bench.harness.errors import BenchError, Unsupported
 from bench.harness.team import Team
@@ -28,27 +28,37 @@ class Entry:
     """A participant, under a label of its own."""
 
     label: str
-    name: str  # the implementation's module
+    name: str  # the implementation's module, with its precision behind it: `torch-int8`
     kind: str  # what is built: infer, step, train, train-reload
+
+    def on(self, case: Case) -> Entry:
+        """The same, with a stream's steps for whole sequences."""
+        return replace(self, kind="step") if case.stream else self
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The findings of one participant."""
+
+    samples: list[Sample]  # one a round
+    rms: float | None  # its outputs' rms error, against float64
 
 
 def contest(
     case: Case, entries: Sequence[Entry], team: Team, settings: Settings, error: Callable[[str], None]
-) -> dict[str, list[Sample]]:
-    """Samples by label, one a round; what is unsupported is left out, and what fails is reported to `error`."""
+) -> dict[str, Taken]:
+    """The findings by label; what is unsupported is left out, and what fails is reported to `error`."""
     ready: dict[str, Entry] = {}
+    found: dict[str, Taken] = {}
     check = _Checks(case, team)
-    for entry in entries:
-        if entry.name not in team.names:
-            continue
+    for entry in (one.on(case) for one in entries if one.name in team.names):
         try:
-            check(entry, team.build(entry.name, entry.kind, case))
-            ready[entry.label] = entry
+            off = check(entry, team.build(entry.name, entry.kind, case))
+            ready[entry.label], found[entry.label] = entry, Taken([], off)
         except Unsupported:
             continue
         except BenchError as failure:
             error(f"{case}: {failure}")
-    samples: dict[str, list[Sample]] = {label: [] for label in ready}
     for turn in range(settings.rounds):
         order = list(ready.values())
         if order:
@@ -57,15 +67,15 @@ def contest(
             try:
                 retries = 0 if entry.name == BASELINE else settings.retries
                 taken = team.sample(entry.name, entry.kind, settings.budget, retries)
-                samples[entry.label].append(taken)
+                found[entry.label].samples.append(taken)
             except BenchError as failure:
                 error(f"{case}: {failure}")
-                del ready[entry.label], samples[entry.label]
-    return samples
+                del ready[entry.label], found[entry.label]
+    return found
 
 
 class _Checks:
-    """Holds each answer to the float64 loop, and whole batches to the first implementation's."""
+    """Holds each answer to the float64 loop, and whole batches to the first implementation's, as near as precisions allow."""
 
     def __init__(self, case: Case, team: Team) -> None:
         self._case, self._team = case, team
@@ -73,18 +83,20 @@ class _Checks:
         self._gradients: Arrays | None = None
         self._first: tuple[str, F32] | None = None
 
-    def __call__(self, entry: Entry, answer: F32 | Arrays) -> None:
-        """Raises `BenchError` when the answer is wrong."""
+    def __call__(self, entry: Entry, answer: F32 | Arrays) -> float | None:
+        """Gives the rms error of outputs; raises `BenchError` when the answer is wrong."""
         if isinstance(answer, dict):
             if self._gradients is None:
                 self._gradients = self._team.reference("gradients", self._case)
             check_gradients(entry.label, answer, self._gradients)
-            return
+            return None
         rows = checked_rows(self._case)
         if self._output is None:
             self._output = self._team.reference("sequence", checked_case(entry.kind, self._case), rows)
-        check_output(entry.label, answer[:, rows], self._output)
+        precision = precision_of(entry.name)
+        check_output(entry.label, answer[:, rows], self._output, precision)
         if self._first is None:
             self._first = entry.label, answer
         else:
-            check_output(f"{entry.label} against {self._first[0]}", answer, self._first[1])
+            check_output(f"{entry.label} against {self._first[0]}", answer, self._first[1], precision)
+        return rms(answer[:, rows] - self._output)

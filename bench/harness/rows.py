@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from statistics import median
 
-from bench.harness.cases import BASELINE, OURS, Case
+from bench.harness.cases import BASELINE, FLOAT32, OURS, Case, precision_of
+from bench.harness.contest import Taken
 from bench.harness.machine import disturbed
-from bench.harness.timing import Sample, spread
+from bench.harness.timing import spread
 from bench.limits.bound import Bound
 
 
@@ -39,11 +41,19 @@ class Row:
     ratio_high: float | None
     cpus: float  # CPUs kept busy, spinning threads included
     others: float  # CPUs that the rest of the machine kept busy meanwhile
+    # below: what older files do not have
+    layers: int = 1
+    directions: int = 1
+    in_turn: bool = False
+    ragged: bool = False
+    stream: bool = False
+    model: str = ""
+    rms: float | None = None  # error of the outputs against float64
 
     @property
     def case(self) -> Case:
         """The case that was measured."""
-        return Case(self.cell, self.hidden, self.batch, self.seq, self.input, self.threads)
+        return Case(**{field.name: getattr(self, field.name) for field in fields(Case)})
 
     @property
     def disturbed(self) -> bool:
@@ -55,7 +65,7 @@ class Row:
         """Thread-nanoseconds above the bound, for each unit, row and step: where the pointwise work shows."""
         if self.bound_ms is None:
             return None
-        return (self.ms - self.bound_ms) * 1e6 * self.threads / (self.seq * self.batch * self.hidden)
+        return (self.ms - self.bound_ms) * 1e6 * self.threads / self.case.units
 
 
 def is_ours(implementation: str) -> bool:
@@ -63,44 +73,49 @@ def is_ours(implementation: str) -> bool:
     return implementation.startswith(OURS)
 
 
-def rows_of(case: Case, rounds: dict[str, list[Sample]], flops: float, roof: Bound | None) -> list[Row]:
-    """One row an implementation, with the ratios among them; `rounds` holds as many samples for each."""
-    medians = {name: median(sample.p50 for sample in samples) for name, samples in rounds.items()}
-    peers = [name for name in rounds if not is_ours(name) and name != BASELINE]
-    best = min(peers, key=lambda name: medians[name], default=None)
+def rivals(name: str, names: Iterable[str]) -> list[str]:
+    """The peers that an implementation is compared with: those in float32, or in any reduced precision if it has one."""
+    reduced = precision_of(name) != FLOAT32
+    return [one for one in names if not is_ours(one) and one != BASELINE and (precision_of(one) != FLOAT32) == reduced]
+
+
+def rows_of(case: Case, taken: dict[str, Taken], flops: float, roof: Bound | None) -> list[Row]:
+    """One row an implementation, with the ratios among them; `taken` holds as many samples for each. The roofline is of
+    float32."""
+    medians = {name: median(sample.p50 for sample in one.samples) for name, one in taken.items()}
     rows = []
-    for name, samples in rounds.items():
+    for name, one in taken.items():
+        samples = one.samples
         times = [sample.p50 for sample in samples]
-        left = [sample.flops if roof and roof.by == "fma" else sample.reading for sample in samples]
+        bound = roof if precision_of(name) == FLOAT32 else None
+        left = [sample.flops if bound and bound.by == "fma" else sample.reading for sample in samples]
         clocks = [rate for rate in left if rate is not None]
         seconds = medians[name]
-        ratios = [min(rounds[p][k].p50 for p in peers) / times[k] for k in range(len(times))] if best else []
+        peers = rivals(name, taken)
+        best = min(peers, key=lambda peer: medians[peer], default=None)
+        ratios = [min(taken[p].samples[k].p50 for p in peers) / times[k] for k in range(len(times))] if best else []
         rows.append(
             Row(
                 implementation=name,
-                cell=case.cell,
-                hidden=case.hidden,
-                batch=case.batch,
-                seq=case.seq,
-                input=case.input,
-                threads=case.threads,
+                **vars(case),
                 ms=seconds * 1e3,
                 ms_low=min(times) * 1e3,
                 ms_high=max(times) * 1e3,
                 spread=spread(times),
                 p99_ms=median(sample.p99 for sample in samples) * 1e3,
                 gflops=flops / seconds / 1e9,
-                bound_ms=roof.seconds * 1e3 if roof else None,
-                bound_by=roof.by if roof else None,
-                of_bound=roof.seconds / seconds if roof else None,
-                pointwise=roof.pointwise / seconds if roof and is_ours(name) else None,
-                clock=median(clocks) / roof.thread_limit if roof and clocks else None,
+                bound_ms=bound.seconds * 1e3 if bound else None,
+                bound_by=bound.by if bound else None,
+                of_bound=bound.seconds / seconds if bound else None,
+                pointwise=bound.pointwise / seconds if bound and is_ours(name) else None,
+                clock=median(clocks) / bound.thread_limit if bound and clocks else None,
                 best_peer=best,
                 ratio=medians[best] / seconds if best else None,
                 ratio_low=min(ratios, default=None),
                 ratio_high=max(ratios, default=None),
                 cpus=median(sample.cpus for sample in samples),
                 others=median(sample.others for sample in samples),
+                rms=one.rms,
             )
         )
     return rows

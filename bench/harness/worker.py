@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import data, timing
-from bench.harness.cases import OURS, Case
+from bench.harness.cases import OURS, Case, precision_of
 from bench.harness.errors import Missing, Unsupported
 from bench.peers import Peer, load
 
@@ -32,10 +32,11 @@ class Server:
     """The commands, one public method each."""
 
     def __init__(self, name: str, threads: int) -> None:
-        self._peer: Peer = load(name)
+        self._precision = precision_of(name)
+        self._peer: Peer = load(name.removesuffix(f"-{self._precision}"))
         self._peer.set_threads(threads)
         self._case: Case | None = None
-        self._weights: data.Arrays = {}
+        self._weights: data.Layers = ()
         self._calls: dict[str, Callable[[], object]] = {}
         self._clock: Clock | None = None
         if name == OURS:
@@ -54,19 +55,19 @@ class Server:
         """
         if case != self._case:
             self._calls.clear()
-            self._case, self._weights = case, data.weights(case)
+            self._case, self._weights = case, data.all_weights(case)
         x = data.sequence(checked_case(kind, case))
         if kind == "infer":
-            run = self._peer.build(case, self._weights)
+            run = self._peer.build(case, self._weights, self._precision)
             self._calls[kind] = lambda: run(x)
             return run(x)
         if kind == "step":
-            step = self._peer.build_step(case, self._weights)
+            step = self._peer.build_step(case, self._weights, self._precision)
             x_t = x[0].copy()
             self._calls[kind] = lambda: step(x_t)
             return data.stack(step(row) for row in x)
         dy = data.output_gradient(case)
-        train = self._peer.build_train(case, self._weights, reload=kind == "train-reload")
+        train = self._peer.build_train(case, self._weights[0][0], reload=kind == "train-reload")
         self._calls[kind] = lambda: train(x, dy)
         return self._peer.in_our_layout(case, train(x, dy))
 
@@ -99,8 +100,8 @@ class Reference:
         self._numpy = numpy
 
     def sequence(self, case: Case, rows: list[int]) -> data.F32:
-        """y (T, len(rows), H) of some rows of the batch."""
-        return self._numpy.reference(case, data.weights(case), data.sequence(case)[:, rows])
+        """y (T, len(rows), D*H) of some rows of the batch."""
+        return self._numpy.reference(case, data.all_weights(case), data.sequence(case), rows)
 
     def gradients(self, case: Case) -> data.Arrays:
         """The gradients of the whole batch."""

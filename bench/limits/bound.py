@@ -9,6 +9,8 @@ time beside a bound is what gpurnn's cell equations take alone.
 A single step has no other steps to share W_x with, so there both matrices are read:
 
 seconds = max(flops / FMA peak, bytes of W_x and W_h / reading rate at that size)
+
+The bound of several layers is the sum of theirs; both directions of a layer count as one W_h.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class Bound:
 def sequence_bound(case: Case, limits: Limits) -> Bound:
     """`limits` must be those of the case's thread count."""
     projection = case.projection_flops / limits.fma_flops
-    return _bound(case, limits, case.seq, projection, case.recurrent_flops, case.recurrent_bytes)
+    steps = case.layers * case.seq
+    return _bound(case, limits, steps, projection, case.recurrent_flops, case.recurrent_bytes)
 
 
 def step_bound(case: Case, limits: Limits) -> Bound:
@@ -46,7 +49,7 @@ def _bound(case: Case, limits: Limits, steps: int, before: float, flops: float, 
         raise ValueError(f"limits of {limits.threads} thread(s) do not bound a case on {case.threads}")
     rate = limits.bandwidth(size)
     arithmetic, reading = flops / limits.fma_flops, steps * size / rate
-    pointwise = steps * case.batch * case.hidden * limits.unit_ns[case.cell] * 1e-9 / case.threads
+    pointwise = case.units * limits.unit_ns[case.cell] * 1e-9 / case.threads
     if arithmetic >= reading:
         return Bound(before + arithmetic, "fma", pointwise, limits.fma_flops / limits.threads)
     return Bound(before + reading, "weights", pointwise, rate / limits.threads)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from bench.harness.cases import Case
-from bench.harness.data import F32, Arrays
+from bench.harness.cases import FLOAT32, Case
+from bench.harness.data import F32, Arrays, Layers
+from bench.harness.errors import Unsupported
 from bench.peers.peer import Run, Step, Train
 
 Floats = npt.NDArray[np.floating[Any]]
+Lengths = Sequence[int] | None  # of ragged rows
 
 
 def version() -> str:
@@ -28,7 +31,7 @@ def _sigmoid(a: Floats) -> Floats:
 
 
 class Loop:
-    """One layer in the given dtype; keeps what its backward needs."""
+    """One direction of a layer in the given dtype; keeps what its backward needs."""
 
     def __init__(self, case: Case, weights: Arrays, dtype: npt.DTypeLike) -> None:
         self.case = case
@@ -57,6 +60,16 @@ class Loop:
             q = h @ w["W_h"][2 * H :].T + w["b_hn"]
             n = np.tanh(a[:, 2 * H :] + r * q)
         return (1 - z) * h + z * n, c, (z, r, n, q)
+
+    def outputs(self, x: Floats) -> Floats:
+        """y (T, B, H)."""
+        a = x.astype(self.dtype, copy=False) @ self.w["W_x"].T + self.w["b"]
+        h, c = self.zero_state(x.shape[1])
+        y = np.empty((*x.shape[:2], self.case.hidden), self.dtype)
+        for t, a_t in enumerate(a):
+            h, c, _ = self.cell(a_t, h, c)
+            y[t] = h
+        return y
 
     def forward(self, x: F32) -> tuple[Floats, list[tuple[Floats, ...]]]:
         """y (T, B, H) and, for each step, (h_prev, c_prev, c, gates...)."""
@@ -123,24 +136,61 @@ class Loop:
         return {name: array.astype(np.float32) for name, array in gradients.items()}
 
 
-def build(case: Case, weights: Arrays) -> Run:
-    loop = Loop(case, weights, np.float32)
+def _loops(case: Case, weights: Layers, dtype: npt.DTypeLike) -> list[list[Loop]]:
+    return [[Loop(case, arrays, dtype) for arrays in directions] for directions in weights]
+
+
+def _reversed(x: Floats, lengths: Lengths) -> Floats:
+    """(T, B, ...), each row's steps backward in time; what lies past them stays."""
+    if lengths is None:
+        return x[::-1]
+    found = x.copy()
+    for row, length in enumerate(lengths):
+        found[:length, row] = x[:length, row][::-1]
+    return found
+
+
+def _stacked(case: Case, loops: list[list[Loop]], x: Floats, lengths: Lengths) -> Floats:
+    """y (T, B, D*H) of all layers, zeros past a row's length."""
+    for layer, directions in enumerate(loops):
+        found = []
+        for direction, loop in enumerate(directions):
+            backward = case.is_backward(layer, direction)
+            y = loop.outputs(_reversed(x, lengths) if backward else x)
+            found.append(_reversed(y, lengths) if backward else y)
+        x = np.concatenate(found, axis=2)
+    for row, length in enumerate(lengths or ()):
+        x[length:, row] = 0
+    return x
+
+
+def _only_floats(precision: str) -> None:
+    if precision != FLOAT32:
+        raise Unsupported(f"NumPy has no {precision}")
+
+
+def build(case: Case, weights: Layers, precision: str) -> Run:
+    _only_floats(precision)
+    loops = _loops(case, weights, np.float32)
+    lengths = case.lengths if case.ragged else None
 
     def run(x: F32) -> F32:
-        y: F32 = loop.forward(x)[0].astype(np.float32, copy=False)
+        y: F32 = _stacked(case, loops, x, lengths).astype(np.float32, copy=False)
         return y
 
     return run
 
 
-def build_step(case: Case, weights: Arrays) -> Step:
-    loop = Loop(case, weights, np.float32)
-    state = loop.zero_state(case.batch)
+def build_step(case: Case, weights: Layers, precision: str) -> Step:
+    _only_floats(precision)
+    loops = [directions[0] for directions in _loops(case, weights, np.float32)]
+    states = [loop.zero_state(case.batch) for loop in loops]
 
     def step(x_t: F32) -> F32:
-        nonlocal state
-        h, c, _ = loop.cell(x_t @ loop.w["W_x"].T + loop.w["b"], *state)
-        state = h, c
+        h: Floats = x_t
+        for layer, loop in enumerate(loops):
+            h, c, _ = loop.cell(h @ loop.w["W_x"].T + loop.w["b"], *states[layer])
+            states[layer] = h, c
         y: F32 = h.astype(np.float32, copy=False)
         return y
 
@@ -160,9 +210,10 @@ def in_our_layout(case: Case, gradients: Arrays) -> Arrays:
     return gradients
 
 
-def reference(case: Case, weights: Arrays, x: F32) -> F32:
-    """y in float64, rounded once at the end."""
-    y: F32 = Loop(case, weights, np.float64).forward(x)[0].astype(np.float32)
+def reference(case: Case, weights: Layers, x: F32, rows: Sequence[int]) -> F32:
+    """y (T, len(rows), D*H) of some rows of the batch in float64, rounded once at the end."""
+    lengths = [case.lengths[row] for row in rows] if case.ragged else None
+    y: F32 = _stacked(case, _loops(case, weights, np.float64), x[:, rows], lengths).astype(np.float32)
     return y
 
 

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -37,7 +38,7 @@ def _panel(row: Row) -> Panel:
     return row.cell, None if row.input == row.hidden else row.input, row.threads
 
 
-def _shade(ratio: float) -> float:
+def shade(ratio: float) -> float:
     """-1 to 1, 0 where gpurnn and the best peer are equal."""
     return math.log(ratio) / abs(math.log(FASTEST if ratio > 1 else SLOWEST))
 
@@ -51,20 +52,32 @@ def _draw(axes: Axes, rows: Sequence[Row], with_ratio: bool) -> None:
         value = row.ratio if with_ratio else row.of_bound
         if value is None:
             continue
-        colours[at] = _shade(value) if with_ratio else 2 * value - 1
-        if with_ratio and value < 1:
-            axes.add_patch(Rectangle((at[1] - 0.47, at[0] - 0.47), 0.94, 0.94, fill=False, edgecolor="#b2182b"))
-        dark = "white" if abs(colours[at]) > 0.75 else "black"
+        colours[at] = shade(value) if with_ratio else 2 * value - 1
         text = f"{value:.2f}" if with_ratio else f"{value:.0%}"
-        axes.text(at[1], at[0] - 0.12, text, ha="center", va="center", color=dark, fontsize=9, fontweight="bold")
         below = f"{row.of_bound:.0%}" if with_ratio and row.of_bound else row.implementation if not with_ratio else ""
-        axes.text(at[1], at[0] + 0.27, below, ha="center", va="center", color=dark, fontsize=6.5)
-    axes.imshow(colours, cmap=COLOURS, norm=Normalize(-1, 1), aspect="auto")
+        square(axes, at, colours[at], text, below, framed=with_ratio and value < 1)
+    coloured(axes, colours)
     axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
     axes.set_yticks(range(len(hidden)), [str(size) for size in hidden])
+
+
+def square(axes: Axes, at: tuple[int, int], colour: float, text: str, below: str, *, framed: bool) -> None:
+    """Writes into a square of a panel; at: its line and column."""
+    line, column = at
+    if framed:
+        axes.add_patch(Rectangle((column - 0.47, line - 0.47), 0.94, 0.94, fill=False, edgecolor="#b2182b"))
+    dark = "white" if abs(colour) > 0.75 else "black"
+    axes.text(column, line - 0.12, text, ha="center", va="center", color=dark, fontsize=9, fontweight="bold")
+    axes.text(column, line + 0.27, below, ha="center", va="center", color=dark, fontsize=6.5)
+
+
+def coloured(axes: Axes, colours: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
+    """Paints the squares of a panel, with white lines between them."""
+    axes.imshow(colours, cmap=COLOURS, norm=Normalize(-1, 1), aspect="auto")
     axes.tick_params(length=0)
-    axes.set_xticks(np.arange(len(batches) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(hidden) + 1) - 0.5, minor=True)
+    lines, columns = colours.shape
+    axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(lines + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="minor", length=0)
     for spine in axes.spines.values():
@@ -115,6 +128,11 @@ def plot(rows: Sequence[Row], path: Path, machine: str) -> None:
     else:
         title = f"The best of {', '.join(peers)}:\nfraction of the machine's bound (gpurnn was not measured)"
     figure.suptitle(f"{title}\n{machine}", fontsize=10)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes the figure and closes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -29,9 +30,9 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Three digits that count."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
 def case_line(place: str, case: Case, rows: Sequence[Row]) -> str:
@@ -43,9 +44,9 @@ def case_line(place: str, case: Case, rows: Sequence[Row]) -> str:
 
 def _time(row: Row, micro: bool, p99: bool) -> str:
     unit = 1e3 if micro else 1.0
-    text = _digits(row.ms * unit)
+    text = digits(row.ms * unit)
     if p99:
-        text += f" / {_digits(row.p99_ms * unit)}"
+        text += f" / {digits(row.p99_ms * unit)}"
     else:
         text += f" ±{50 * row.spread:.0f}%" if row.spread < 2 else " ±>99%"
     return text + (MARK if row.disturbed else "")
@@ -57,8 +58,10 @@ def print_rows(console: Console, title: str, rows: Sequence[Row], *, micro: bool
     bounded = any(row.bound_ms is not None for row in rows)
     what = ("µs" if micro else "ms") + (", p50 / p99" if p99 else ", median ± half the rounds' range")
     table = Table(title=f"{title}: {what}", title_justify="left", header_style="bold", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for head in ("cell", "H", "I", "B", "T", "thr"):
-        table.add_column(head, justify="left" if head == "cell" else "right", no_wrap=True)
+    named = any(row.model for row in rows)
+    columns = ("model", "B", "T", "thr") if named else ("cell", "H", "I", "B", "T", "thr")
+    for head in columns:
+        table.add_column(head, justify="left" if head in ("cell", "model") else "right", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", style="bold" if name == OURS else None, no_wrap=True)
     for head in (
@@ -72,8 +75,8 @@ def print_rows(console: Console, title: str, rows: Sequence[Row], *, micro: bool
     for case, group in groupby(rows, key=lambda row: row.case):
         found = {row.implementation: row for row in group}
         lead = found.get(OURS) or min(found.values(), key=lambda row: row.ms)
-        sizes = (case.cell, case.hidden, case.input, case.batch, case.seq, case.threads)
-        line = [str(value) for value in sizes]
+        layers = [case.model] if named else [case.cell, str(case.hidden), str(case.input)]
+        line = layers + [str(value) for value in (case.batch, case.seq, case.threads)]
         line += [_time(found[name], micro, p99) if name in found else "-" for name in names]
         line.append(f"{lead.gflops:.1f}")
         if bounded:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import geometric_mean, median
 
-from bench.harness.cases import OURS
-from bench.harness.rows import Row
+from bench.harness.cases import FLOAT32, OURS, Case, precision_of
+from bench.harness.rows import Row, is_ours
 from bench.limits.measure import Limits
 
 SCALING = 1.8  # times as fast as one thread two should be
@@ -29,6 +29,16 @@ class Ratios:
 def ours(rows: Iterable[Row]) -> list[Row]:
     """gpurnn's rows that have a peer beside them."""
     return [row for row in rows if row.implementation == OURS and row.ratio is not None]
+
+
+def ours_in(rows: Iterable[Row]) -> list[str]:
+    """gpurnn's variants among the rows, each once."""
+    return list(dict.fromkeys(row.implementation for row in rows if is_ours(row.implementation)))
+
+
+def in_float32(rows: Iterable[Row]) -> list[Row]:
+    """The rows of what computes in float32."""
+    return [row for row in rows if precision_of(row.implementation) == FLOAT32]
 
 
 def ratios(what: str, values: Sequence[float]) -> Ratios:
@@ -103,14 +113,14 @@ def of_sgemm(rows: Iterable[Row], limits: Iterable[Limits]) -> list[Reached]:
 
 def scaling(rows: Iterable[Row]) -> list[tuple[Reached, int]]:
     """One thread's time / two threads', by cell, for B >= 8 and H >= 128; and how many of these are below SCALING."""
-    times: dict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
+    times: dict[Case, dict[int, float]] = defaultdict(dict)
     for row in rows:
         if row.implementation == OURS and row.batch >= 8 and row.hidden >= 128:
-            times[row.cell, row.hidden, row.batch, row.seq, row.input][row.threads] = row.ms
+            times[replace(row.case, threads=1)][row.threads] = row.ms
     gains: dict[str, list[float]] = defaultdict(list)
     for key, by_threads in times.items():
         if {1, 2} <= by_threads.keys():
-            gains[str(key[0])].append(by_threads[1] / by_threads[2])
+            gains[key.cell].append(by_threads[1] / by_threads[2])
     return [
         (reached, sum(value < SCALING for value in values))
         for cell, values in gains.items()
