@@ -44,16 +44,19 @@ class Target:
         registers. split: each vector of weights takes two registers, and so does a row's."""
         if self.registers == 32:
             return ({4: 5, 3: 7, 2: 12, 1: 8} if split else {4: 6, 3: 8, 2: 12, 1: 8})[vectors]
-        return ({4: 2, 3: 2, 2: 4, 1: 6} if split else {4: 3, 3: 4, 2: 6, 1: 6})[vectors]
+        return ({4: 2, 3: 2, 2: 5, 1: 6} if split else {4: 3, 3: 4, 2: 6, 1: 6})[vectors]
 
-    def tile_groups(self, vectors: int) -> dict[int, int]:
+    def tile_groups(self, vectors: int, split: bool = False) -> dict[int, int]:
         """Gives, by number of rows, the panels that one tile takes where one panel has too few sums to hide a
-        multiply-add's latency."""
+        multiply-add's latency. split: as `tile_rows` takes it; a word is two multiply-adds, one after the other."""
         alone, enough, most = _SUMS[self.registers]
+        alone = 8 if split else alone
         found = {}
         for rows in range(1, enough):
             wanted = -(-(alone if rows == 1 else enough) // (rows * vectors))
             panels = min(wanted, most // (rows * vectors))
+            while split and rows * vectors * panels + 2 * min(rows, vectors * panels) + 2 > self.registers:
+                panels -= 1
             if vectors > 1 and panels > 1:
                 found[rows] = panels
         return found

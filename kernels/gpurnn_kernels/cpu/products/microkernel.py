@@ -135,7 +135,7 @@ def table(element: str, format: str = "float", *, transposed: bool = False, pref
 def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value]) -> None:
     """Emits the loop over panels: panel after panel or, for a few rows, groups of panels and then the remaining ones."""
     row_major = INT64(1)
-    for rows, panels in target().tile_groups(form.width).items():
+    for rows, panels in target().tile_groups(form.width, form.format.split).items():
         row_major = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), row_major)
     exact = form.format.head > 0  # sums of integers, which need no segments
     given = given | {"segment": given["depth"] if exact else _segment(builder, given["depth"])}
@@ -165,7 +165,8 @@ def _emit_rows_loop(
 ) -> None:
     """Emits the loop over the rows of `count` panels. It cuts them into as few tiles as can be, of about equal heights: low
     tiles are the slower ones. Where `count` is more than 1, one tile has all rows."""
-    limit, groups = target().tile_rows(form.width, form.format.split), target().tile_groups(form.width)
+    width, split = form.width, form.format.split
+    limit, groups = target().tile_rows(width, split), target().tile_groups(width, split)
     before = builder.block
     head, pick, done = (builder.append_basic_block(name) for name in ("rows", "pick", "done"))
     builder.branch(head)
@@ -244,7 +245,7 @@ class _Tile:
         rows, heads = [builder.add(a, row) for row in a_rows], [builder.add(w, panel) for panel in w_panels]
         w = v.at(w, self.form.format.head * self.form.width * v.size)
         count = builder.select(builder.icmp_signed("<", depth, given["segment"]), depth, given["segment"])
-        a_step = given["a_row"] if transposed else INT64(v.itemsize)
+        a_step = given["a_row"] if transposed else INT64(self.form.format.row_word or v.itemsize)
         # of few sums, a turn of the loop would have about as much to do for the loop itself
         unroll = _UNROLLED if len(cells) <= 16 else 1
         several = builder.and_(count, INT64(-unroll))
@@ -263,27 +264,27 @@ class _Tile:
         builder.cbranch(builder.icmp_signed(">", left, INT64(0)), segment, after)
         builder.position_at_end(after)
 
-    def _step(self, v: Vectors, a: list[ir.Value], w: list[ir.Value], sums: Sums) -> Sums:
+    def _step(self, v: Words, a: list[ir.Value], w: list[ir.Value], sums: Sums) -> Sums:
         """Emits one k: the smaller side of the tile is loaded first and kept."""
         columns = [(p, u) for p in range(self.panels) for u in range(self.form.width)]
         following = {}
         if len(columns) <= self.rows:
-            kept = [v.load(w[p], u) for p, u in columns]
+            kept = [v.weights(w[p], u) for p, u in columns]
             for m in range(self.rows):
-                row = v.broadcast(a[m])
+                row = v.row(a[m])
                 for (p, u), weight in zip(columns, kept, strict=True):
-                    following[m, p, u] = v.fma(row, weight, sums[m, p, u])
+                    following[m, p, u] = v.multiply_add(row, weight, sums[m, p, u])
         else:
-            kept = [v.broadcast(address) for address in a]
+            kept = [v.row(address) for address in a]
             for p, u in columns:
-                weight = v.load(w[p], u)
+                weight = v.weights(w[p], u)
                 for m, row in enumerate(kept):
-                    following[m, p, u] = v.fma(row, weight, sums[m, p, u])
+                    following[m, p, u] = v.multiply_add(row, weight, sums[m, p, u])
         return following
 
     def _loop(
         self,
-        v: Vectors,
+        v: Words,
         count: ir.Value,
         turn: int,
         step: Callable[[ir.Value, ir.Value, Sums], Sums],

@@ -92,6 +92,8 @@ def _constants(spec: Spec, backward: bool) -> dict[str, Array]:
 def wide_vectors(spec: Spec) -> int:
     """Gives the vectors of a wide panel."""
     format, machine = format_of(spec), target()
+    if format.split:
+        return 2  # tiles of four vectors and two registers a vector would be low
     # of words of several numbers, four vectors are the faster ones even where L1 does not hold them
     return 4 if format.convert and machine.registers == 32 else machine.wide(format.depth(spec.output_size))
 

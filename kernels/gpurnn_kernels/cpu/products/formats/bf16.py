@@ -15,46 +15,49 @@ from .format import Format, Words, each_vector, over_rows
 from .instructions import dot_bf16, rounded_bf16
 
 _NAN = 0x7FC0
+_HIGH = 0xFFFF0000  # the bits of a float that bfloat16 has
 _LEAST = 0x00800000  # bits of the least float that is not denormal
 
 
 class Pairs(Words):
-    """Vectors of words of two bfloat16 each."""
+    """Vectors of words of two bfloat16 each, for the processor's instruction."""
 
-    def fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
-        if self.machine.bf16:
-            return Vector(self, dot_bf16(self, a.value, b.value, c.value))
-        for half in (self._odd, self._even):
-            c = super().fma(half(a), half(b), c)
-        return c
-
-    def _even(self, word: Vector) -> Vector:
-        """Gives the number of the low half."""
-        bits = self.builder.bitcast(word.value, self.integer)
-        return Vector(self, self.builder.bitcast(self.builder.shl(bits, _every(self, 16)), self.type))
-
-    def _odd(self, word: Vector) -> Vector:
-        """Gives the number of the high half."""
-        bits = self.builder.bitcast(word.value, self.integer)
-        return Vector(self, self.builder.bitcast(self.builder.and_(bits, _every(self, 0xFFFF0000)), self.type))
+    def multiply_add(self, row: Vector, weights: Vector, total: Vector) -> Vector:
+        return Vector(self, dot_bf16(self, row.value, weights.value, total.value))
 
 
-def _every(v: Vectors, value: int) -> ir.Constant:
+class Halves(Words):
+    """The same without the instruction: weights are words of two, rows are floats that are rounded to bfloat16."""
+
+    def weights(self, address: ir.Value, index: int) -> tuple[Vector, Vector]:
+        b = self.builder
+        bits = b.bitcast(self.load(address, index).value, self.integer)
+        even, odd = b.shl(bits, every(self, 16)), b.and_(bits, every(self, _HIGH))
+        return Vector(self, b.bitcast(even, self.type)), Vector(self, b.bitcast(odd, self.type))
+
+    def row(self, address: ir.Value) -> tuple[Vector, Vector]:
+        return self.broadcast(address), self.broadcast(self.at(address, self.itemsize))
+
+    def multiply_add(self, row: tuple[Vector, Vector], weights: tuple[Vector, Vector], total: Vector) -> Vector:
+        for a, b in zip(reversed(row), reversed(weights), strict=True):
+            total = self.fma(a, b, total)
+        return total
+
+
+def every(v: Vectors, value: int) -> ir.Constant:
     return ir.Constant(v.integer, [value] * v.lanes)
 
 
-def rounded(v: Vectors, value: Vector) -> ir.Value:
-    """Emits the rounding of a vector of floats to bfloat16; -> a vector of 16-bit integers."""
-    if v.machine.bf16:
-        return rounded_bf16(v, value.value)
+def rounded(v: Vectors, value: Vector) -> Vector:
+    """Emits the rounding of floats to bfloat16: floats whose low half is zero."""
     b = v.builder
     bits = b.bitcast(value.value, v.integer)
-    last = b.and_(b.lshr(bits, _every(v, 16)), _every(v, 1))
-    high = b.lshr(b.add(b.add(bits, _every(v, 0x7FFF)), last), _every(v, 16))
-    small = b.icmp_unsigned("<", b.and_(bits, _every(v, 0x7FFFFFFF)), _every(v, _LEAST))
-    high = b.select(small, b.lshr(b.and_(bits, _every(v, 1 << 31)), _every(v, 16)), high)
-    high = b.select(b.fcmp_unordered("uno", value.value, value.value), _every(v, _NAN), high)
-    return b.trunc(high, ir.VectorType(ir.IntType(16), v.lanes))
+    last = b.and_(b.lshr(bits, every(v, 16)), every(v, 1))
+    high = b.and_(b.add(b.add(bits, every(v, 0x7FFF)), last), every(v, _HIGH))
+    small = b.icmp_unsigned("<", b.and_(bits, every(v, 0x7FFFFFFF)), every(v, _LEAST))
+    high = b.select(small, b.and_(bits, every(v, 1 << 31)), high)
+    high = b.select(b.fcmp_unordered("uno", value.value, value.value), every(v, _NAN << 16), high)
+    return Vector(v, b.bitcast(high, v.type))
 
 
 @pointwise
@@ -65,9 +68,11 @@ def round_row(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> No
     b = v.builder
 
     def store(value: Vector, index: ir.Value) -> None:
-        found = rounded(v, value)
-        at = b.add(to, b.mul(index, INT64(2 * v.lanes)))
-        b.store(found, b.inttoptr(at, found.type.as_pointer()), align=2)
+        if v.machine.bf16:
+            found, size = rounded_bf16(v, value.value), v.size // 2
+        else:
+            found, size = rounded(v, value).value, v.size
+        b.store(found, b.inttoptr(b.add(to, b.mul(index, INT64(size))), found.type.as_pointer()), align=2)
 
     each_vector(v, source, count, store)
 
@@ -91,9 +96,10 @@ def packed(matrix: Array) -> Array:
 BF16 = Format(
     "bf16",
     numbers=2,
-    words=Pairs,
+    words=Pairs if target().bf16 else Halves,
     packed=packed,
     convert=over_rows("round_rows", round_row),
     split=not target().bf16,
+    row_word=None if target().bf16 else 8,
     how="vdpbf16ps" if target().bf16 else "float32 arithmetic",
 )

@@ -24,7 +24,19 @@ Sums = dict[Cell, Vector]
 
 
 class Words(Vectors):
-    """Vectors of words while a tile is emitted: `fma(row, weights, sum)` adds the products of a word's numbers."""
+    """Vectors of words while a tile is emitted."""
+
+    def weights(self, address: ir.Value, index: int) -> Any:
+        """Gives a vector of words of weights as `multiply_add` takes it."""
+        return self.load(address, index)
+
+    def row(self, address: ir.Value) -> Any:
+        """Gives a row's word, in every lane, as `multiply_add` takes it."""
+        return self.broadcast(address)
+
+    def multiply_add(self, row: Any, weights: Any, total: Vector) -> Vector:
+        """Adds the products of the numbers of two words to a total."""
+        return self.fma(row, weights, total)
 
     @property
     def floats(self) -> Vectors:
@@ -54,7 +66,8 @@ class Format:
     """The kernel convert(zero, words) of the words to, to_row, source, source_row, rows, count: makes `rows` rows of words of
     `count` numbers each; None where products read rows as they are."""
     head: int = 0  # words before the numbers of a packed row
-    split: bool = False  # a tile has two registers for a vector of words
+    split: bool = False  # a tile has two registers for a vector of words, and two for a row's word
+    row_word: int | None = None  # bytes of a word of a row, where they are not those of an element
     how: str = ""  # the instructions that multiply, for plan()
 
     def depth(self, count: int) -> int:
@@ -73,7 +86,7 @@ class Format:
     def row_bytes(self, count: int, itemsize: int, vector: int) -> int:
         """Gives the bytes of a row of `count` numbers in scratch memory."""
         line = max(LINE, vector) if self.convert else vector
-        return self.row_head + -(-self.depth(count) * itemsize // line) * line
+        return self.row_head + -(-self.depth(count) * (self.row_word or itemsize) // line) * line
 
 
 def each_vector(v: Vectors, source: ir.Value, count: ir.Value, run: Callable[[Vector, ir.Value], None]) -> None:

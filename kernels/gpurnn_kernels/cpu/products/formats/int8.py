@@ -52,8 +52,8 @@ class Fours(Words):
                 found[m, p, u] = exact * (scale * of_row)
         return found
 
-    def fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
-        return Vector(self, DOTS[self.machine.dot](self, a.value, b.value, c.value))
+    def multiply_add(self, row: Vector, weights: Vector, total: Vector) -> Vector:
+        return Vector(self, DOTS[self.machine.dot](self, row.value, weights.value, total.value))
 
 
 @pointwise
