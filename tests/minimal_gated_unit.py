@@ -16,17 +16,17 @@ How a cell is written:
 4. The `Cell`: what the programs ask about all this, each attribute explained in `cell.py`.
 
 `registered` hands the cell in. Kernels of a cell outside the package are not kept on disk: the package cannot tell when they
-change.
+change. `minimal_gated_unit_cuda.py` is the same cell on CUDA.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import KINDS
+from helpers import KINDS, Problem
 from reference_cells import CELLS as REFERENCES
 from reference_cells import Array, Weights, clipped, inside, sigmoid
 from reference_cells import Cell as Reference
@@ -144,6 +144,18 @@ class MGU(gpurnn.GRU):
     def _begin(self, description: Description, params: Mapping[str, Array], place: Place = HOST) -> None:
         arguments = {field.name: getattr(description, field.name) for field in fields(description)}
         super()._begin(MguDescription(**arguments), params, place)
+
+
+class MguProblem(Problem):
+    """A problem for the layer."""
+
+    def __init__(self, *sizes: int, **more: Any) -> None:
+        super().__init__("mgu", *sizes, **more)
+
+    @cached_property
+    def layer(self) -> Any:
+        I, H = self.sizes
+        return MGU.with_params({"input_size": I, "hidden_size": H, **self._made}, self.params)
 
 
 # The reference: the same cell in NumPy, slow and obviously right

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpurnn_kernels.cuda import persistent
+from gpurnn_kernels.cuda.cells import CELLS
 from gpurnn_kernels.cuda.host.device import Device, Kernel
 from gpurnn_kernels.cuda.persistent.kernels import kernel_of
 from gpurnn_kernels.cuda.pointwise import gru_after, gru_before, lstm
 from gpurnn_kernels.cuda.pointwise.form import Variant
 from gpurnn_kernels.cuda.step import kernel as step_kernel
-from gpurnn_kernels.spec import CellName, Spec
+from gpurnn_kernels.spec import Spec
 
 UNITS, BATCH = 1024, 16
 PERSISTENT_SIZES = (64, 256, 1024)
-CELLS: tuple[CellName, ...] = ("lstm", "gru_after", "gru_before")
 FORWARD = (
     lstm.lstm_forward,
     gru_after.gru_after_forward,
@@ -61,11 +61,13 @@ def _pointwise(make: Any, variant: Variant) -> Listed:
 
 def steps() -> Iterator[Listed]:
     """One step of a stream in one kernel, or two."""
-    for cell in CELLS:
-        form = step_kernel.StepForm(cell, 256, 256, 1, 32, False)
-        yield Listed("step", f"{cell}_step", "float32 H 256 B 1", step_kernel.step_kernel(form), None)
-    before = step_kernel.StepForm("gru_before", 256, 256, 1, 32, False)
-    yield Listed("step", "gru_before_reset", "float32 H 256 B 1", step_kernel.reset_kernel(before), None)
+    for name, cell in CELLS.items():
+        if cell.one_kernel is None:
+            continue
+        form = step_kernel.StepForm(cell.one_kernel, 256, 256, 1, 32, False)
+        yield Listed("step", f"{name}_step", "float32 H 256 B 1", step_kernel.step_kernel(form), None)
+        if cell.one_kernel.after_reset:
+            yield Listed("step", f"{name}_reset", "float32 H 256 B 1", step_kernel.reset_kernel(form), None)
 
 
 def persistents(device: Device) -> Iterator[Listed]:

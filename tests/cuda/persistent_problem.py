@@ -120,7 +120,7 @@ class PersistentProblem:
         saved = SimpleNamespace(gates=gates, extra=extra) if keep else None
         lengths = None if self.lengths is None else device.upload(np.array(self.lengths, np.int64))
         arrays = {"xp": xp, "initial": state, "lengths": lengths, "y": y, "final": final, "saved": saved}
-        persistent.run_forward(device, plan, self.spec, self.upload(device), **arrays)  # type: ignore[arg-type]
+        persistent.run_forward(device, plan, self.upload(device), **arrays)  # type: ignore[arg-type]
         return y, final, saved
 
     @cached_property
@@ -150,7 +150,7 @@ class PersistentProblem:
         initial, dfinal = [device.upload(a) for a in self.state], [device.upload(a) for a in self.dstate]
         weights = self.upload(device)
         arrays = {"saved": saved, "y": y, "initial": initial, "lengths": lengths, "dy": dy, "dfinal": dfinal}
-        persistent.run_backward(device, plan, self.spec, weights, **arrays, d_gates=d_gates, dinitial=dinitial)  # type: ignore[arg-type]
+        persistent.run_backward(device, plan, weights, **arrays, d_gates=d_gates, dinitial=dinitial)  # type: ignore[arg-type]
         return d_gates, dinitial
 
     def gradient_error(self, d_gates: Any, dinitial: Sequence[Any]) -> float:

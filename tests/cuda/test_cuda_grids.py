@@ -72,12 +72,12 @@ def test_persistent_passes_of_many_rows(cell: str) -> None:
     assert isinstance(plan, persistent.ForwardPlan)
     assert plan.slices > 65_535
     arrays = {"xp": gates, "initial": states, "lengths": None, "y": steps, "final": states}
-    persistent.run_forward(device, plan, spec, weights, **arrays)  # type: ignore[arg-type]
+    persistent.run_forward(device, plan, weights, **arrays)  # type: ignore[arg-type]
     back = persistent.fit_backward(spec, ROWS, device)  # type: ignore[arg-type]
     if isinstance(back, persistent.BackwardPlan):
         given = {"saved": SavedDirection(gates, steps), "y": steps, "initial": states, "lengths": None, "dy": None}
         made = {"dfinal": states, "d_gates": gates, "dinitial": states}
-        persistent.run_backward(device, back, spec, weights, **given, **made)  # type: ignore[arg-type]
+        persistent.run_backward(device, back, weights, **given, **made)  # type: ignore[arg-type]
     assert all(grid[0] > 65_535 for grid in device.seen)
 
 

@@ -103,10 +103,11 @@ def test_one_unit_a_thread(kernel: str, storage: int) -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru_after", "gru_before"])
 def test_steps_of_streams(cell: Any) -> None:
+    from gpurnn_kernels.cuda.cells import CELLS
     from gpurnn_kernels.cuda.step.kernel import StepForm, reset_kernel, step_kernel
 
     for batch, storage in ((1, 32), (8, 32), (8, 64)):
-        form = StepForm(cell, 64, 128, batch, storage, False)
+        form = StepForm(CELLS[cell].one_kernel, 64, 128, batch, storage, False)
         for of in [step_kernel(form)] + [reset_kernel(form)] * (cell == "gru_before"):
             found = card_of(of, "H100 SXM")
             assert found.clean, found

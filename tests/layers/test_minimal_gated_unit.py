@@ -1,6 +1,5 @@
 """A cell that stands outside the package runs as the package's own do: values, gradients and promises."""
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,27 +8,16 @@ from helpers import (
     GRADIENTS,
     LAYERS,
     OUTPUTS,
-    Problem,
     assert_gradients_near,
     assert_near,
     assert_same_bits,
     row_of,
 )
-from minimal_gated_unit import MGU, registered
+from minimal_gated_unit import MguProblem, registered
 from problems import SIZES, every_dtype
 
 import gpurnn
 from gpurnn_kernels.cpu.codegen.cache import KernelCache
-
-
-class MguProblem(Problem):
-    def __init__(self, *sizes: int, **more: Any) -> None:
-        super().__init__("mgu", *sizes, **more)
-
-    @cached_property
-    def layer(self) -> Any:
-        I, H = self.sizes
-        return MGU.with_params({"input_size": I, "hidden_size": H, **self._made}, self.params)
 
 
 @pytest.fixture(autouse=True)

@@ -292,7 +292,7 @@ def test_a_plan_tells_what_runs(cell: str, options: str, B: int, H: int, monkeyp
             shares = program.records.shares
             assert ("each step projects its own x" in line) == any(shares["fused"])
             assert ("x projected" in line) == (not all(shares["fused"]))
-            ahead = address(table("float32", transposed=False, prefetch=True))
+            ahead = address(table("float32", "float", transposed=False, prefetch=True))
             prefetched = all(program.records.jobs["tiles"] == ahead)
             assert ("weights prefetched" in line) == prefetched
             assert prefetched or (B, H) != (40, 600)

@@ -6,4 +6,4 @@ from .engine import describe as describe
 from .engine import forward as forward
 from .engine import prepare as prepare
 from .plain_call import PlainCall as PlainCall
-from .step.stepper import Stepper as Stepper
+from .stepper import Stepper as Stepper

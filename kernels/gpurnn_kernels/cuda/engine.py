@@ -9,15 +9,14 @@ import numpy as np
 
 from ..spec import Parameters, Spec
 from . import persistent
+from .cells import cell_of
+from .gradients import DirectionGradients
 from .host.device import Device, DeviceArray
 from .host.devices import device_of
 from .host.weights import Weights, upload
 from .pointwise import sums as whole
 from .run import LARGEST, Run
 from .saved import Saved, SavedDirection
-from .stepwise import backward as stepwise_back
-from .stepwise import forward as stepwise
-from .stepwise.gradients import DirectionGradients
 
 PLANS = 64  # by pass, direction, batch and device, that are kept
 
@@ -53,7 +52,9 @@ class Layer:
         if found is None:
             if len(self._plans) >= PLANS:
                 self._plans.clear()
-            found = self._plans[key] = plan(self.specs[direction], batch, device)
+            spec = self.specs[direction]
+            refusal = persistent.Refusal(f"no persistent kernel runs {spec.cell}")
+            found = self._plans[key] = plan(spec, batch, device) if cell_of(spec).persistent else refusal
         return found
 
     def zeros(self, device: Device, batch: int) -> DeviceArray:
@@ -94,7 +95,7 @@ def forward(
     device = device_of(x)
     found = []
     for d, (spec, weights) in enumerate(zip(layer.specs, layer.on(device), strict=True)):
-        H = spec.hidden_size
+        H, cell = spec.hidden_size, cell_of(spec)
         initial = [layer.zeros(device, batch) if array is None else array[d] for array in state]
         last = [array[d] for array in final]
         if batch == 0 or steps == 0:
@@ -104,13 +105,13 @@ def forward(
         run = Run(device, spec, weights, steps, batch, lengths)
         gates = run.wide_empty(steps, batch, spec.gates * H)
         run.multiply(_flat(x).reshape(-1, inputs), weights.W_x, gates.reshape(steps * batch, -1), transpose_b=True)
-        saved = SavedDirection(gates, run.extra(steps, batch, H)) if keep else None
+        saved = SavedDirection(gates, cell.empty_extra(run)) if keep else None
         plan, of_y = layer.plan(d, batch, device), y[..., d * H : (d + 1) * H]
         if isinstance(plan, persistent.ForwardPlan):
             arrays = {"xp": gates, "initial": initial, "lengths": lengths, "y": of_y, "final": last, "saved": saved}
-            persistent.run_forward(device, plan, spec, weights, **arrays)
+            persistent.run_forward(device, plan, weights, **arrays)
         else:
-            stepwise.forward(run, gates, initial, of_y, last, saved)
+            cell.forward(run, gates, initial, of_y, last, saved)
         if saved is not None:
             found.append(saved)
     return Saved(x if x_stays else x.copy(), y if y_stays else y.copy(), found) if keep else None
@@ -151,10 +152,10 @@ def backward(
     dx = None
     found = []
     for d, (spec, weights) in enumerate(zip(layer.specs, layer.on(device), strict=True)):
-        H = spec.hidden_size
+        H, cell = spec.hidden_size, cell_of(spec)
         part = slice(d * H, (d + 1) * H)
         run = Run(device, spec, weights, steps, batch, lengths)
-        d_gates = run.empty(steps, batch, 4 * H if spec.cell == "gru_after" else spec.gates * H)
+        d_gates = run.empty(steps, batch, cell.gradients * H)
         of_y = None if dy is None else _kernels_can_read(dy[..., part])
         initial, last, first = ([array[d] for array in arrays] for arrays in (state, d_final, dstate))
         plan = layer.plan_back(d, batch, device)
@@ -162,7 +163,6 @@ def backward(
             persistent.run_backward(
                 device,
                 plan,
-                spec,
                 weights,
                 saved=saved.directions[d],
                 y=y[..., part],
@@ -177,11 +177,12 @@ def backward(
             if of_y is None:
                 of_y = run.zeros(steps, batch, H)
             wide = [run.widened(array) for array in first]
-            stepwise_back.backward(run, saved.directions[d], initial, y[..., part], of_y, wide, d_gates)
+            cell.backward(run, saved.directions[d], initial, y[..., part], of_y, wide, d_gates)
             for to, source in zip(first, wide, strict=True):
                 if to is not source:
                     to[...] = source
-        one = DirectionGradients(run, saved.directions[d], x, y.reshape(steps * batch, -1)[:, part], initial[0], d_gates)
+        flat_y = y.reshape(steps * batch, -1)[:, part]
+        one = DirectionGradients(run, cell, saved.directions[d], x, flat_y, initial[0], d_gates)
         if dx is None:
             dx = run.wide_empty(*x.shape)
         one.add_to(dx, accumulate=d > 0)

@@ -21,7 +21,7 @@ class PlainCall:
         for index, layer in enumerate(self._layers):
             directions = len(layer.specs)
             part = slice(index * directions, (index + 1) * directions)
-            final = [h[part], c[part]] if layer.specs[0].cell == "lstm" else [h[part]]
+            final = [array[part] for array in (h, c)[: len(layer.specs[0].shape.states)]]
             out = targets[(count - 1 - index) % 2]
             forward(layer, source, [None] * len(final), None, out, final)
             source = out

@@ -71,10 +71,6 @@ class Run:
     def wide_empty(self, *shape: int) -> DeviceArray:
         return self.device.empty(shape, self.wide)
 
-    def extra(self, *shape: int) -> DeviceArray:
-        """For `SavedDirection.extra`: r * h is a product's factor, all else is computed with."""
-        return self.empty(*shape) if self.spec.cell == "gru_before" else self.wide_empty(*shape)
-
     def widened(self, array: DeviceArray) -> DeviceArray:
         """Itself, or a copy in what is computed in."""
         return self._converted(array, self.wide)

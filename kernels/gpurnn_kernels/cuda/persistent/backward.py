@@ -56,13 +56,13 @@ def _cell_gradient(g: BackwardGeometry, given: Any) -> Any:
         store_float(to + uint64(12 * H), dn_)
         return past_gates
 
-    return lstm if g.cell == "lstm" else gru_after
+    return lstm if g.has_c else gru_after
 
 
 def backward_kernel(g: BackwardGeometry) -> Any:
     """Makes kernel(a), a: `BackwardArguments`."""
     H, U, DG, DY = g.hidden, g.units, g.num_gradients, g.num_gates + 2
-    BLOCKS, ROWS, STRIDE, LSTM = g.blocks, g.rows, g.products[0].stride, g.cell == "lstm"
+    BLOCKS, ROWS, STRIDE, LSTM = g.blocks, g.rows, g.products[0].stride, g.has_c
     OPERAND, CARRIED, LENGTHS = g.layout.operand, g.layout.carried, g.layout.lengths
     load_weights, sweep = make_product(g, 0)
     pacing = make_pacing(g)

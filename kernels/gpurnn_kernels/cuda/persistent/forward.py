@@ -69,13 +69,13 @@ def _cell(g: ForwardGeometry, parts: Parts) -> Any:
             store_float(a.extra + uint64(4 * (at * H + u)), q)
         return h
 
-    return lstm if g.cell == "lstm" else gru_after
+    return lstm if g.has_c else gru_after
 
 
 def forward_kernel(g: ForwardGeometry) -> Any:
     """Makes kernel(a), a: `ForwardArguments`."""
     H, U, BLOCKS, ROWS, WIDTH, ITEM = g.hidden, g.units, g.blocks, g.rows, g.width, g.operand.item
-    LSTM, ALONE, REVERSE = g.cell == "lstm", g.alone, g.reverse
+    LSTM, ALONE, REVERSE = g.has_c, g.alone, g.reverse
     H_AT, CELLS, LENGTHS = g.layout.h, g.layout.cells, g.layout.lengths
     load_weights, sweep = make_product(g, 0, range(g.num_gates))
     pacing = make_pacing(g)

@@ -23,7 +23,7 @@ Shared memory, in 32-bit words; sizes are those of `ForwardLayout` and `Backward
 from dataclasses import dataclass
 from typing import Any
 
-from ...spec import CellName
+from ...spec import CELL_SHAPES, CellName, CellShape
 from ..intrinsics.tile import WARP
 
 
@@ -42,8 +42,23 @@ class Geometry:
     async_copies: bool  # compute capability 8.0 on
 
     @property
+    def shape(self) -> CellShape:
+        """The cell's row in the table of cells."""
+        return CELL_SHAPES[self.cell]
+
+    @property
     def num_gates(self) -> int:
-        return 4 if self.cell == "lstm" else 3
+        return self.shape.gates
+
+    @property
+    def has_c(self) -> bool:
+        """Tells whether the state has c."""
+        return "c" in self.shape.states
+
+    @property
+    def resets_before(self) -> bool:
+        """Tells whether a step has a second product, which waits for r * h of all units."""
+        return self.shape.products > 1
 
     @property
     def blocks(self) -> int:

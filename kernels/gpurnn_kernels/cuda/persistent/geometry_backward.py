@@ -13,12 +13,6 @@ from ..intrinsics.operand import FLOAT32
 from ..intrinsics.tile import WARP, Tile
 from .geometry import Geometry, laid_out
 
-PRODUCTS = {  # gates whose gradients are multiplied together, in W_h's order
-    "lstm": (range(0, 4),),
-    "gru_after": (range(0, 3),),
-    "gru_before": (range(2, 3), range(0, 2)),
-}
-
 
 @dataclass(frozen=True)
 class BackwardGeometry(Geometry):
@@ -28,11 +22,12 @@ class BackwardGeometry(Geometry):
     @property
     def num_gradients(self) -> int:
         """Gate gradients of a unit: a reset-after GRU's candidate has one for W_h and one for W_x."""
-        return 3 if self.cell == "gru_before" else 4
+        return self.num_gates + len(self.shape.biases)
 
     @property
     def product_gates(self) -> tuple[range, ...]:
-        return PRODUCTS[self.cell]
+        """Gates whose gradients are multiplied together, in W_h's order."""
+        return (range(2, 3), range(0, 2)) if self.resets_before else (range(self.num_gates),)
 
     @cached_property
     def products(self) -> tuple[Tile, ...]:

@@ -38,7 +38,7 @@ class ForwardGeometry(Geometry):
     @property
     def num_products(self) -> int:
         """Products of a step that one warp makes: reset before, z, r and n each wait for something else."""
-        return 3 if self.cell == "gru_before" else 1
+        return self.num_gates if self.resets_before else 1
 
     @cached_property
     def tile(self) -> Tile | TensorTile:

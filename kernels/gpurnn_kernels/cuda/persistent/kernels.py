@@ -15,11 +15,10 @@ from .geometry_forward import ForwardGeometry
 
 @cache
 def kernel_of(g: ForwardGeometry | BackwardGeometry) -> Kernel:
-    before = g.cell == "gru_before"
     if isinstance(g, ForwardGeometry):
-        function = reset_before_forward_kernel(g) if before else forward_kernel(g)
+        function = reset_before_forward_kernel(g) if g.resets_before else forward_kernel(g)
         name, record = f"persistent_{g.cell}_forward", record_type(ForwardArguments)
     else:
-        function = reset_before_backward_kernel(g) if before else backward_kernel(g)
+        function = reset_before_backward_kernel(g) if g.resets_before else backward_kernel(g)
         name, record = f"persistent_{g.cell}_backward", record_type(BackwardArguments)
     return Kernel(name, function, (record,), g.threads, 1, cooperative=not g.alone)

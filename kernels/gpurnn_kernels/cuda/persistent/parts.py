@@ -59,7 +59,7 @@ def make_product(g: ForwardGeometry, which: int, gates: range) -> Product:
 def make_parts(g: ForwardGeometry, pacing: Pacing) -> Parts:
     H, U, G, S = g.hidden, g.units, g.num_gates, g.splits
     THREADS, WARPS, WIDTH, PITCH, SPLIT_WORDS = g.threads, g.warps, g.width, g.tile.pitch, g.split_words
-    ALIGNED, ITEM, ROW_WORDS, HAS_B_HN = g.aligned, g.operand.item, H // g.operand.per_word, g.cell == "gru_after"
+    ALIGNED, ITEM, ROW_WORDS, HAS_B_HN = g.aligned, g.operand.item, H // g.operand.per_word, len(g.shape.biases) > 0
     H_AT, PROJECTED, BIASES, LENGTHS = g.layout.h, g.layout.projected, g.layout.biases, g.layout.lengths
     SUMS, PRODUCT_SUMS = g.layout.sums, g.splits * g.split_words
     time, fetch_word, fetch_quad = pacing.time, pacing.fetch_word, pacing.fetch_quad

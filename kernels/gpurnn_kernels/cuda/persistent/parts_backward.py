@@ -60,7 +60,7 @@ def make_backward_parts(g: BackwardGeometry, pacing: Pacing) -> BackwardParts:
     EXTRA, DY = G, G + 2
     BLOCKS, THREADS, SHARE, PITCH, ALONE = g.blocks, g.threads, g.share, g.products[0].pitch, g.alone
     SHARES, INPUTS, LENGTHS = g.layout.shares, g.layout.inputs, g.layout.lengths
-    HAS_EXTRA = g.cell != "gru_before"
+    HAS_EXTRA = not g.resets_before
     time, fetch_word, fetch_quad = pacing.time, pacing.fetch_word, pacing.fetch_quad
 
     @inlined

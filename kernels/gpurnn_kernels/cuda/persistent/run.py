@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ...spec import Spec
 from ..host.device import Device, DeviceArray
 from .arguments import BackwardArguments, ForwardArguments
 from .budget import Plan
@@ -21,7 +20,6 @@ ABSENT = 0  # the address of an array that a kernel does without
 def run_forward(
     device: Device,
     plan: ForwardPlan,
-    spec: Spec,
     weights: Any,  # W_h (G*H, H), b (G*H,), b_hn (H,) of a reset-after GRU
     *,
     xp: DeviceArray,  # (T, B, G*H), W_x x
@@ -38,17 +36,17 @@ def run_forward(
     T, B = xp.shape[:2]
     read_by_quads = (y, weights.W_h, initial[0])
     g = replace(plan.geometry, aligned=plan.geometry.aligned and all(_aligned(device, array) for array in read_by_quads))
-    lstm, exchanged = spec.cell == "lstm", spec.cell == "gru_before" and not g.alone
+    exchanged = g.resets_before and not g.alone
     arguments = ForwardArguments(
         xp=xp,
         W_h=weights.W_h,
         b=weights.b,
-        b_hn=weights.b_hn if spec.cell == "gru_after" else ABSENT,
+        b_hn=weights.b_hn,
         h0=initial[0],
-        c0=initial[1] if lstm else ABSENT,
+        c0=initial[1] if g.has_c else ABSENT,
         y=y,
         h_n=final[0],
-        c_n=final[1] if lstm else ABSENT,
+        c_n=final[1] if g.has_c else ABSENT,
         lengths=ABSENT if lengths is None else lengths,
         gates=ABSENT if saved is None else saved.gates,
         extra=ABSENT if saved is None else saved.extra,
@@ -66,7 +64,6 @@ def run_forward(
 def run_backward(
     device: Device,
     plan: BackwardPlan,
-    spec: Spec,
     weights: Any,  # W_h (G*H, H)
     *,
     saved: Any,  # as `run_forward` leaves it
@@ -81,21 +78,20 @@ def run_backward(
     """Fills d_gates, with zeros past lengths, and dinitial. Every array but y and dy is contiguous."""
     T, B = saved.gates.shape[:2]
     g = plan.geometry
-    lstm = spec.cell == "lstm"
-    prev = saved.extra if lstm else y  # c, h
+    prev = saved.extra if g.has_c else y  # c, h
     shares = (2, plan.slices, g.blocks, g.blocks, g.share)
     arguments = BackwardArguments(
         W_h=weights.W_h,
         gates=saved.gates,
-        extra=ABSENT if spec.cell == "gru_before" else saved.extra,
+        extra=saved.extra,
         prev=prev,
-        prev0=initial[1] if lstm else initial[0],
+        prev0=initial[1] if g.has_c else initial[0],
         dy=ABSENT if dy is None else dy,
         dh_n=dfinal[0],
-        dc_n=dfinal[1] if lstm else ABSENT,
+        dc_n=dfinal[1] if g.has_c else ABSENT,
         d_gates=d_gates,
         dh0=dinitial[0],
-        dc0=dinitial[1] if lstm else ABSENT,
+        dc0=dinitial[1] if g.has_c else ABSENT,
         lengths=ABSENT if lengths is None else lengths,
         exchange=ABSENT if g.alone else device.empty(shares, np.dtype(np.float32)),
         tickets=tickets(device, plan),

@@ -27,9 +27,20 @@ _RESIDENT = 2
 int32 = types.int32
 
 
+class OneKernel(NamedTuple):
+    """How one kernel makes a step of a cell. A sum holds a gate's products, or a part of them that stays apart."""
+
+    name: str
+    end: Callable[["StepForm"], Any]  # form -> end(a, sums, unit, at): h, from the cell's equations
+    of_x: tuple[int, ...]  # the sums to which the gates' products with x go, and those with h
+    of_h: tuple[int, ...]
+    first: int = 0  # the first of these gates
+    after_reset: bool = False  # `reset_kernel` has made r * h, which W_h multiplies in the place of h
+
+
 @dataclass(frozen=True)
 class StepForm:
-    cell: str
+    step: OneKernel
     inputs: int
     units: int
     batch: int
@@ -49,7 +60,7 @@ class StepForm:
         """Makes a kernel of function(record, pointers ..); varying: how many pointers."""
         signature = (record_type(record, self.storage), *[types.CPointer(float_type(self.storage))] * varying)
         fast = "_fast_math" if self.fast_math else ""
-        full = f"{name}_{self.cell}_float{self.storage}_i{self.inputs}_h{self.units}_b{self.batch}{fast}"
+        full = f"{name}_{self.step.name}_float{self.storage}_i{self.inputs}_h{self.units}_b{self.batch}{fast}"
         return Kernel(full, function, signature, THREADS, _RESIDENT)
 
 
@@ -95,21 +106,51 @@ class StepArguments(NamedTuple):
     c_new: Number  # (B, H), LSTM
 
 
+def lstm_end(form: StepForm) -> Any:
+    H, (load, store, _), lstm_cell = form.units, lanes_of(1, form.bits), form.cells.lstm_cell
+
+    @inlined
+    def end(a, sums, unit, at):
+        f, i, o, g = sums
+        f_, i_ = f + load(a.bias, unit), i + load(a.bias, unit + H)
+        o_, g_ = o + load(a.bias, unit + 2 * H), g + load(a.bias, unit + 3 * H)
+        h, c = lstm_cell(f_, i_, o_, g_, load(a.c, at))
+        store(a.c_new, at, c)
+        return h
+
+    return end
+
+
+def gru_after_end(form: StepForm) -> Any:
+    H, (load, _, _) = form.units, lanes_of(1, form.bits)
+    gru_candidate, gru_update = form.cells.gru_candidate, form.cells.gru_update
+
+    @inlined
+    def end(a, sums, unit, at):
+        z, r, n, q = sums
+        n_ = gru_candidate(r + load(a.bias, unit + H), q + load(a.b_hn, unit), n + load(a.bias, unit + 2 * H))
+        return gru_update(z + load(a.bias, unit), n_, load(a.h, at))
+
+    return end
+
+
+def gru_before_end(form: StepForm) -> Any:
+    H, (load, _, _), gru_update = form.units, lanes_of(1, form.bits), form.cells.gru_update
+
+    @inlined
+    def end(a, sums, unit, at):
+        return gru_update(load(a.z_, at), sums[0] + load(a.bias, unit + 2 * H), load(a.h, at))
+
+    return end
+
+
 @cache
 def step_kernel(form: StepForm) -> Kernel:
-    """LSTM and reset-after GRU: all of a step. Reset-before GRU: its second half, after `reset_kernel`."""
-    H, BATCH, LSTM, AFTER = form.units, form.batch, form.cell == "lstm", form.cell == "gru_after"
-    # the first gate, and to which sums the gates' products with x and with h go: a reset-after GRU's are z, r, n_x and q
-    first, of_x, of_h = {
-        "lstm": (0, (0, 1, 2, 3), (0, 1, 2, 3)),
-        "gru_after": (0, (0, 1, 2), (0, 1, 3)),
-        "gru_before": (2, (0,), (0,)),
-    }[form.cell]
+    """Makes a step, or its second half, after `reset_kernel`."""
+    H, BATCH, (_, _, of_x, of_h, first, AFTER_RESET) = form.units, form.batch, form.step
     zeros, of_row = warp_sums(max(of_h) + 1, BATCH, form.bits)
     add_x, add_h = _times(form, form.inputs, first, of_x), _times(form, H, first, of_h)
-    load, store, _ = lanes_of(1, form.bits)
-    cells = form.cells
-    lstm_cell, gru_candidate, gru_update = cells.lstm_cell, cells.gru_candidate, cells.gru_update
+    (_, store, _), end = lanes_of(1, form.bits), form.step.end(form)
 
     def step(
         a,
@@ -120,24 +161,13 @@ def step_kernel(form: StepForm) -> Kernel:
         if unit >= H:
             return
         sums = add_x(zeros(), a.W_x, x, unit, lane)
-        sums = of_row(add_h(sums, a.W_h, a.h if LSTM or AFTER else a.rh, unit, lane), lane)
+        sums = of_row(add_h(sums, a.W_h, a.rh if AFTER_RESET else a.h, unit, lane), lane)
         if lane >= BATCH:
             return
-        at, bias = int32(lane * H + unit), a.bias
-        if LSTM:
-            f, i, o, g = sums
-            f_, i_ = f + load(bias, unit), i + load(bias, unit + H)
-            o_, g_ = o + load(bias, unit + 2 * H), g + load(bias, unit + 3 * H)
-            made, c_made = lstm_cell(f_, i_, o_, g_, load(a.c, at))
-            store(a.c_new, at, c_made)
-        elif AFTER:
-            z, r, n, q = sums
-            n_ = gru_candidate(r + load(bias, unit + H), q + load(a.b_hn, unit), n + load(bias, unit + 2 * H))
-            made = gru_update(z + load(bias, unit), n_, load(a.h, at))
-        else:
-            made = gru_update(load(a.z_, at), sums[0] + load(bias, unit + 2 * H), load(a.h, at))
-        store(a.h_new, at, made)
-        store(y, at, made)
+        at = int32(lane * H + unit)
+        h = end(a, sums, unit, at)
+        store(a.h_new, at, h)
+        store(y, at, h)
 
     return form.kernel("step", step, StepArguments, 2)
 

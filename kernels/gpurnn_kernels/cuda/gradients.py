@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from ..host.device import DeviceArray
-from ..pointwise import sums as whole
-from ..run import Run
-from ..saved import SavedDirection
+from .cells.cell import Cell
+from .host.device import DeviceArray
+from .pointwise import sums as whole
+from .run import Run
+from .saved import SavedDirection
 
 
 class DirectionGradients:
@@ -14,53 +15,52 @@ class DirectionGradients:
     def __init__(
         self,
         run: Run,
+        cell: Cell,
         saved: SavedDirection,
         x: DeviceArray,  # (T, B, I), contiguous, zero past the lengths
         y: DeviceArray,  # (T * B, H), of any distance from row to row
         h_0: DeviceArray,  # (B, H)
-        d_gates: DeviceArray,  # as `stepwise_back` fills it
+        d_gates: DeviceArray,  # (T, B, gradients * H)
     ) -> None:
-        self._run, self._saved, self._y, self._h_0, self._d = run, saved, y, h_0, d_gates
+        self._run, self._cell, self._saved, self._y, self._h_0, self._d = run, cell, saved, y, h_0, d_gates
         self._rows = run.steps * run.batch
         self._x = x.reshape(self._rows, -1)
         self._flat = d_gates.reshape(self._rows, -1)
 
-    def _columns(self) -> list[tuple[slice, slice]]:
-        """Pairs columns of the gates' gradients with rows of W_x."""
+    def _units(self, gates: range) -> slice:
+        """The columns of gates' gradients, or the rows of gates' weights."""
         H = self._run.spec.hidden_size
-        if self._run.spec.cell == "gru_after":
-            return [(slice(0, 2 * H), slice(0, 2 * H)), (slice(3 * H, 4 * H), slice(2 * H, 3 * H))]
-        everything = slice(0, self._run.spec.gates * H)
-        return [(everything, everything)]
+        return slice(gates.start * H, gates.stop * H)
 
     def add_to(self, dx: DeviceArray, accumulate: bool) -> None:
         """dx (T, B, I)"""
-        for columns, rows in self._columns():
-            W_x = self._run.weights.W_x[rows]
-            self._run.multiply(self._flat[:, columns], W_x, dx.reshape(self._rows, -1), accumulate=accumulate)
+        for columns, gates in self._cell.of_x:
+            W_x = self._run.weights.W_x[self._units(gates)]
+            d = self._flat[:, self._units(columns)]
+            self._run.multiply(d, W_x, dx.reshape(self._rows, -1), accumulate=accumulate)
             accumulate = True
 
     def parameters(self) -> dict[str, DeviceArray]:
-        run, H = self._run, self._run.spec.hidden_size
+        run = self._run
         sums = whole.column_sums(run.device, self._flat)
         dW_x = run.wide_empty(*run.weights.W_x.shape)
-        db = run.wide_empty(run.spec.gates * H)
-        for columns, rows in self._columns():
-            run.multiply(self._flat[:, columns], self._x, dW_x[rows], transpose_a=True)
-            db[rows] = sums[columns]
+        db = run.wide_empty(len(dW_x))
+        for columns, gates in self._cell.of_x:
+            rows, here = self._units(gates), self._units(columns)
+            run.multiply(self._flat[:, here], self._x, dW_x[rows], transpose_a=True)
+            db[rows] = sums[here]
         found = {"W_x": dW_x, "W_h": self._recurrent(), "b": db}
-        if run.spec.cell == "gru_after":
-            found["b_hn"] = sums[2 * H : 3 * H].copy()
+        for name, gate in self._cell.of_biases:
+            found[name] = sums[self._units(range(gate, gate + 1))].copy()
         return {name: run.narrowed(array) for name, array in found.items()}
 
     def _recurrent(self) -> DeviceArray:
-        run, H = self._run, self._run.spec.hidden_size
-        found = run.wide_empty(run.spec.gates * H, H)
-        if run.spec.cell == "gru_before":
-            self._times_h(slice(0, 2 * H), found[: 2 * H])
-            run.multiply(self._flat[:, 2 * H :], self._saved.extra.reshape(self._rows, H), found[2 * H :], transpose_a=True)
-        else:
-            self._times_h(slice(0, run.spec.gates * H), found)
+        run = self._run
+        found = run.wide_empty(*run.weights.W_h.shape)
+        first, *second = map(self._units, self._cell.of_h)
+        self._times_h(first, found[first])
+        for rows in second:
+            run.multiply(self._flat[:, rows], self._saved.extra.reshape(self._rows, -1), found[rows], transpose_a=True)
         return found
 
     def _times_h(self, columns: slice, out: DeviceArray) -> None:

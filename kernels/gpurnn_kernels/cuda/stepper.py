@@ -2,18 +2,19 @@
 
 A step reads the state from one set of arrays and leaves it in another, in turn: within a launch, some blocks still read h
 while others write it. Few rows run through `step_kernel`, one launch a layer (a reset-before GRU: two) and nothing
-allocated; more rows through the sequence's own products and kernels.
+allocated; more rows, and cells without such a kernel, through the sequence's own products and kernels.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...spec import Array
-from ..engine import Layer, forward
-from ..host.device import Device, DeviceArray
-from ..host.devices import device_of
-from ..stepwise.forward import NOTHING
-from .kernel import MOST_ROWS, WARPS, ResetArguments, StepArguments, StepForm, reset_kernel, step_kernel
+from ..spec import Array
+from .cells import cell_of
+from .engine import Layer, forward
+from .host.device import Device, DeviceArray
+from .host.devices import device_of
+from .step.kernel import MOST_ROWS, WARPS, OneKernel, ResetArguments, StepArguments, StepForm, reset_kernel, step_kernel
+from .stepwise.steps import NOTHING
 
 Step = Callable[[Any, Any], None]  # of one layer: x, y
 
@@ -28,9 +29,10 @@ class Stepper:
         self._layers = layers
         self._sets = (list(state), [self._device.empty(array.shape, array.dtype) for array in state])
         self._turn = 0
-        self._few = batch <= MOST_ROWS
-        if self._few:
-            self._steps = [[self._bound(index, turn) for index in range(len(layers))] for turn in range(2)]
+        cell = cell_of(spec).one_kernel if batch <= MOST_ROWS else None
+        self._few = cell is not None
+        if cell is not None:
+            self._steps = [[self._bound(cell, index, turn) for index in range(len(layers))] for turn in range(2)]
         else:
             self._between = [self._device.empty((1, batch, spec.hidden_size), spec.dtype) for _ in layers[1:]]
 
@@ -56,17 +58,16 @@ class Stepper:
             step(source, result)
             source = result
 
-    def _bound(self, index: int, turn: int) -> Step:
+    def _bound(self, cell: OneKernel, index: int, turn: int) -> Step:
         """One layer's step, from one set of state arrays to the other."""
         layer, device = self._layers[index], self._device
         spec, weights = layer.specs[0], layer.on(device)[0]
         old, new = ([array[index] for array in self._sets[i]] for i in (turn, 1 - turn))
         batch, H = old[0].shape
-        form = StepForm(spec.cell, spec.input_size, H, batch, 8 * spec.dtype.itemsize, spec.fast_math)
+        form = StepForm(cell, spec.input_size, H, batch, 8 * spec.dtype.itemsize, spec.fast_math)
         grid = (-(-H // WARPS),)
-        c = [NOTHING, NOTHING] if spec.cell != "lstm" else [old[1], new[1]]
         z_, rh = NOTHING, NOTHING
-        if spec.cell == "gru_before":
+        if cell.after_reset:
             z_, rh = device.empty((batch, H), weights.b.dtype), device.empty((batch, H), spec.dtype)
         arguments = StepArguments(
             W_x=weights.W_x,
@@ -74,14 +75,14 @@ class Stepper:
             bias=weights.b,
             b_hn=weights.b_hn,
             h=old[0],
-            c=c[0],
+            c=old[1] if len(old) > 1 else NOTHING,
             z_=z_,
             rh=rh,
             h_new=new[0],
-            c_new=c[1],
+            c_new=new[1] if len(new) > 1 else NOTHING,
         )
         step = device.launcher(step_kernel(form), grid, arguments)
-        if spec.cell != "gru_before":
+        if not cell.after_reset:
             return step
         first = ResetArguments(W_x=weights.W_x, W_h=weights.W_h, bias=weights.b, h=old[0], z_=z_, rh=rh)
         reset = device.launcher(reset_kernel(form), grid, first)
@@ -96,7 +97,8 @@ class Stepper:
         """A step over these arrays, recorded, one recording for each set of state arrays -> what takes a step with it. They
         live as long as that."""
         if not self._few:
-            raise NotImplementedError(f"capture: at most {MOST_ROWS} rows: CuPy refuses cuBLAS while a graph is captured")
+            few = f"at most {MOST_ROWS} rows, and a cell with a kernel for a step"
+            raise NotImplementedError(f"capture: {few}: CuPy refuses cuBLAS while a graph is captured")
 
         def recorded(turn: int) -> Callable[[], None]:
             return self._device.capture(lambda: self._run(turn, x, out))
