@@ -3,6 +3,8 @@
     evaluator = onnx.reference.ReferenceEvaluator("model.onnx", new_ops=[gpurnn.interop.onnx.LSTM, gpurnn.interop.onnx.GRU])
     evaluator.run(None, {"input": x})
 
+`operators("int8")` gives the two with a precision, to be handed over in the same place.
+
 Beyond ONNX's own evaluator these two know sequence_lens, and clip, input_forget and peepholes as far as gpurnn has them;
 what it has not raises NotImplementedError or ValueError, never a different result.
 """
@@ -22,6 +24,7 @@ from ..layers.description import Kind
 
 class _Recurrent(OpRun):
     op_domain = ""
+    precision: str | None = None
 
     def __init__(self, onnx_node: Any, run_params: Any, schema: Any = None) -> None:
         super().__init__(onnx_node, run_params, schema)
@@ -59,7 +62,7 @@ class _Recurrent(OpRun):
             W, R, B, P = weights
             assert W is not None
             assert R is not None
-            self._layer = layer_of(Operator(kind, DEFAULTS | given, W, R, B, P, self.onnx_node.name or kind))
+            self._layer = layer_of(Operator(kind, DEFAULTS | given, W, R, B, P, self.onnx_node.name or kind), self.precision)
             self._weights = [None if one is None else one.copy() for one in weights]
         return self._layer
 
@@ -70,6 +73,14 @@ class LSTM(_Recurrent):
 
 class GRU(_Recurrent):
     """The operator GRU of ONNX, opset 7 and later, both forms."""
+
+
+def operators(precision: str | None = None) -> list[type[OpRun]]:
+    """Gives `LSTM` and `GRU` for `new_ops`, their products with a precision: "bf16", "int8", or None for that of the dtype.
+
+    evaluator = ReferenceEvaluator("model.onnx", new_ops=gpurnn.interop.onnx.operators("int8"))
+    """
+    return [type(one.__name__, (one,), {"precision": precision}) for one in (LSTM, GRU)]
 
 
 def _same(new: Array | None, old: Array | None) -> bool:
