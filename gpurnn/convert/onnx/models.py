@@ -21,7 +21,7 @@ OPSET = 7  # the first with today's LSTM and GRU
 
 
 @np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
-def from_onnx(path_or_model: Any, node: str | None = None) -> Layer:
+def from_onnx(path_or_model: Any, node: str | None = None, *, precision: str | None = None) -> Layer:
     """Makes a layer with the weights of an LSTM or GRU operator.
 
         lstm = gpurnn.from_onnx("model.onnx", "/encoder/LSTM")
@@ -29,6 +29,7 @@ def from_onnx(path_or_model: Any, node: str | None = None) -> Layer:
     Args:
         path_or_model: a file, or an `onnx.ModelProto`. Opset 7 and later.
         node: which of several, by its name or an output's; subgraphs (If, Loop) are searched too.
+        precision: of the layer's products, "bf16", "int8" or "tf32"; None or "float32" for that of the dtype.
 
     Returns a layer with batch_first where the operator has layout=1, reset_after where it has linear_before_reset=1, clip,
     peepholes and input_forget as it has them. Its y is (T, B, D*H) where the operator's is (T, D, B, H). Initial states and
@@ -40,7 +41,7 @@ def from_onnx(path_or_model: Any, node: str | None = None) -> Layer:
     with named(model.label):
         chosen = choose(model.candidates, node, _names, model.found, "node=...")
         operator = model.operator(chosen)
-        layer = layer_of(operator)
+        layer = layer_of(operator, precision)
         check_inputs(chosen, model.constants)
     factor = check.scale(layer)
     run = runner(operator.scaled(factor))

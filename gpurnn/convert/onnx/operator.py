@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from gpurnn_kernels.spec import Array
 
-from ... import gates
+from ... import checks, gates
 from ...gates import Kind, Source
 from ...layers.make import Layer, converted
 
@@ -57,8 +57,8 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def layer_of(operator: Operator) -> Layer:
-    """Makes the layer of an operator. Raises ValueError for one that no layer represents."""
+def layer_of(operator: Operator, precision: str | None = None) -> Layer:
+    """Makes the layer of an operator, with a precision of its own. Raises ValueError for one that no layer represents."""
     kind, attributes, W, R, B, P, label = operator
     direction = attributes["direction"]
     if direction not in DIRECTIONS:
@@ -84,7 +84,12 @@ def layer_of(operator: Operator) -> Layer:
     configuration = {
         **{"input_size": inputs, "hidden_size": hidden, "bias": B is not None, "batch_first": bool(attributes["layout"])},
         **{"bidirectional": count == 2, "reverse": direction == "reverse", "reset_after": reset_after, "dtype": W.dtype},
-        **{"peepholes": P is not None, "input_forget": bool(attributes["input_forget"]), "clip": _clip(attributes, label)},
+        **{
+            "precision": checks.asked(precision, None),
+            "peepholes": P is not None,
+            "input_forget": bool(attributes["input_forget"]),
+            "clip": _clip(attributes, label),
+        },
     }
     directions = [
         gates.direction(kind, gates.ONNX, _source(operator, index), reset_after=reset_after) for index in range(count)

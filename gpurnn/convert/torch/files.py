@@ -19,13 +19,13 @@ NAME = 1024  # characters of a tensor's name at most
 SHARED = 16  # times the file's size is what recurrent layers may hold: layers that share weights are counted apart
 
 
-def from_file(path: Any, prefix: str = "") -> Layer:
+def from_file(path: Any, prefix: str = "", precision: str | None = None) -> Layer:
     """Makes a layer out of a file that is a state dict, or a checkpoint that has one inside; see `from_torch`.
 
     Raises FileNotFoundError for a missing file, ValueError for anything else that is wrong with it.
     """
     with named(path):
-        return from_torch(_state(Path(path)), prefix=prefix)
+        return from_torch(_state(Path(path)), prefix=prefix, precision=precision)
 
 
 def list_torch(path: Any) -> list[Found]:

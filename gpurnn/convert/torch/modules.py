@@ -12,17 +12,19 @@ import numpy as np
 
 from gpurnn_kernels.spec import Array
 
+from ... import checks
 from ...export.torch import Shape
 from ...layers.description import Kind
 from ...layers.make import Layer, converted
 from .. import check
 from ..found import Found, choose
 
+OURS = "gpurnn.interop.torch."  # what the names of the modules with our own PyTorch modules start with
 _NAME = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d{1,9})(_reverse)?)?")
 
 
 @np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
-def from_torch(x: Any, *, prefix: str = "") -> Layer:
+def from_torch(x: Any, *, prefix: str = "", precision: str | None = None) -> Layer:
     """Makes a layer with the weights of a PyTorch one.
 
         lstm = gpurnn.from_torch(torch.nn.LSTM(40, 128))
@@ -32,20 +34,21 @@ def from_torch(x: Any, *, prefix: str = "") -> Layer:
         x: a `torch.nn.LSTM`, `GRU`, `LSTMCell` or `GRUCell`, or a module that has one inside, or a state dict, of tensors or
             NumPy arrays (PyTorch need not be installed then).
         prefix: which one of several: "encoder.lstm.". A state dict does not say batch_first: set it on what you hand in.
+        precision: of the layer's products, "bf16", "int8" or "tf32"; None or "float32" for that of the dtype.
 
     Returns a `gpurnn.LSTM`, or a `gpurnn.GRU` with reset_after=True, of the same dtype. The two biases are summed where they
     always meet. Dropout is dropped: it is the identity at inference. Raises ValueError for layers that cannot be represented,
     TypeError for anything but modules and state dicts, NotImplementedError for options that are not built.
     """
     if isinstance(x, Mapping):
-        return _from_state(x, prefix)
+        return _from_state(x, prefix, precision)
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(x, torch.nn.Module):
         raise TypeError(f"from_torch: expected a torch.nn.Module or a state dict, got {type(x).__name__}")
-    return _from_module(torch, x, prefix)
+    return _from_module(torch, x, prefix, precision)
 
 
-def _from_module(torch: Any, x: Any, prefix: str) -> Layer:
+def _from_module(torch: Any, x: Any, prefix: str, precision: str | None) -> Layer:
     inside = {name: one for name, one in x.named_modules() if _kind_of(torch, one) is not None}
     if not inside:
         raise ValueError(f"{type(x).__name__}: no torch.nn.LSTM, GRU, LSTMCell or GRUCell, nor one inside")
@@ -61,7 +64,9 @@ def _from_module(torch: Any, x: Any, prefix: str) -> Layer:
     # a property, not the state dict: what a parametrisation (weight norm) makes of it counts
     weights = {name: _array(name, getattr(x, name.removesuffix("_l0") if cell else name)) for name in shape.names}
     check.dropped(type(x).__name__, getattr(x, "dropout", 0))
-    return _layer(shape, weights, batch_first=getattr(x, "batch_first", False))
+    if type(x).forward.__module__.startswith(OURS):
+        precision = checks.asked(precision, x.precision)
+    return _layer(shape, weights, precision, getattr(x, "batch_first", False))
 
 
 def _before_call(label: str, x: Any) -> None:
@@ -86,7 +91,7 @@ def _kind_of(torch: Any, x: Any) -> Kind | None:
     for cls, kind in kinds:
         if isinstance(x, cls):
             forward = type(x).forward
-            same = forward is cls.forward or forward.__module__.startswith("gpurnn.interop.torch.")
+            same = forward is cls.forward or forward.__module__.startswith(OURS)
             return kind if same else None
     return None
 
@@ -95,7 +100,7 @@ def _found(name: str, x: Any) -> Found:
     return Found(name, type(x).__name__, x.input_size, x.hidden_size, getattr(x, "num_layers", 1))
 
 
-def _from_state(state: Mapping[Any, Any], prefix: str) -> Layer:
+def _from_state(state: Mapping[Any, Any], prefix: str, precision: str | None) -> Layer:
     found = find(state)
     if prefix and prefix not in found and prefix + "." in found:
         prefix += "."
@@ -108,7 +113,7 @@ def _from_state(state: Mapping[Any, Any], prefix: str) -> Layer:
     cell = "weight_ih" in inside
     weights = {name + "_l0" if cell else name: _array(prefix + name, value) for name, value in inside.items()}
     shape = _shape(prefix, {name: array.shape for name, array in weights.items()})
-    return _layer(shape, weights)
+    return _layer(shape, weights, precision)
 
 
 def is_weight(key: str) -> bool:
@@ -180,11 +185,12 @@ def _array(name: str, value: Any) -> Array:
     return value
 
 
-def _layer(shape: Shape, weights: Mapping[str, Array], batch_first: bool = False) -> Layer:
+def _layer(shape: Shape, weights: Mapping[str, Array], precision: str | None, batch_first: bool = False) -> Layer:
     dtypes = {array.dtype for array in weights.values()}
     if len(dtypes) != 1:
         raise ValueError(f"expected weights of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
-    layer = converted(shape.kind, shape.configuration(dtypes.pop(), batch_first), shape.params(weights))
+    configuration = shape.configuration(dtypes.pop(), batch_first) | {"precision": checks.asked(precision, None)}
+    layer = converted(shape.kind, configuration, shape.params(weights))
     torch = sys.modules.get("torch")
     if torch is not None:
         factor = check.scale(layer)
