@@ -54,10 +54,9 @@ def layer_of(kind: Kind, configuration: Mapping[str, Any], params: Mapping[str, 
     return cls.with_params(configuration, params, place)
 
 
-def converted(
-    kind: Kind, configuration: dict[str, Any], directions: list[list[dict[str, Array]]], place: Place = HOST
-) -> Layer:
+def converted(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[str, Any]]], place: Place = HOST) -> Layer:
     """Makes a layer of a framework's options, those that are missing by default, and of parameters per layer, per direction.
+    Matrices may be quantised.
 
     place: as `with_params` takes it.
 

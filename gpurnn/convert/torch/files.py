@@ -10,6 +10,7 @@ from typing import Any
 
 from ...layers.files import SAFETENSORS
 from ...layers.make import Layer
+from ...layers.storage import read_bf16
 from ..found import Found, named
 from .modules import described, find, from_torch, is_weight
 
@@ -87,10 +88,14 @@ def _safetensors(source: Path) -> dict[str, Any]:
 
         try:
             with safe_open(source, framework="numpy") as file:
-                return {name: file.get_tensor(name) if is_weight(name) else None for name in file.keys()}  # noqa: SIM118
+                names = list(file.keys())
+                shapes = {name: file.get_slice(name).get_shape() for name in names if is_weight(name)}
+                halves = {name: shape for name, shape in shapes.items() if file.get_slice(name).get_dtype() == "BF16"}
+                found = {name: file.get_tensor(name) if name in shapes.keys() - halves else None for name in names}
+                return found | read_bf16(source, halves)
         except SafetensorError as error:
             raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
-        except (TypeError, AttributeError) as error:  # what NumPy has no dtype for
+        except (TypeError, AttributeError, ValueError) as error:  # what NumPy has no dtype for
             raise ValueError(f"{source}: {error}") from None
 
 
@@ -111,6 +116,11 @@ def _reason(error: Exception) -> str:
     """Gives an error's text without PyTorch's advice to run what is pickled."""
     text = str(error)
     named = re.search(r"GLOBAL ([\w.]+)|TorchScript", text)
+    if named and named[1] == "torch.ScriptObject":
+        return (
+            "packed weights of a quantised module (torch.ScriptObject), not tensors alone; nothing of them was run; load the "
+            "model with PyTorch, and hand it to gpurnn.from_torch"
+        )
     if named or "Weights only load failed" in text:
         what = (
             "a TorchScript model"
@@ -125,5 +135,5 @@ def _reason(error: Exception) -> str:
 
 def _held(tensor: Any) -> bool:
     """Tells whether each number of a tensor has a place of its own in the file: an expanded tensor can claim any size."""
-    plain = tensor.device.type == "cpu" and str(tensor.layout) == "torch.strided" and not tensor.is_quantized
+    plain = tensor.device.type == "cpu" and str(tensor.layout) == "torch.strided"
     return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
