@@ -197,7 +197,7 @@ def _array(name: str, value: Any) -> Array | Weights:
 
 
 def _layer(shape: Shape, given: Mapping[str, Array | Weights], precision: str | None, batch_first: bool = False) -> Layer:
-    precision = chosen(precision, any(isinstance(one, Weights) for one in given.values()))
+    precision = chosen(precision, all(isinstance(one, Weights) for name, one in given.items() if "weight" in name))
     exact = {name: one.of(precision) if isinstance(one, Weights) else one for name, one in given.items()}
     weights = {name: one.floats() if isinstance(one, Quantised) else one for name, one in exact.items()}
     dtypes = {array.dtype for array in weights.values()}
