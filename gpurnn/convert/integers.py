@@ -17,12 +17,19 @@ class Weights:
     """A quantised matrix (rows, K) of a source: (integers - zero point) * scale, of each row its own."""
 
     def __init__(self, label: str, integers: Array, scales: Any, zeros: Any) -> None:
-        """scales, zeros: numbers, or arrays (rows,). Raises ValueError for scales that are not finite and above 0."""
-        rows = integers.shape[:1]
+        """scales, zeros: numbers, or arrays (rows,). Raises ValueError for scales that are not finite and above 0, and for
+        zero points that are no integers of these."""
         self._label = label
-        self._scales = np.broadcast_to(np.asarray(scales, np.float32), rows)
+        numbers, places = np.asarray(scales, np.float32), np.asarray(zeros, np.int64)
+        for name, one in (("scales", numbers), ("zero points", places)):
+            if one.shape not in ((), integers.shape[:1]):
+                raise ValueError(f"{label}: {name}: expected one, or one for each of {len(integers)} rows, got {one.shape}")
+        self._scales = np.broadcast_to(numbers, integers.shape[:1])
         check_scales(f"{label}: scales", self._scales)
-        self._moved = integers.astype(np.int32) - np.broadcast_to(np.asarray(zeros, np.int32), rows)[:, None]
+        limits = np.iinfo(integers.dtype)
+        if places.size and not limits.min <= places.min() <= places.max() <= limits.max:
+            raise ValueError(f"{label}: zero points: expected {limits.min}..{limits.max}, got {places.min()}..{places.max()}")
+        self._moved = integers.astype(np.int32) - np.broadcast_to(places, integers.shape[:1]).astype(np.int32)[:, None]
 
     @property
     def shape(self) -> tuple[int, ...]:

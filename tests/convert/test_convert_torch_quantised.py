@@ -169,7 +169,9 @@ def quantised_state(zeros: int = 0, dtype: Any = None, kind: str = "LSTM") -> di
 def test_files_of_quantised_tensors(kind: str, tmp_path: Path) -> None:
     state = quantised_state(kind=kind)
     torch.save({"model": state}, tmp_path / "m.pt")
-    layer = from_file(tmp_path / "m.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer = from_file(tmp_path / "m.pt")
     assert layer.precision == "int8"
     order = [1, 0, 3, 2] if kind == "LSTM" else [1, 0, 2]
     for own, name in (("W_x", "weight_ih_l0"), ("W_h", "weight_hh_l0")):
@@ -212,6 +214,13 @@ REFUSED: dict[str, tuple[Any, str]] = {
             for name, one in torch.nn.LSTM(7, 9).state_dict().items()
         },
         "expected one scale, or one for each row, got per_channel_affine",
+    ),
+    "zero point": (
+        lambda: {
+            name: torch._make_per_tensor_quantized_tensor(one.to(torch.int8), 0.1, 2**40) if "weight" in name else one
+            for name, one in torch.nn.LSTM(7, 9).state_dict().items()
+        },
+        r"weight_ih_l0: zero points: expected -128\.\.127, got 1099511627776",
     ),
     "scale": (
         lambda: {

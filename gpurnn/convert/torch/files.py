@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,9 @@ def _state(source: Path) -> dict[str, Any]:
     except ImportError:
         raise ImportError(f"{source}: reading PyTorch's files needs torch: pip install torch") from None
     try:
-        found = torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's own, of how it reads quantised tensors
+            found = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile pickle brings about
         raise ValueError(f"{source}: {_reason(error)}") from None
     if not isinstance(found, Mapping):
