@@ -158,7 +158,8 @@ class RecurrentLayer(Generic[State]):
 
             module = gpurnn.LSTM(40, 128).to_torch()
 
-        Raises ValueError for what PyTorch has not: a GRU with the reset before, reverse, peepholes, clip, input_forget.
+        Its products are those of its dtype, whatever the layer's precision. Raises ValueError for what PyTorch has not: a GRU
+        with the reset before, reverse, peepholes, clip, input_forget.
         """
         from ..export.torch import to_torch
 

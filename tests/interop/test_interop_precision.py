@@ -60,7 +60,7 @@ def test_training_is_float32(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_operators(kind: str) -> None:
-    """What tracers see of a call has its precision; a call without one is written as before."""
+    """The operator that tracers see of a call has its precision; a call without one is written as before."""
     module, x = made(kind, "int8")
     module.eval()
     with torch.no_grad():

@@ -156,7 +156,7 @@ def exact(kind: str = "lstm") -> Any:
 
 
 def integers(layer: Any) -> dict[str, Any]:
-    """What the layer holds, and what its kernels multiply by."""
+    """The integers that the layer holds, which are those that its kernels multiply by."""
     from gpurnn_kernels.cpu.products.formats import FORMATS
 
     held = layer._prepared.integers
@@ -183,7 +183,7 @@ def test_integers_are_kept(kind: str, path: Path) -> None:
 
 @every_kind
 def test_what_they_compute(kind: str) -> None:
-    """Near to what float32 layers compute of the same weights; not what rounding them anew gives."""
+    """Outputs near to those of a float32 layer of the same weights; not those of weights that are rounded anew."""
     layer = exact(kind)
     floats = layer.with_precision(None)
     assert not floats._prepared.integers
