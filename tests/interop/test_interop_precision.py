@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,27 @@ def test_the_evaluator(kind: str) -> None:
     for precision in (None, *PRECISIONS):
         (Y,) = ReferenceEvaluator(model, new_ops=operators(precision)).run(None, {"X": x})
         assert_same_bits(Y[:, 0], gpurnn.from_onnx(model, precision=precision)(x)[0])
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_an_operator_of_integers(direction: str, tmp_path: Path) -> None:
+    """ONNX Runtime's, in ONNX's evaluator, which has none."""
+    onnx = pytest.importorskip("onnx")
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    import onnx_models as om
+    from onnx.reference import ReferenceEvaluator
+
+    from gpurnn.interop.onnx import operators
+
+    D = 2 if direction == "bidirectional" else 1
+    onnx.save(om.simple("LSTM", 3, 4, D, direction=direction), tmp_path / "m.onnx")
+    quantization.quantize_dynamic(tmp_path / "m.onnx", tmp_path / "q.onnx")
+    model = onnx.load(tmp_path / "q.onnx")
+    x = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
+    for precision in (None, "float32", *PRECISIONS):
+        (Y,) = ReferenceEvaluator(model, new_ops=operators(precision)).run(None, {"X": x})
+        wanted = gpurnn.from_onnx(model, precision=precision)(x)[0]
+        assert_same_bits(Y.transpose(0, 2, 1, 3).reshape(5, 2, -1), wanted)
 
 
 def test_dask() -> None:

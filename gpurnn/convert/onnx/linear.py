@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpurnn_kernels.spec import Array
 
-from ..integers import Weights
+from ..integers import Weights, chosen
 
 BYTES = (np.int8, np.uint8)
 
@@ -41,6 +42,14 @@ class Linear(NamedTuple):
         shape = (*self.integers.shape[:2], 1)
         scales, zeros = (np.broadcast_to(one, shape)[..., 0] for one in (self.scales, self.zeros))
         return [Weights(self.label, *one) for one in zip(self.integers, scales, zeros, strict=True)]
+
+
+def exact(linear: Mapping[str, Linear], precision: str | None) -> dict[str, list[Weights]]:
+    """Gives the matrices that an int8 layer is made of; none where W and R are not both integers, or the layer's precision
+    is to be another. Raises as `directions` does."""
+    if len(linear) < 2 or chosen(precision, True) != "int8":
+        return {}
+    return {letter: one.directions() for letter, one in linear.items()}
 
 
 def dequantized(label: str, integers: Array, scale: Any, zero: Any, axis: int) -> Linear:

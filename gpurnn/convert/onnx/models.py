@@ -12,12 +12,11 @@ from gpurnn_kernels.spec import Array
 from ...layers.make import Layer
 from .. import check
 from ..found import Found, choose, named
-from ..integers import chosen
 from .check import runner
 from .constants import Constants
 from .graph import DYNAMIC, INPUTS, Node, recurrent
 from .inputs import check_inputs
-from .linear import Linear, of_dynamic
+from .linear import Linear, exact, of_dynamic
 from .operator import Operator, attributes_of, layer_of
 
 OPSET = 7  # the first with today's LSTM and GRU
@@ -135,9 +134,8 @@ class _Model(NamedTuple):
                 arrays[letter] = linear[letter].floats()
             elif node.input(letter):
                 arrays[letter] = _wide(self._constant(node, letter))
-        exact = len(linear) == 2 and chosen(precision, True) == "int8"
-        integers = {letter: one.directions() for letter, one in linear.items()} if exact else {}
-        return Operator(node.kind, attributes_of(node.proto, self.opset), **arrays, label=node.label, integers=integers)
+        attributes, integers = attributes_of(node.proto, self.opset), exact(linear, precision)
+        return Operator(node.kind, attributes, **arrays, label=node.label, integers=integers)
 
     def _linear(self, node: Node, letter: str) -> Linear | None:
         """Gives the integers of W or R, where the model has them."""
