@@ -265,6 +265,15 @@ def test_halves(dtype: Any, kind: str, tmp_path: Path) -> None:
         assert from_file(tmp_path / "m.safetensors", precision=precision).precision == precision
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_bfloat16_stays_what_it_is(kind: str, tmp_path: Path) -> None:
+    """A bf16 layer of bfloat16 weights multiplies by these, and stores these."""
+    torch.manual_seed(0)
+    layer = gpurnn.from_torch(getattr(torch.nn, kind)(7, 9).bfloat16(), precision="bf16")
+    layer.save(tmp_path / "m.safetensors")
+    assert_same_bits(gpurnn.load(tmp_path / "m.safetensors").params, layer.params)
+
+
 def test_halves_of_numpy() -> None:
     state = {name: one.numpy() for name, one in torch.nn.LSTM(7, 9).half().state_dict().items()}
     assert gpurnn.from_torch(state).dtype == np.float32
