@@ -76,6 +76,11 @@ def precision(value: Any, dtype: np.dtype[Any]) -> str | None:
     return value
 
 
+def asked(precision: Any, own: str | None) -> Any:
+    """Gives the precision of a layer whose source has one of its `own`: that one for None, none at all for "float32"."""
+    return own if precision is None else None if isinstance(precision, str) and precision == "float32" else precision
+
+
 def array(name: str, value: Any, dtype: np.dtype[Any], place: Place | None = None) -> Array:
     """Gives an array of exactly `dtype`, NumPy's or on a device, on element boundaries; a NumPy array that lies off them is
     copied.

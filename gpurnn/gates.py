@@ -5,10 +5,11 @@ Elsewhere z is how much of the OLD value stays, here how much of the new one ent
 sigma(-a) = 1 - sigma(a).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpurnn_kernels.quantised import Quantised
 from gpurnn_kernels.spec import Array
 
 from .layers.description import Kind as Kind
@@ -38,6 +39,13 @@ def reorder(rows: Array, order: str, wanted: str) -> Array:
     return np.concatenate([parts[gate] for gate in wanted])
 
 
+def _matrix(kind: Kind, order: Order, rows: Array | Quantised) -> Array | Quantised:
+    """Gives a matrix as `ours` does. Of integers the scales change sign: -128 has no opposite in 8 bits."""
+    if isinstance(rows, Quantised):
+        return Quantised(reorder(rows.values, order.of(kind), OURS.of(kind)), ours(kind, order, rows.scales))
+    return ours(kind, order, rows)
+
+
 def ours(kind: Kind, order: Order, rows: Array) -> Array:
     """Gives rows (G*H, ...) of a framework whose z keeps the old value as gpurnn has them."""
     return _signed(kind, reorder(rows, order.of(kind), OURS.of(kind)))
@@ -60,8 +68,8 @@ def _signed(kind: Kind, rows: Array) -> Array:
 class Source(NamedTuple):
     """One direction of a framework's layer, the gates in the framework's order."""
 
-    W_x: Array  # (G*H, I)
-    W_h: Array  # (G*H, H), or (G*H, P)
+    W_x: Any  # (G*H, I), an array or quantised
+    W_h: Any  # (G*H, H), or (G*H, P)
     b_x: Array | None = None  # (G*H,), beside W_x
     b_h: Array | None = None  # (G*H,), beside W_h
     W_p: Array | None = None  # (P, H)
@@ -69,9 +77,9 @@ class Source(NamedTuple):
 
 
 @np.errstate(all="ignore")
-def direction(kind: Kind, order: Order, source: Source, reset_after: bool = False) -> dict[str, Array]:
+def direction(kind: Kind, order: Order, source: Source, reset_after: bool = False) -> dict[str, Any]:
     """Gives the parameters of one direction by gpurnn's names without a prefix; biases that always meet are summed."""
-    found = {"W_x": ours(kind, order, source.W_x), "W_h": ours(kind, order, source.W_h)}
+    found: dict[str, Any] = {"W_x": _matrix(kind, order, source.W_x), "W_h": _matrix(kind, order, source.W_h)}
     if source.b_x is not None:
         b = ours(kind, order, source.b_x)
         b_h = None if source.b_h is None else ours(kind, order, source.b_h)

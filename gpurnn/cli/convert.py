@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .console import naming, say
-from .parser import Commands, check_output, command
+from .parser import Commands, add_precision, check_output, command
 
 
 def add(commands: Commands) -> None:
@@ -18,6 +18,7 @@ def add(commands: Commands) -> None:
     which.add_argument("--node", metavar="NAME", help="which one of several, in ONNX and Keras; gpurnn inspect lists them")
     which.add_argument("--prefix", metavar="P", help="which one of several, in PyTorch: encoder.lstm")
     parser.add_argument("--recurrent-activation", choices=("sigmoid",), help="for weights from a Keras before 2.3")
+    add_precision(parser, "of the layer's products and of the weights in OUT (default: as the model has them)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,13 +26,15 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.output}: expected a name that ends in .safetensors")
     check_output(args.output, args.model)
     with naming(args.model):
-        layer = convert(args.model, args.node, args.prefix, args.recurrent_activation)
+        layer = convert(args.model, args.node, args.prefix, args.recurrent_activation, args.precision)
     layer.save(args.output)
     count = sum(array.size for array in layer.params.values())
     say(f"{args.output}: {layer!r}, {count:,} parameters")
 
 
-def convert(path: Path, node: str | None, prefix: str | None, recurrent_activation: str | None) -> Any:
+def convert(
+    path: Path, node: str | None, prefix: str | None, recurrent_activation: str | None, precision: str | None = None
+) -> Any:
     """Reads a layer with the converter that the file's name calls for."""
     from ..convert import from_keras, from_onnx
     from ..convert.torch.files import from_file
@@ -44,10 +47,10 @@ def convert(path: Path, node: str | None, prefix: str | None, recurrent_activati
     if recurrent_activation is not None and kind != "keras":
         raise ValueError(f"{path}: --recurrent-activation is for Keras's files")
     if kind == "onnx":
-        return from_onnx(path, node)
+        return from_onnx(path, node, precision=precision)
     if kind == "keras":
-        return from_keras(path, node, recurrent_activation=recurrent_activation)
-    return from_file(path, prefix or "")
+        return from_keras(path, node, recurrent_activation=recurrent_activation, precision=precision)
+    return from_file(path, prefix or "", precision)
 
 
 def kind_of(path: Path) -> str:

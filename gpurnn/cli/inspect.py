@@ -68,8 +68,13 @@ def _layer(path: Path) -> "tuple[str, Table]":
 
     import gpurnn
 
-    layer = gpurnn.load(path)
+    from ..layers.files import tensors
+    from ..layers.storage import KINDS, SCALES
+
+    layer, held, dtypes = gpurnn.load(path), tensors(path), {kind: name for name, kind in KINDS.items()}
     table = Table("parameter", "shape", "dtype", box=None, pad_edge=False)
-    for name, array in layer.params.items():
-        table.add_row(name, str(array.shape), array.dtype.name)
+    for name in layer.params:
+        for one in (name, name + SCALES):  # a quantised weight has scales besides
+            if one in held:
+                table.add_row(one, str(held[one].shape), dtypes[held[one].kind])
     return f"{layer!r}, {sum(array.size for array in layer.params.values()):,} parameters", table

@@ -41,6 +41,11 @@ def command(commands: Commands, run: Callable[[argparse.Namespace], None], name:
     return parser
 
 
+def add_precision(parser: argparse.ArgumentParser, help: str) -> None:
+    """Adds the option --precision."""
+    parser.add_argument("--precision", choices=("float32", "bf16", "int8", "tf32"), help=help)
+
+
 def check_output(output: Path, *inputs: Path | None) -> None:
     """Raises ValueError if what is to be written is one of the files that are read."""
     for path in inputs:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import say
-from .parser import Commands, at_least, check_output, command
+from .parser import Commands, add_precision, at_least, check_output, command
 
 if TYPE_CHECKING:
     import gpurnn
@@ -27,18 +27,21 @@ def add(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="OUTPUT.npy", required=True, help="the layer's outputs")
     parser.add_argument("--lengths", type=Path, metavar="LENGTHS.npy", help="integers (B,): valid steps of each row")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
+    add_precision(parser, "of the layer's products (default: the layer's own)")
     parser.add_argument("--batch", type=at_least(1), metavar="N", help="rows at a time (default: 64 MiB of them)")
 
 
 def run(args: argparse.Namespace) -> None:
     import gpurnn
 
+    from ..layers.gradients import FORWARD_ONLY
     from .npy import new_npy, opened
     from .progress import progress
 
     check_output(args.output, args.model, args.input, args.lengths)
-    to_device, to_host = _transfers(args.device)
-    layer = gpurnn.load(args.model)
+    layer = gpurnn.load(args.model, precision=args.precision)
+    on_cpu = args.device == "auto" and layer.precision in FORWARD_ONLY
+    to_device, to_host = _transfers("cpu" if on_cpu else args.device)
     with opened(args.input) as x:
         _check(args.input, x, layer)
         unbatched = len(x.shape) == 2
@@ -56,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
                 y, _ = layer(to_device(x.rows(axis, stretch)), lengths=valid)
                 out.write(axis, stretch, to_host(y))
                 update(stretch.stop, rows, "")
-    say(f"{args.output}: {x.dtype.name} {shape}, in {time.perf_counter() - begin:.2f} s")
+    with_precision = f", precision {layer.precision}" if layer.precision else ""
+    say(f"{args.output}: {x.dtype.name} {shape}{with_precision}, in {time.perf_counter() - begin:.2f} s")
 
 
 def _widths(layer: "Layer") -> tuple[int, int]:

@@ -30,14 +30,15 @@ def scale(layer: Layer) -> float:
 
 
 def agree(layer: Layer, run: Run, source: str, precision: Any = None) -> None:
-    """Runs both on the same random numbers. Raises ValueError if they differ by more than rounding explains.
+    """Runs both on the same random numbers, the layer without a precision of its own. Raises ValueError if they differ by
+    more than rounding explains.
 
     run: the source, its weights times `scale(layer)`.
     precision: the dtype that the source computes in, where that is not the layer's.
     """
     factor = layer.dtype.type(scale(layer))
-    if factor != 1:
-        layer = layer.with_params(layer.configuration(), {name: factor * array for name, array in layer.params.items()})
+    plain = layer.configuration() | {"precision": None}
+    layer = layer.with_params(plain, {name: factor * array for name, array in layer.params.items()})
     generator = np.random.default_rng(0)
     x = generator.standard_normal((STEPS, ROWS, layer.input_size)).astype(layer.dtype)
     shape = (layer.num_layers * layer.directions, ROWS)

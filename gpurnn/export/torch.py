@@ -82,13 +82,13 @@ class Shape(NamedTuple):
             found |= {stem + suffix: one[stem] for suffix in suffixes for stem in self.stems}
         return found
 
-    def params(self, weights: Mapping[str, Array]) -> list[list[dict[str, Array]]]:
-        """Gives gpurnn's parameters, per layer, per direction."""
+    def params(self, weights: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+        """Gives gpurnn's parameters, per layer, per direction. Matrices may be quantised."""
         return [[self._direction(weights, suffix) for suffix in suffixes] for suffixes in self.suffixes]
 
-    def _direction(self, weights: Mapping[str, Array], suffix: str) -> dict[str, Array]:
+    def _direction(self, weights: Mapping[str, Any], suffix: str) -> dict[str, Any]:
         stems = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        source = Source(*(weights[stem + suffix] if stem in self.stems else None for stem in stems))  # type: ignore[arg-type]
+        source = Source(*(weights[stem + suffix] if stem in self.stems else None for stem in stems))
         return gates.direction(self.kind, gates.TORCH, source, reset_after=self.kind == "GRU")
 
     def weights(self, params: Mapping[str, Array], gradients: bool = False) -> dict[str, Array]:

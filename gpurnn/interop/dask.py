@@ -12,7 +12,7 @@ from gpurnn_kernels.spec import Array
 from .. import checks
 
 
-def apply(layer: Any, x: Any, lengths: Any = None) -> tuple[Any, Any]:
+def apply(layer: Any, x: Any, lengths: Any = None, *, precision: str | None = None) -> tuple[Any, Any]:
     """Runs `layer(x, lengths=lengths)` lazily, one task for each chunk of rows.
 
         y, state = gpurnn.interop.dask.apply(layer, x)
@@ -22,6 +22,7 @@ def apply(layer: Any, x: Any, lengths: Any = None) -> tuple[Any, Any]:
         layer: a `gpurnn.LSTM` or `GRU`; each worker gets one copy.
         x: dask.array (T, B, I), or (B, T, I) with batch_first, in one chunk along time and input.
         lengths: integers (B,), NumPy or dask.
+        precision: of the layer's products, as `layer.with_precision` takes it; None for the layer's own.
 
     Returns y and the state as dask arrays, chunked as x is; bits are those of one call. Raises ValueError for wrong shapes and
     chunks, TypeError for wrong types and dtypes, before anything is computed.
@@ -43,6 +44,8 @@ def apply(layer: Any, x: Any, lengths: Any = None) -> tuple[Any, Any]:
         raise ValueError(
             f"x: expected chunks along the batch only, got {x.chunks}; x.rechunk({{{1 - axis}: -1, 2: -1}}) makes them"
         )
+    if precision is not None:
+        layer = layer.with_precision(precision)
     steps, batch = x.shape[1 - axis], x.shape[axis]
     rows = x.chunks[axis]
     parts = _lengths(lengths, rows, batch, steps)

@@ -88,13 +88,15 @@ class RecurrentLayer(Generic[State]):
 
             layer.load_params(layer.params | {"layers.0.b": b})
 
+        Weights that came as integers, from a quantised model or an int8 file, are rounded anew from the given arrays.
         All or nothing: ValueError for missing or extra names and wrong shapes, TypeError for wrong types and dtypes. Calls
         under way in other threads finish with the parameters that they started with.
         """
         self._prepared = self._prepared.renewed(mapping)
 
     def with_precision(self, precision: str | None) -> Self:
-        """Gives a copy of the layer whose products have another precision; its parameters stay float32.
+        """Gives a copy of the layer whose products have another precision; its parameters stay float32. Weights that came as
+        integers are these no longer, unless it is "int8" again.
 
             small = layer.with_precision("int8")
 
@@ -103,7 +105,7 @@ class RecurrentLayer(Generic[State]):
 
         Raises ValueError and TypeError as the constructor does.
         """
-        return self.with_params(self.configuration() | {"precision": precision}, self.params)
+        return self.with_params(self.configuration() | {"precision": precision}, self._prepared.given)
 
     def vjp(self, x: Array, state: State | None = None, lengths: Any = None) -> tuple[tuple[Array, State], VJP[State]]:
         """Runs the layer and gives its gradients' function (the vector-Jacobian product).
@@ -156,27 +158,30 @@ class RecurrentLayer(Generic[State]):
 
             module = gpurnn.LSTM(40, 128).to_torch()
 
-        Raises ValueError for what PyTorch has not: a GRU with the reset before, reverse, peepholes, clip, input_forget.
+        Its products are those of its dtype, whatever the layer's precision. Raises ValueError for what PyTorch has not: a GRU
+        with the reset before, reverse, peepholes, clip, input_forget.
         """
         from ..export.torch import to_torch
 
         return to_torch(self._prepared.description, self.params)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes parameters and constructor arguments to a safetensors file, atomically.
+        """Writes parameters and constructor arguments to a safetensors file, atomically. The weights of a layer with
+        precision "bf16" are bfloat16 there, those of "int8" 8-bit integers with a scale for each row.
 
             layer.save("layer.safetensors")
             layer = gpurnn.load("layer.safetensors")
 
-        Raises OSError where nothing can be written.
+        Raises OSError where nothing can be written, ValueError for weights that are not finite with precision "int8".
         """
         from .files import save
 
-        save(path, self._prepared.description, self.params)
+        save(path, self._prepared.description, self._prepared.given)
 
     @classmethod
     def with_params(cls, configuration: Mapping[str, Any], arrays: Mapping[str, Array], place: Place = HOST) -> Self:
-        """Makes a layer of a configuration, arguments that are missing by default, with these parameters, none drawn.
+        """Makes a layer of a configuration, arguments that are missing by default, with these parameters, none drawn. Weights
+        may be quantised.
 
         place: a device whose arrays the parameters are. They stay there, uncopied, and the layer is for calls there alone.
 
@@ -188,7 +193,7 @@ class RecurrentLayer(Generic[State]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Gives what copies and pickles are made of: arguments, parameters, and the attributes that users have set."""
-        state: dict[str, Any] = {"configuration": self.configuration(), "params": dict(self.params)}
+        state: dict[str, Any] = {"configuration": self.configuration(), "params": self._prepared.given}
         given = self._prepared.description.attributes()
         own = {name: value for name, value in vars(self).items() if name not in given and name != "_prepared"}
         return state | {"attributes": own} if own else state

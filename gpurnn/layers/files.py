@@ -1,4 +1,7 @@
-"""Layers in files: safetensors, with the constructor's arguments as JSON in the metadata."""
+"""Layers in files: safetensors, with the constructor's arguments as JSON in the metadata.
+
+Format "1" has all parameters in the layer's dtype, format "2" the weights in the layer's precision.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from gpurnn_kernels.forks import forks_wait_for
 from gpurnn_kernels.spec import Array
 
 from ..atomic import new_file
+from . import storage
 from .description import KINDS, Description, Kind, described
 
-FORMAT = "1"
-_DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}  # safetensors' names
+FORMAT, STORED_FORMAT = "1", "2"
 _KEY, _FORMAT_KEY = "gpurnn", "gpurnn_format"
 SAFETENSORS = threading.RLock()  # of who calls safetensors, which takes locks of its own when it does something first
 forks_wait_for(SAFETENSORS)
@@ -29,19 +32,25 @@ class Content(NamedTuple):
     """The content of a layer's file."""
 
     description: Description
-    params: dict[str, Array]
+    params: dict[str, Any]  # arrays, and weights that are quantised
     extra: dict[str, Array]
 
 
-def save(path: str | os.PathLike[str], description: Description, arrays: Mapping[str, Array]) -> None:
-    """Writes a layer's file whole, or not at all (see `new_file`): its parameters, with more arrays among them or without."""
-    text = json.dumps({"layer": description.kind, "arguments": description.configuration()})
-    # safetensors writes sliced and Fortran-ordered arrays wrong
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with SAFETENSORS:
-        from safetensors.numpy import save as encode
+def save(path: str | os.PathLike[str], description: Description, arrays: Mapping[str, Any]) -> None:
+    """Writes a layer's file whole, or not at all (see `new_file`): its parameters, with more arrays among them or without.
 
-        data = encode(whole, metadata={_FORMAT_KEY: FORMAT, _KEY: text})
+    Raises ValueError for weights that the layer's precision has no numbers for.
+    """
+    text = json.dumps({"layer": description.kind, "arguments": description.configuration()})
+    if description.precision in storage.STORED:
+        data = storage.encoded(description, arrays, {_FORMAT_KEY: STORED_FORMAT, _KEY: text})
+    else:
+        # safetensors writes sliced and Fortran-ordered arrays wrong
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        with SAFETENSORS:
+            from safetensors.numpy import save as encode
+
+            data = encode(whole, metadata={_FORMAT_KEY: FORMAT, _KEY: text})
     with new_file(path) as file:
         file.write(data)
 
@@ -79,13 +88,20 @@ def is_layer(path: str | os.PathLike[str]) -> bool:
         return _KEY in (file.metadata() or {})
 
 
+def tensors(path: str | os.PathLike[str]) -> dict[str, storage.Tensor]:
+    """Gives the tensors of a safetensors file by their names. Raises FileNotFoundError, and ValueError for other files."""
+    with _opened(Path(path)) as file:
+        return {name: _tensor(file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
+
+
 def _read(source: Path, file: Any, extra: tuple[str, ...]) -> Content:
     metadata = file.metadata() or {}
     if _KEY not in metadata:
         raise ValueError(f"{source}: a safetensors file, but no gpurnn layer (no {_KEY!r} in its metadata)")
-    if metadata.get(_FORMAT_KEY) != FORMAT:
+    version = metadata.get(_FORMAT_KEY)
+    if version not in (FORMAT, STORED_FORMAT):
         raise ValueError(
-            f"{source}: expected format {FORMAT!r}, got {metadata.get(_FORMAT_KEY)!r}: a newer gpurnn may know it"
+            f"{source}: expected format {FORMAT!r} or {STORED_FORMAT!r}, got {version!r}: a newer gpurnn may know it"
         )
     kind, arguments = _metadata(source, metadata[_KEY])
     names = set(file.keys())
@@ -96,11 +112,17 @@ def _read(source: Path, file: Any, extra: tuple[str, ...]) -> Content:
     try:
         description = described(kind, arguments)
         # shapes are made only where the number of layers can agree with the number of tensors
-        if description.num_layers > len(names) or set(description.shapes) != names:
+        if description.num_layers > len(names):
+            raise ValueError(f"{len(names)} tensors do not belong to {kind} with {description.configuration()}")
+        wanted = _wanted(description, version)
+        if set(wanted) != names:
             raise ValueError(f"tensors {sorted(names)} do not belong to {kind} with {description.configuration()}")
-        for name, shape in description.shapes.items():
-            _check_tensor(name, file.get_slice(name), shape, description.dtype)
-        params = {name: file.get_tensor(name) for name in description.shapes}
+        for name, tensor in wanted.items():
+            _check_tensor(name, _tensor(file.get_slice(name)), tensor)
+        if version == FORMAT:
+            params = {name: file.get_tensor(name) for name in wanted}
+        else:
+            params = storage.read(source, file, description)
     except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
         raise ValueError(f"{source}: {error}") from None
     return Content(description, params, {name: file.get_tensor(name) for name in extra})
@@ -121,9 +143,24 @@ def _metadata(source: Path, text: str) -> tuple[Kind, dict[str, Any]]:
     return name, arguments
 
 
-def _check_tensor(name: str, tensor: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    found = tuple(tensor.get_shape())
-    if found != shape:
-        raise ValueError(f"{name}: expected shape {shape}, got {found}")
-    if tensor.get_dtype() != _DTYPES[dtype.name]:
-        raise ValueError(f"{name}: expected {_DTYPES[dtype.name]}, got {tensor.get_dtype()}")
+def _wanted(description: Description, version: str) -> dict[str, storage.Tensor]:
+    """Gives the tensors that a file of a format holds."""
+    if version == FORMAT:
+        kind = storage.KINDS[description.dtype.name]
+        return {name: storage.Tensor(kind, shape) for name, shape in description.shapes.items()}
+    if description.precision not in storage.STORED:
+        raise ValueError(
+            f"format {version!r}: expected a precision {' or '.join(storage.STORED)}, got {description.precision}"
+        )
+    return storage.expected(description)
+
+
+def _tensor(tensor: Any) -> storage.Tensor:
+    return storage.Tensor(str(tensor.get_dtype()), tuple(tensor.get_shape()))
+
+
+def _check_tensor(name: str, found: storage.Tensor, wanted: storage.Tensor) -> None:
+    if found.shape != wanted.shape:
+        raise ValueError(f"{name}: expected shape {wanted.shape}, got {found.shape}")
+    if found.kind != wanted.kind:
+        raise ValueError(f"{name}: expected {wanted.kind}, got {found.kind}")

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpurnn_kernels.spec import Array
 
+from .. import checks
 from ..backend import HOST, Place
 from . import files, parameters
 from .description import ARGUMENTS, Kind
@@ -17,22 +18,29 @@ from .lstm import LSTM
 Layer = LSTM | GRU
 
 
-def load(path: str | os.PathLike[str]) -> Layer:
+def load(path: str | os.PathLike[str], *, precision: str | None = None) -> Layer:
     """Reads the layer that `save` wrote to a file.
 
         layer.save("layer.safetensors")
         layer = gpurnn.load("layer.safetensors")
 
-    Raises FileNotFoundError for a missing file, ValueError for anything else that is wrong with it. Sizes are checked
-    against the file's tensors before anything is allocated.
+    Args:
+        precision: "bf16", "int8" or "tf32", as the constructor takes it, or "float32"; None for the saved layer's.
+
+    Raises FileNotFoundError for a missing file, ValueError for anything else that is wrong with it, and for a precision that
+    is none of these or not the layer's to have. Sizes are checked against the file's tensors before anything is allocated.
     """
-    return load_with_extra(path, ())[0]
+    return load_with_extra(path, (), precision)[0]
 
 
-def load_with_extra(path: str | os.PathLike[str], extra: tuple[str, ...]) -> tuple[Layer, dict[str, Array]]:
+def load_with_extra(
+    path: str | os.PathLike[str], extra: tuple[str, ...], precision: str | None = None
+) -> tuple[Layer, dict[str, Array]]:
     """Reads a layer, and the further arrays of these names that the file must hold; raises as `load` does."""
     found = files.read(path, extra)
-    return layer_of(found.description.kind, found.description.configuration(), found.params), found.extra
+    configuration = found.description.configuration()
+    configuration["precision"] = checks.asked(precision, configuration["precision"])
+    return layer_of(found.description.kind, configuration, found.params), found.extra
 
 
 def layer_of(kind: Kind, configuration: Mapping[str, Any], params: Mapping[str, Array], place: Place = HOST) -> Layer:
@@ -46,10 +54,9 @@ def layer_of(kind: Kind, configuration: Mapping[str, Any], params: Mapping[str, 
     return cls.with_params(configuration, params, place)
 
 
-def converted(
-    kind: Kind, configuration: dict[str, Any], directions: list[list[dict[str, Array]]], place: Place = HOST
-) -> Layer:
+def converted(kind: Kind, configuration: dict[str, Any], directions: list[list[dict[str, Any]]], place: Place = HOST) -> Layer:
     """Makes a layer of a framework's options, those that are missing by default, and of parameters per layer, per direction.
+    Matrices may be quantised.
 
     place: as `with_params` takes it.
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.random import default_rng
 
+from gpurnn_kernels.quantised import Quantised
 from gpurnn_kernels.spec import Array, Spec
 
 from .. import checks
@@ -78,7 +79,8 @@ def draw(expected: Mapping[str, tuple[int, ...]], hidden_size: int, dtype: np.dt
 def checked(
     given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any], place: Place = HOST
 ) -> Params:
-    """Gives read-only copies of the given arrays, in the expected order; a device's arrays as they are.
+    """Gives read-only copies of the given arrays, in the expected order; a device's arrays as they are. Quantised weights
+    come as the numbers that they stand for.
 
     Raises ValueError for missing or extra names and wrong shapes, TypeError for anything but arrays of `dtype` at `place`.
     """
@@ -91,7 +93,8 @@ def checked(
         raise ValueError(f"parameters: {'; '.join(parts)}; expected {', '.join(expected)}")
     found = {}
     for name, shape in expected.items():
-        value = checks.array(name, given[name], dtype)
+        one = given[name]
+        value = checks.array(name, one.floats() if isinstance(one, Quantised) else one, dtype)
         checks.beside(name, value, place, "the layer's other parameters")
         if value.shape != shape:
             raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")

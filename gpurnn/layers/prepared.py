@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gpurnn_kernels.quantised import Quantised
 from gpurnn_kernels.spec import Array
 
 from ..backend import HOST, Place
@@ -21,7 +22,7 @@ class Prepared:
     def __init__(
         self, description: Description, given: Mapping[str, Any], previous: Prepared | None = None, place: Place = HOST
     ) -> None:
-        """Takes copies of the given arrays.
+        """Takes copies of the given arrays. Weights may be quantised: an int8 layer keeps their integers.
 
         place: a device whose arrays they are. They stay there, uncopied, and the layer is for calls there alone.
         previous: the parameters that these replace, whose layers hand on scratch memory to the new ones.
@@ -30,6 +31,9 @@ class Prepared:
         self.description = description
         self.dtype = description.dtype
         self.arrays = parameters.checked(given, description.shapes, description.dtype, place)
+        integers = {name: one for name, one in given.items() if isinstance(one, Quantised)}
+        kept = integers if description.precision == "int8" else {}
+        self.integers: dict[str, Quantised] = {name: one.frozen() for name, one in kept.items()}
         self._layers: dict[Any, list[Any]] = {}
         self._previous: dict[Any, list[Any]] = dict(previous._layers or previous._previous) if previous else {}
         # what calls have found out: a shape's short way with these parameters, and a shape's checks with any
@@ -39,6 +43,11 @@ class Prepared:
     def renewed(self, given: Mapping[str, Any]) -> Prepared:
         """The same layer with other parameters; raises as the constructor does."""
         return Prepared(self.description, given, self)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The parameters as the constructor takes them: integers where weights have them."""
+        return self.arrays | self.integers
 
     def layers(self, kernels: Any) -> list[Any]:
         """The backend's prepared layers, made at first use."""
@@ -54,9 +63,9 @@ class Prepared:
             found = self._layers.setdefault(kernels, made)
         return found
 
-    def _direction(self, names: dict[str, str]) -> dict[str, Array]:
-        """One direction's arrays, by their names without the prefix."""
-        found = {short: self.arrays[name] for short, name in names.items()}
+    def _direction(self, names: dict[str, str]) -> dict[str, Any]:
+        """One direction's arrays and integers, by their names without the prefix."""
+        found = {short: self.integers.get(name, self.arrays[name]) for short, name in names.items()}
         return coupling.tied(found) if self.description.input_forget else found
 
     def gradients(self, found: Mapping[str, Array]) -> dict[str, Array]:
@@ -71,7 +80,7 @@ class Prepared:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return unpickled, (self.description.kind, self.description.configuration(), dict(self.arrays))
+        return unpickled, (self.description.kind, self.description.configuration(), self.given)
 
 
 def unpickled(kind: Kind, configuration: Mapping[str, Any], arrays: Mapping[str, Array]) -> Prepared:

@@ -111,6 +111,35 @@ def test_inspect(
     ]
 
 
+def test_quantised_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Integers are listed, converted as they are, and listed again."""
+    onnx = pytest.importorskip("onnx")
+    import onnx_models as om
+
+    weights = om.weights("GRU", 3, 4, letters="R") | {"q": np.ones((1, 12, 3), np.uint8), "s": np.float32(0.1).reshape(())}
+    weights["z"] = np.array(128, np.uint8)
+    nodes = [onnx.helper.make_node("DequantizeLinear", [one, "s", "z"], [to]) for one, to in (("q", "W"), ("r", "R"))]
+    weights["r"] = np.ones((1, 12, 4), np.uint8)
+    del weights["R"]
+    node = om.node_of("GRU", {"X", "W", "R"}, 4, linear_before_reset=1)
+    onnx.save(om.model_of([*nodes, node], weights), tmp_path / "m.onnx")
+    run("inspect", tmp_path / "m.onnx")
+    assert capsys.readouterr().out.splitlines()[1].endswith("linear_before_reset=1, uint8 weights")
+    run("convert", tmp_path / "m.onnx", tmp_path / "m.safetensors")
+    assert "precision='int8'" in capsys.readouterr().out
+    run("inspect", tmp_path / "m.safetensors")
+    assert [line.split() for line in capsys.readouterr().out.splitlines()][2:] == [
+        ["layers.0.W_x", "(12,", "3)", "int8"],
+        ["layers.0.W_x.scales", "(12,)", "float32"],
+        ["layers.0.W_h", "(12,", "4)", "int8"],
+        ["layers.0.W_h.scales", "(12,)", "float32"],
+    ]
+    run("convert", tmp_path / "m.onnx", tmp_path / "b.safetensors", "--precision", "bf16")
+    capsys.readouterr()
+    run("inspect", tmp_path / "b.safetensors")
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()][2:] == ["bfloat16", "bfloat16"]
+
+
 def test_safetensors_of_pytorch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The weights of a model under PyTorch's names, as they are published; PyTorch is not needed."""
     from safetensors.numpy import save_file

@@ -45,9 +45,14 @@ FILES = [onnx_file, torch_file, keras_file]
 
 @pytest.mark.parametrize("make", FILES)
 def test_errors_name_the_file(make: Any, tmp_path: Path) -> None:
-    call = make(tmp_path / "model", lambda array: array.astype(np.float16))
-    with pytest.raises(NotImplementedError, match=r"model\.\w+: float16 weights are not converted"):
+    call = make(tmp_path / "model", lambda array: array[..., :-1])
+    with pytest.raises(ValueError, match=r"model\.\w+: "):
         call()
+
+
+def test_float16_of_keras(tmp_path: Path) -> None:
+    with pytest.raises(NotImplementedError, match=r"model\.h5: float16 weights are not converted"):
+        keras_file(tmp_path / "model", lambda array: array.astype(np.float16))()
 
 
 @pytest.mark.parametrize("make", FILES)

@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,25 @@ def test_onnx_nonsense_among_the_nodes(om: Any) -> None:
     refused(lambda: from_onnx(graph(om, [("Transpose", ["v", "v"], ["W"])], v=one)), "Transpose cannot")
     refused(lambda: from_onnx(graph(om, [("Expand", ["v", "s"], ["W"])], v=one, s=np.array([TERA]))), "computed by Expand")
     refused(lambda: from_onnx(graph(om, [("Identity", [], ["W"])])), "Identity cannot")
+
+
+def test_onnx_integers(om: Any) -> None:
+    """DequantizeLinear of what is not there, of itself, of scales that would spread it, and over and over."""
+    q, one = np.ones((1, 16, 3), np.int8), np.float32(0.1).reshape(())
+    made = ("DequantizeLinear", ["q", "s"], ["W"])
+    refused(lambda: from_onnx(graph(om, [made], q=q)), "'s' is missing")
+    refused(lambda: from_onnx(graph(om, [("DequantizeLinear", ["W", "s"], ["W"])], s=one)), "computed from itself")
+    refused(lambda: from_onnx(graph(om, [("DequantizeLinear", ["q"], ["W"])], q=q)), "DequantizeLinear with 1 inputs")
+    refused(lambda: from_onnx(graph(om, [("DequantizeLinear", ["q", "s", "s", "s"], ["W"])], q=q, s=one)), "with 4 inputs")
+    thin, wide = np.ones((1, 1, 2**18), np.int8), np.ones(2**20, np.float32)
+    refused(lambda: from_onnx(graph(om, [made], q=thin, s=wide)), "scale: expected one for all, or one for each of axis 1")
+    model = graph(om, [made], q=q, s=one)
+    huge = om.huge("q")
+    huge.data_type = 3  # int8
+    refused(lambda: from_onnx(om.replaced(model, huge)), "claims the shape")
+    many = [("DequantizeLinear", ["q", "s"], [f"v{index}"]) for index in range(400)]
+    joined = ("Concat", [f"v{index}" for index in range(400)], ["W"])
+    refused(lambda: from_onnx(graph(om, [*many, joined], q=np.ones((1, 64, 3000), np.int8), s=one)), "more is computed")
 
 
 # HDF5
@@ -327,6 +347,10 @@ def test_torch_files_that_claim_too_much(torch: Any, tmp_path: Path) -> None:
     refused(lambda: from_file(packed), "none that torch.save wrote")
     wide = torch.zeros(1).expand(TERA >> 20, TERA >> 20)
     refused(lambda: from_file(saved(torch, tmp_path / "wide.pt", weight_ih_l0=wide)), "no LSTM or GRU")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch means to remove them
+        quantised = torch.quantize_per_tensor(torch.zeros(1), 0.1, 0, torch.qint8).expand(TERA >> 20, TERA >> 20)
+    refused(lambda: from_file(saved(torch, tmp_path / "quantised.pt", weight_ih_l0=quantised)), "no LSTM or GRU|damaged")
     numbers = struct.pack("<I", 256 * 3)[:2]
 
     def huge(name: str, data: bytes) -> bytes:

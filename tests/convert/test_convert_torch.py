@@ -182,8 +182,6 @@ REFUSED = {
     "integers": (lambda: {name: one.astype(int) for name, one in weights(16).items()}, "floating-point", TypeError),
     "lists": (lambda: weights(16) | {"weight_ih_l0": [[1.0]]}, "got list", TypeError),
     "mixed": (lambda: weights(16) | {"weight_ih_l0": np.ones((16, 3))}, "one dtype", ValueError),
-    "bfloat16": (lambda: torch.nn.LSTM(2, 3).bfloat16(), r"\.float\(\)", ValueError),
-    "float16": (lambda: torch.nn.LSTM(2, 3).half(), "float16", NotImplementedError),
 }
 
 

@@ -109,11 +109,18 @@ def test_tf32_is_asked_for(device_backend: Backend) -> None:
     assert_same_bits(p.run(), near.run())
     for dtype, precision, error in (
         ("float64", "tf32", ValueError),
-        ("float32", "bf16", ValueError),
+        ("float32", "int4", ValueError),
         ("float32", 1, TypeError),
     ):
         with pytest.raises(error, match="precision"):
             gpurnn.GRU(3, 4, dtype=dtype, precision=precision)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_precisions_of_the_cpu(precision: str, device_backend: Backend) -> None:
+    p = Problem("gru_after", 3, 2, 4, 5, precision=precision)
+    with pytest.raises(NotImplementedError, match=f"precision '{precision}' is not built on CUDA: call the layer with NumPy"):
+        p.run(device_backend)
 
 
 @pytest.mark.usefixtures("stepwise")

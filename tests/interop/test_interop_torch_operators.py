@@ -65,7 +65,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
     of = calls.Prepared.of.__func__  # type: ignore[attr-defined]
     monkeypatch.setattr(
-        calls.Prepared, "of", classmethod(lambda cls, shape, flat: (found.append(shape), of(cls, shape, flat))[1])
+        calls.Prepared, "of", classmethod(lambda cls, shape, *given: (found.append(shape), of(cls, shape, *given))[1])
     )
     return found
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from ... import gates
+from ... import checks, gates
 from ...layers.make import Layer, converted
 from .. import check
 from .config import Description
 from .weights import Cell
 
 
-def build(description: Description, cells: Sequence[Cell], label: str) -> Layer:
+def build(description: Description, cells: Sequence[Cell], label: str, precision: str | None) -> Layer:
     """Makes the layer of one cell, or of two for both directions, forward first.
 
     label: the source's name, for errors. Raises ValueError for cells that do not fit together or the description.
@@ -41,6 +41,7 @@ def build(description: Description, cells: Sequence[Cell], label: str) -> Layer:
     configuration = {
         **{"input_size": inputs, "hidden_size": hidden, "bias": first.source.b_x is not None, "batch_first": True},
         **{"bidirectional": len(cells) == 2, "reset_after": bool(reset_after), "dtype": dtypes.pop()},
+        "precision": checks.asked(precision, None),
     }
     params = [gates.direction(first.kind, gates.KERAS, cell.source, bool(reset_after)) for cell in cells]
     check.dropped(label, description.dropout)

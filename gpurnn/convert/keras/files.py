@@ -33,7 +33,7 @@ class Opened(NamedTuple):
     version: str | None  # None: of a Keras whose default is sigmoid
 
 
-def read(path: Any, name: str | None, recurrent_activation: str | None) -> Layer:
+def read(path: Any, name: str | None, recurrent_activation: str | None, precision: str | None) -> Layer:
     """Converts a layer of a file; see `from_keras`."""
     with named(path), opened(path) as file:
         chosen = choose(file.layers, name, lambda one: one.names, _found, "name=...")
@@ -41,7 +41,7 @@ def read(path: Any, name: str | None, recurrent_activation: str | None) -> Layer
         with _damage(path):
             description = _description(file, chosen, label, recurrent_activation)
             arrays = chosen.read(file.reader)
-        return build(description, [cell for one in arrays if (cell := cell_of(one)) is not None], label)
+        return build(description, [cell for one in arrays if (cell := cell_of(one)) is not None], label, precision)
 
 
 def list_keras(path: Any) -> list[Found]:

@@ -17,7 +17,7 @@ from .object_calls import check_calls
 from .weights import cell_of
 
 
-def from_layer(layer: Any) -> Layer:
+def from_layer(layer: Any, precision: str | None = None) -> Layer:
     """Converts a built layer; see `from_keras`."""
     module = type(layer).__module__.partition(".")[0]
     if module not in ("keras", "tf_keras", "tensorflow") or not hasattr(layer, "get_weights"):
@@ -40,7 +40,7 @@ def from_layer(layer: Any) -> Layer:
         if cell is None:
             raise ValueError(f"{label}: weights of no LSTM or GRU: shapes {', '.join(str(array.shape) for array in weights)}")
         cells.append(cell)
-    converted = build(description, cells, label)
+    converted = build(description, cells, label, precision)
     check_calls(layer, label)
     # Keras 3 on PyTorch multiplies matrices of float64 in float32
     check.agree(converted, _runner(layer, description, check.scale(converted)), label, np.float32)

@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from gpurnn_kernels.quantised import from_bf16
 from gpurnn_kernels.spec import Array
 
 from .graph import Scope
+from .linear import Linear, dequantized
 
 MOVERS = ("Transpose", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Reshape", "Identity")
 CHAIN = 100  # nodes between an initialiser and an operator, at most
 NODES = 1000  # nodes that make one weight, at most
 ALL_NODES = 4 * NODES  # nodes that make all weights that are asked for, at most
+DEQUANTIZE = "DequantizeLinear"
+DEQUANTIZE_OPTIONS = {"axis", "block_size", "output_dtype"}
 GROWTH = 16  # times the file's size is what may be computed from it
 
 
@@ -38,6 +42,28 @@ class Constants:
         """Gives the value of a name. `label` says in errors what it is for."""
         self._nodes = 0
         return self._value(scope, name, label, ())
+
+    def linear(self, scope: Scope, name: str, label: str) -> Linear | None:
+        """Gives the integers of a value that DequantizeLinear makes of integers in the model; None for any other value."""
+        for _ in range(CHAIN):
+            holder = scope.holder(name)
+            if holder is None or name in holder.tensors or name not in holder.producers:
+                return None
+            scope, node = holder, holder.producers[name]
+            if node.op_type == DEQUANTIZE and node.domain in ("", "ai.onnx"):
+                self._nodes = 0
+                return self._linear(scope, node, label, ((id(holder), name),))
+            if node.op_type != "Identity" or len(node.input) != 1:
+                return None
+            name = node.input[0]
+        return None
+
+    def _linear(self, scope: Scope, node: Any, label: str, path: tuple[tuple[int, str], ...]) -> Linear:
+        given = [None if not one else self._value(scope, one, label, path) for one in node.input]
+        options = {one.name: one.i for one in node.attribute}
+        if len(given) not in (2, 3) or given[0] is None or options.get("block_size") or options.keys() - DEQUANTIZE_OPTIONS:
+            raise ValueError(f"{label}: {DEQUANTIZE} with {len(given)} inputs and {', '.join(options) or 'no options'}")
+        return dequantized(label, given[0], given[1], given[2] if len(given) == 3 else None, options.get("axis", 1))
 
     def zeros(self, tensor: Any, label: str) -> str:
         """Tells whether a tensor of the model holds "zeros" alone, or "numbers"."""
@@ -65,10 +91,11 @@ class Constants:
 
     def _computed(self, scope: Scope, node: Any, name: str, label: str, path: tuple[tuple[int, str], ...]) -> Array:
         constant = node.op_type == "Constant"
-        if node.domain not in ("", "ai.onnx") or not (constant or node.op_type in MOVERS) or len(node.output) != 1:
+        known = constant or node.op_type in (*MOVERS, DEQUANTIZE)
+        if node.domain not in ("", "ai.onnx") or not known or len(node.output) != 1:
             raise ValueError(
                 f"{label}: {name!r} is computed by {node.op_type}; weights must be initialisers, constants, or made from "
-                f"those by {', '.join(MOVERS)}"
+                f"those by {', '.join((*MOVERS, DEQUANTIZE))}"
             )
         if any(one.HasField("g") or one.ref_attr_name for one in node.attribute):
             raise ValueError(f"{label}: {node.op_type} has attributes that it cannot have")
@@ -78,6 +105,10 @@ class Constants:
             raise ValueError(f"{label}: computed by more than {NODES} nodes, or all weights by more than {ALL_NODES}")
         if constant and len(node.attribute) == 1 and node.attribute[0].name == "value":
             return self._tensor(node.attribute[0].t, label)
+        if node.op_type == DEQUANTIZE:
+            linear = self._linear(scope, node, label, path)
+            self._spend(4 * linear.integers.size, label)
+            return linear.floats()
         given = [None if not one else self._value(scope, one, label, path) for one in node.input]
         if node.op_type in ("Concat", "Cast"):  # the two that can grow
             self._spend(8 * sum(0 if one is None else one.size for one in given), label)
@@ -97,7 +128,7 @@ class Constants:
             (value,) = ReferenceEvaluator(model).run(None, feeds)
         except Exception as error:  # whatever an evaluator may raise on nonsense
             raise ValueError(f"{label}: {node.op_type} cannot be computed: {error}") from None
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiV":
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiuV":
             raise ValueError(f"{label}: {node.op_type} gives no array of numbers")
         return value
 
@@ -114,20 +145,27 @@ class Constants:
 
         if tensor is None:
             raise ValueError(f"{label}: sparse tensors are not read")
-        types = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT32, TensorProto.INT64}
-        if tensor.data_type not in types | {TensorProto.BFLOAT16}:
+        types = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+        if tensor.data_type not in types | {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64}:
             named = {number: name for name, number in TensorProto.DataType.items()}
             held = named.get(tensor.data_type, f"type {tensor.data_type}")
             raise ValueError(f"{label}: {tensor.name!r} holds {held}; expected floating-point numbers")
         if min(tensor.dims, default=0) < 0 or len(tensor.dims) > 8:
             raise ValueError(f"{label}: {tensor.name!r} has the shape {tuple(tensor.dims)}")
         count = math.prod(tensor.dims)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        halves = tensor.data_type == TensorProto.BFLOAT16  # which NumPy has no dtype for: they are widened
+        dtype = np.dtype(np.uint16) if halves else onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         if tensor.data_location == TensorProto.EXTERNAL:
-            return self._read_beside(tensor, count * dtype.itemsize, dtype, label)
+            found = self._read_beside(tensor, count * dtype.itemsize, dtype, label)
+            return from_bf16(found) if halves else found
         stored = len(tensor.raw_data) // dtype.itemsize if tensor.HasField("raw_data") else _elements(tensor)
         if stored != count:
             raise ValueError(f"{label}: {tensor.name!r} claims the shape {tuple(tensor.dims)} and holds {stored} numbers")
+        if halves:
+            whole = (
+                np.frombuffer(tensor.raw_data, "<u2") if tensor.HasField("raw_data") else np.array(tensor.int32_data, np.int64)
+            )
+            return from_bf16(whole.astype(np.uint16)).reshape(tuple(tensor.dims))
         try:
             return np.asarray(numpy_helper.to_array(tensor))
         except (ValueError, TypeError, RuntimeError) as error:
@@ -153,8 +191,6 @@ class Constants:
             raise ValueError(
                 f"{label}: {tensor.name!r} claims {size} bytes from {offset} of {location!r}, which has {file.stat().st_size}"
             )
-        if dtype.kind == "V" or dtype.name == "bfloat16":
-            raise ValueError(f"{label}: bfloat16 has no gpurnn layer")
         self._beside[file] = file.stat().st_size
         self._beside_read += size
         if self._beside_read > GROWTH * sum(self._beside.values()):

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from ...layers.description import Kind
+
+_LSTM = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+DYNAMIC = "DynamicQuantizeLSTM"  # ONNX Runtime's, whose weights are integers
 INPUTS = {
-    "LSTM": ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
+    "LSTM": _LSTM,
     "GRU": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
+    DYNAMIC: (*_LSTM, "W_scale", "W_zero_point", "R_scale", "R_zero_point"),
 }
+DOMAINS = {"LSTM": ("", "ai.onnx"), "GRU": ("", "ai.onnx"), DYNAMIC: ("com.microsoft",)}
 # no model has more
 NODES = 100_000  # nodes, those of subgraphs included
 PARTS = 10 * NODES  # constants and inputs of its graphs, and attributes of its nodes
-RECURRENT = NODES // 10  # operators LSTM and GRU
+RECURRENT = NODES // 10  # recurrent operators
 
 
 class Scope:
@@ -44,6 +50,11 @@ class Node(NamedTuple):
         """The node's name, or its first output's."""
         return str(self.proto.name or next((name for name in self.proto.output if name), "?"))
 
+    @property
+    def kind(self) -> Kind:
+        """The kind of layer that a recurrent operator is."""
+        return "GRU" if self.proto.op_type == "GRU" else "LSTM"
+
     def input(self, name: str) -> str:
         """Gives the graph's name for one of the node's inputs; "" if it is absent."""
         index = INPUTS[self.proto.op_type].index(name) if name in INPUTS[self.proto.op_type] else len(self.proto.input)
@@ -73,16 +84,15 @@ def nodes(graph: Any) -> Iterator[Node]:
             waiting += [(node, inside, False) for node in reversed(one.node)]
             continue
         assert scope is not None
-        if one.domain in ("", "ai.onnx"):
-            yield Node(one, scope)
+        yield Node(one, scope)
         waiting += [(inner, scope, True) for inner in reversed(subgraphs(one))]
 
 
 def recurrent(graph: Any) -> list[Node]:
-    """Gives the operators LSTM and GRU of a graph and of the graphs inside its nodes. Raises ValueError for too many."""
+    """Gives the recurrent operators of a graph and of the graphs inside its nodes. Raises ValueError for too many."""
     found: list[Node] = []
     for node in nodes(graph):
-        if node.proto.op_type in ("LSTM", "GRU"):
+        if node.proto.domain in DOMAINS.get(node.proto.op_type, ()):
             found.append(node)
         if len(found) > RECURRENT:
             raise ValueError(f"more than {RECURRENT} operators LSTM and GRU: no model has as many")

@@ -10,6 +10,8 @@ from gpurnn_kernels.spec import Array
 from ... import gates
 from ...gates import Kind, Source
 from ...layers.make import Layer, converted
+from ..integers import Weights, chosen
+from .graph import DYNAMIC
 
 ACTIVATIONS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh")}
 DIRECTIONS = ("forward", "reverse", "bidirectional")
@@ -29,6 +31,7 @@ class Operator(NamedTuple):
     B: Array | None = None  # (D, 2*G*H)
     P: Array | None = None  # (D, 3*H)
     label: str = ""
+    integers: Mapping[str, list[Weights]] = {}  # of W and R, a matrix for each direction, where the model has them
 
     def scaled(self, factor: float) -> Operator:
         """Gives the operator with all weights times a factor."""
@@ -43,9 +46,11 @@ def attributes_of(node: Any, opset: int) -> dict[str, Any]:
     import onnx
 
     given = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-    unknown = [name for name in given if name not in DEFAULTS or (name == "layout" and opset < 14)]
+    none = ["layout", "linear_before_reset"] if node.op_type == DYNAMIC else ["layout"] * (opset < 14)
+    unknown = [name for name in given if name not in DEFAULTS or name in none]
     if unknown:
-        raise ValueError(f"{node.name}: {node.op_type} of opset {opset} has no attribute {', '.join(unknown)}")
+        of = "" if node.op_type == DYNAMIC else f" of opset {opset}"
+        raise ValueError(f"{node.name}: {node.op_type}{of} has no attribute {', '.join(unknown)}")
     found = DEFAULTS | given
     found["direction"] = _text(found["direction"])
     if found["activations"] is not None:
@@ -57,9 +62,11 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def layer_of(operator: Operator) -> Layer:
-    """Makes the layer of an operator. Raises ValueError for one that no layer represents."""
-    kind, attributes, W, R, B, P, label = operator
+def layer_of(operator: Operator, precision: str | None = None) -> Layer:
+    """Makes the layer of an operator, with a precision of its own. Raises ValueError for one that no layer represents,
+    NotImplementedError for integers that are not symmetric around zero."""
+    kind, attributes, W, R, B, P, label, integers = operator
+    precision = chosen(precision, len(integers) == 2)
     direction = attributes["direction"]
     if direction not in DIRECTIONS:
         raise ValueError(f"{label}: direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
@@ -85,18 +92,22 @@ def layer_of(operator: Operator) -> Layer:
         **{"input_size": inputs, "hidden_size": hidden, "bias": B is not None, "batch_first": bool(attributes["layout"])},
         **{"bidirectional": count == 2, "reverse": direction == "reverse", "reset_after": reset_after, "dtype": W.dtype},
         **{"peepholes": P is not None, "input_forget": bool(attributes["input_forget"]), "clip": _clip(attributes, label)},
+        "precision": precision,
     }
     directions = [
-        gates.direction(kind, gates.ONNX, _source(operator, index), reset_after=reset_after) for index in range(count)
+        gates.direction(kind, gates.ONNX, _source(operator, index, precision), reset_after) for index in range(count)
     ]
     return converted(kind, configuration, [directions])
 
 
-def _source(operator: Operator, index: int) -> Source:
-    _, _, W, R, B, P, _ = operator
+def _source(operator: Operator, index: int, precision: str | None) -> Source:
+    _, _, W, R, B, P, _, integers = operator
     b_x, b_h = (None, None) if B is None else (B[index, : B.shape[1] // 2], B[index, B.shape[1] // 2 :])
     peephole = None if P is None else gates.reorder(P[index], gates.ONNX_PEEPHOLES, gates.OUR_PEEPHOLES)
-    return Source(W[index], R[index], b_x, b_h, peephole=peephole)
+    W_x, W_h = (
+        integers[one][index].of(precision) if one in integers else floats[index] for one, floats in (("W", W), ("R", R))
+    )
+    return Source(W_x, W_h, b_x, b_h, peephole=peephole)
 
 
 def _clip(attributes: Mapping[str, Any], label: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from ...layers.files import SAFETENSORS
 from ...layers.make import Layer
+from ...layers.storage import read_bf16
 from ..found import Found, named
 from .modules import described, find, from_torch, is_weight
 
@@ -19,13 +21,13 @@ NAME = 1024  # characters of a tensor's name at most
 SHARED = 16  # times the file's size is what recurrent layers may hold: layers that share weights are counted apart
 
 
-def from_file(path: Any, prefix: str = "") -> Layer:
+def from_file(path: Any, prefix: str = "", precision: str | None = None) -> Layer:
     """Makes a layer out of a file that is a state dict, or a checkpoint that has one inside; see `from_torch`.
 
     Raises FileNotFoundError for a missing file, ValueError for anything else that is wrong with it.
     """
     with named(path):
-        return from_torch(_state(Path(path)), prefix=prefix)
+        return from_torch(_state(Path(path)), prefix=prefix, precision=precision)
 
 
 def list_torch(path: Any) -> list[Found]:
@@ -47,7 +49,9 @@ def _state(source: Path) -> dict[str, Any]:
     except ImportError:
         raise ImportError(f"{source}: reading PyTorch's files needs torch: pip install torch") from None
     try:
-        found = torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's own, of how it reads quantised tensors
+            found = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile pickle brings about
         raise ValueError(f"{source}: {_reason(error)}") from None
     if not isinstance(found, Mapping):
@@ -87,10 +91,14 @@ def _safetensors(source: Path) -> dict[str, Any]:
 
         try:
             with safe_open(source, framework="numpy") as file:
-                return {name: file.get_tensor(name) if is_weight(name) else None for name in file.keys()}  # noqa: SIM118
+                names = list(file.keys())
+                shapes = {name: file.get_slice(name).get_shape() for name in names if is_weight(name)}
+                halves = {name: shape for name, shape in shapes.items() if file.get_slice(name).get_dtype() == "BF16"}
+                found = {name: file.get_tensor(name) if name in shapes.keys() - halves else None for name in names}
+                return found | read_bf16(source, halves)
         except SafetensorError as error:
             raise ValueError(f"{source}: not a safetensors file, or damaged: {error}") from None
-        except (TypeError, AttributeError) as error:  # what NumPy has no dtype for
+        except (TypeError, AttributeError, ValueError) as error:  # what NumPy has no dtype for
             raise ValueError(f"{source}: {error}") from None
 
 
@@ -111,6 +119,11 @@ def _reason(error: Exception) -> str:
     """Gives an error's text without PyTorch's advice to run what is pickled."""
     text = str(error)
     named = re.search(r"GLOBAL ([\w.]+)|TorchScript", text)
+    if named and named[1] == "torch.ScriptObject":
+        return (
+            "packed weights of a quantised module (torch.ScriptObject), not tensors alone; nothing of them was run; load the "
+            "model with PyTorch, and hand it to gpurnn.from_torch"
+        )
     if named or "Weights only load failed" in text:
         what = (
             "a TorchScript model"
@@ -125,5 +138,5 @@ def _reason(error: Exception) -> str:
 
 def _held(tensor: Any) -> bool:
     """Tells whether each number of a tensor has a place of its own in the file: an expanded tensor can claim any size."""
-    plain = tensor.device.type == "cpu" and str(tensor.layout) == "torch.strided" and not tensor.is_quantized
+    plain = tensor.device.type == "cpu" and str(tensor.layout) == "torch.strided"
     return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()

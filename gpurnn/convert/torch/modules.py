@@ -10,42 +10,51 @@ from typing import Any
 
 import numpy as np
 
+from gpurnn_kernels.quantised import Quantised
 from gpurnn_kernels.spec import Array
 
+from ... import checks
 from ...export.torch import Shape
 from ...layers.description import Kind
 from ...layers.make import Layer, converted
 from .. import check
 from ..found import Found, choose
+from ..integers import Weights, chosen
+from . import quantised
 
+OURS = "gpurnn.interop.torch."  # what the names of the modules with our own PyTorch modules start with
 _NAME = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d{1,9})(_reverse)?)?")
 
 
 @np.errstate(all="ignore")  # a caller's "raise" is not meant for the rounding of weights
-def from_torch(x: Any, *, prefix: str = "") -> Layer:
+def from_torch(x: Any, *, prefix: str = "", precision: str | None = None) -> Layer:
     """Makes a layer with the weights of a PyTorch one.
 
         lstm = gpurnn.from_torch(torch.nn.LSTM(40, 128))
         lstm = gpurnn.from_torch(model.state_dict(), prefix="encoder.lstm")
 
     Args:
-        x: a `torch.nn.LSTM`, `GRU`, `LSTMCell` or `GRUCell`, or a module that has one inside, or a state dict, of tensors or
-            NumPy arrays (PyTorch need not be installed then).
+        x: a `torch.nn.LSTM`, `GRU`, `LSTMCell` or `GRUCell`, also one that `torch.ao.quantization.quantize_dynamic` made, or
+            a module that has one inside, or a state dict, of tensors or NumPy arrays (PyTorch need not be installed then).
         prefix: which one of several: "encoder.lstm.". A state dict does not say batch_first: set it on what you hand in.
+        precision: of the layer's products, "bf16", "int8", "tf32" or "float32"; None is "int8" for 8-bit weights, which the
+            layer takes as they are, and the dtype's for others.
 
-    Returns a `gpurnn.LSTM`, or a `gpurnn.GRU` with reset_after=True, of the same dtype. The two biases are summed where they
+    Returns a `gpurnn.LSTM`, or a `gpurnn.GRU` with reset_after=True, of the same dtype, float32 for weights of fewer bits. The
+    two biases are summed where they
     always meet. Dropout is dropped: it is the identity at inference. Raises ValueError for layers that cannot be represented,
-    TypeError for anything but modules and state dicts, NotImplementedError for options that are not built.
+    TypeError for anything but modules and state dicts, NotImplementedError for options that are not built, and for integers
+    that are not symmetric around zero.
     """
     if isinstance(x, Mapping):
-        return _from_state(x, prefix)
+        return _from_state(x, prefix, precision)
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(x, torch.nn.Module):
         raise TypeError(f"from_torch: expected a torch.nn.Module or a state dict, got {type(x).__name__}")
-    return _from_module(torch, x, prefix)
+    return _from_module(torch, x, prefix, precision)
 
 
-def _from_module(torch: Any, x: Any, prefix: str) -> Layer:
+def _from_module(torch: Any, x: Any, prefix: str, precision: str | None) -> Layer:
     inside = {name: one for name, one in x.named_modules() if _kind_of(torch, one) is not None}
     if not inside:
         raise ValueError(f"{type(x).__name__}: no torch.nn.LSTM, GRU, LSTMCell or GRUCell, nor one inside")
@@ -54,14 +63,19 @@ def _from_module(torch: Any, x: Any, prefix: str) -> Layer:
         x = inside[choose(list(inside), wanted, lambda name: [name], lambda name: _found(name, inside[name]), "prefix=...")]
     kind = _kind_of(torch, x)
     assert kind is not None
-    cell = isinstance(x, torch.nn.RNNCellBase)
+    dynamic = isinstance(x, tuple(cls for cls, _ in quantised.kinds()))
+    cell = quantised.is_cell(x) if dynamic else isinstance(x, torch.nn.RNNCellBase)
     options = () if cell else (x.num_layers, x.bias, x.bidirectional, getattr(x, "proj_size", 0))
     shape = Shape(kind, x.input_size, x.hidden_size, *(options or (1, x.bias)))
     _before_call(type(x).__name__, x)
+    own = {name: name.removesuffix("_l0") if cell else name for name in shape.names}
     # a property, not the state dict: what a parametrisation (weight norm) makes of it counts
-    weights = {name: _array(name, getattr(x, name.removesuffix("_l0") if cell else name)) for name in shape.names}
+    held = quantised.weights_of(x) if dynamic else {one: getattr(x, one) for one in own.values()}
+    weights = {name: _array(name, held[one]) for name, one in own.items()}
     check.dropped(type(x).__name__, getattr(x, "dropout", 0))
-    return _layer(shape, weights, batch_first=getattr(x, "batch_first", False))
+    if type(x).forward.__module__.startswith(OURS):
+        precision = checks.asked(precision, x.precision)
+    return _layer(shape, weights, precision, getattr(x, "batch_first", False))
 
 
 def _before_call(label: str, x: Any) -> None:
@@ -82,11 +96,11 @@ def _before_call(label: str, x: Any) -> None:
 def _kind_of(torch: Any, x: Any) -> Kind | None:
     """Gives the kind of a module; None for a subclass that computes something of its own, and for anything else."""
     kinds: list[tuple[Any, Kind]] = [(torch.nn.LSTM, "LSTM"), (torch.nn.GRU, "GRU")]
-    kinds += [(torch.nn.LSTMCell, "LSTM"), (torch.nn.GRUCell, "GRU")]
+    kinds += [(torch.nn.LSTMCell, "LSTM"), (torch.nn.GRUCell, "GRU"), *quantised.kinds()]
     for cls, kind in kinds:
         if isinstance(x, cls):
             forward = type(x).forward
-            same = forward is cls.forward or forward.__module__.startswith("gpurnn.interop.torch.")
+            same = forward is cls.forward or forward.__module__.startswith(OURS)
             return kind if same else None
     return None
 
@@ -95,7 +109,8 @@ def _found(name: str, x: Any) -> Found:
     return Found(name, type(x).__name__, x.input_size, x.hidden_size, getattr(x, "num_layers", 1))
 
 
-def _from_state(state: Mapping[Any, Any], prefix: str) -> Layer:
+def _from_state(state: Mapping[Any, Any], prefix: str, precision: str | None) -> Layer:
+    state = quantised.unpacked(state)
     found = find(state)
     if prefix and prefix not in found and prefix + "." in found:
         prefix += "."
@@ -108,7 +123,7 @@ def _from_state(state: Mapping[Any, Any], prefix: str) -> Layer:
     cell = "weight_ih" in inside
     weights = {name + "_l0" if cell else name: _array(prefix + name, value) for name, value in inside.items()}
     shape = _shape(prefix, {name: array.shape for name, array in weights.items()})
-    return _layer(shape, weights)
+    return _layer(shape, weights, precision)
 
 
 def is_weight(key: str) -> bool:
@@ -166,25 +181,30 @@ def _shape(prefix: str, sizes: Mapping[str, tuple[int, ...]]) -> Shape:
     return shape
 
 
-def _array(name: str, value: Any) -> Array:
-    """Gives a weight as NumPy's array, without a copy where it lies in the host's memory."""
+def _array(name: str, value: Any) -> Array | Weights:
+    """Gives a weight as NumPy's array, without a copy where it lies in the host's memory; float16 and bfloat16 as float32."""
     if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":
-            raise ValueError(f"{name}: bfloat16 has no gpurnn layer; convert the module with .float() first")
-        value = value.numpy()
+        value = quantised.tensor(name, value)
+    if isinstance(value, Weights):
+        return value
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name}: expected a tensor or a NumPy array, got {type(value).__name__}")
+    if value.dtype.name in quantised.HALVES:
+        return np.asarray(value, np.float32)
     if value.dtype.kind != "f":
         raise TypeError(f"{name}: expected floating-point numbers, got {value.dtype}")
     return value
 
 
-def _layer(shape: Shape, weights: Mapping[str, Array], batch_first: bool = False) -> Layer:
+def _layer(shape: Shape, given: Mapping[str, Array | Weights], precision: str | None, batch_first: bool = False) -> Layer:
+    precision = chosen(precision, all(isinstance(one, Weights) for name, one in given.items() if "weight" in name))
+    exact = {name: one.of(precision) if isinstance(one, Weights) else one for name, one in given.items()}
+    weights = {name: one.floats() if isinstance(one, Quantised) else one for name, one in exact.items()}
     dtypes = {array.dtype for array in weights.values()}
     if len(dtypes) != 1:
         raise ValueError(f"expected weights of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
-    layer = converted(shape.kind, shape.configuration(dtypes.pop(), batch_first), shape.params(weights))
+    configuration = shape.configuration(dtypes.pop(), batch_first) | {"precision": precision}
+    layer = converted(shape.kind, configuration, shape.params(exact))
     torch = sys.modules.get("torch")
     if torch is not None:
         factor = check.scale(layer)

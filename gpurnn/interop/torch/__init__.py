@@ -4,6 +4,9 @@ They are `torch.nn.LSTM` and `torch.nn.GRU` with another `forward`: the same con
 A GRU is reset-after, as PyTorch's. CPU tensors are read where they lie; CUDA tensors and weights go through DLPack to the CUDA
 backend, on the current stream that PyTorch has on their device, whichever device is the current one (not yet run on a GPU).
 
+`precision="bf16"` or `"int8"` holds in eval mode, where gradients must not be asked for (torch.no_grad()); in training mode
+products stay in the weights' dtype.
+
 Each call compares the values of its weights with those of the last one: `weight.data`, optimizers and other processes change
 them without PyTorch's counters. On CUDA one comparison of them all waits for the stream, so no call can be recorded in a CUDA
 graph. Results on CUDA lie in CuPy's memory, for which `Tensor.record_stream` does nothing: a result that another stream reads

@@ -14,6 +14,7 @@ from gpurnn_kernels.spec import Array
 
 from ...backend import place_of
 from ...export.torch import Shape
+from ...layers.gradients import FORWARD_ONLY as FORWARD_ONLY
 from ...layers.make import converted
 
 Tensor = torch.Tensor
@@ -30,14 +31,15 @@ class Prepared(NamedTuple):
     layer: Any
 
     @classmethod
-    def of(cls, shape: Shape, weights: Sequence[Tensor]) -> Prepared:
+    def of(cls, shape: Shape, weights: Sequence[Tensor], precision: str | None = None) -> Prepared:
         for one in weights:
             check_dtype(one.dtype)
         device = weights[0].device
         with _running_on(device):
             arrays = [_array(one) for one in weights]
             params = shape.params(dict(zip(shape.names, arrays, strict=True)))
-            layer = converted(shape.kind, shape.configuration(arrays[0].dtype), params, place_of(arrays[0]))
+            configuration = shape.configuration(arrays[0].dtype) | {"precision": precision}
+            layer = converted(shape.kind, configuration, params, place_of(arrays[0]))
             made = cls([one.clone() for one in _values(weights)], layer)
             if device.type == "cuda":
                 torch.cuda.current_stream(device).synchronize()  # calls on other streams may be the next to read it

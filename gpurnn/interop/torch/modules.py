@@ -15,18 +15,24 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from ...export.torch import Shape
 from ...layers.description import ARGUMENTS, Kind, described
 from . import operators
-from .calls import Function, Prepared, Tensor, check_dtype, name_of, run
+from .calls import FORWARD_ONLY, Function, Prepared, Tensor, check_dtype, name_of, run
+
+Key = tuple[int, int, str | None]  # the range of stacked layers that a layer stands for, and its precision
 
 
 class Recurrent(torch.nn.RNNBase):
     """`forward` and what it keeps; the classes below are of PyTorch's own besides."""
 
-    # the last call's layers, by the range of stacked layers that each stands for
-    _layers: dict[tuple[int, int], Prepared] | None = None
+    precision: str | None = None  # of products in eval mode
+    _layers: dict[Key, Prepared] | None = None  # the last call's
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         return {name: value for name, value in state.items() if name != "_layers"}
+
+    def extra_repr(self) -> str:
+        """Gives the arguments for `repr`."""
+        return super().extra_repr() + (f", precision={self.precision!r}" if self.precision else "")
 
     def __prepare_scriptable__(self) -> NoReturn:
         raise NotImplementedError(
@@ -115,36 +121,50 @@ class Recurrent(torch.nn.RNNBase):
         if x.dtype != dtype:
             x = _cast("x", x, dtype)
         states = [one if one.dtype == dtype else _cast("hx", one, dtype) for one in states]
+        precision = None if self.training else self.precision
+        if precision in FORWARD_ONLY and _keeps(x, *states, *flat):
+            raise NotImplementedError(
+                f"precision {precision!r} has no gradients: call the module under torch.no_grad(), or after .train(), which "
+                f"computes in {name_of(dtype)}"
+            )
         if not now:
-            y, *final = operators.call(shape, x, states, flat, lengths)
+            y, *final = operators.call(shape, x, states, flat, lengths, precision)
             return y, final
         call = _undisturbed() if "torch._dynamo" in sys.modules else _call
-        return call(self, layers, shape, flat, x, states, lengths)
+        return call(self, (*layers, precision), shape, flat, x, states, lengths)
 
-    def _layer(self, layers: tuple[int, int], shape: Shape, flat: list[Tensor]) -> Any:
+    def _layer(self, key: Key, shape: Shape, flat: list[Tensor]) -> Any:
         """The gpurnn layer of these weights: the last call's, if they are the same numbers still."""
         kept = {} if self._layers is None else self._layers
-        found = kept.get(layers)
+        found = kept.get(key)
         if found is None or not found.stands_for(flat):
-            found = Prepared.of(shape, flat)
-            self._layers = {**kept, layers: found}
+            found = Prepared.of(shape, flat, key[2])
+            self._layers = {**kept, key: found}
         return found.layer
 
 
 class LSTM(Recurrent, torch.nn.LSTM):
-    """`torch.nn.LSTM` on gpurnn's kernels. No second derivatives."""
+    """`torch.nn.LSTM` on gpurnn's kernels. No second derivatives.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    precision: of products in eval mode, as `gpurnn.LSTM` takes it.
+    """
+
+    def __init__(self, *args: Any, precision: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        check(self)
+        check(self, precision)
+        self.precision = precision
 
 
 class GRU(Recurrent, torch.nn.GRU):
-    """`torch.nn.GRU` (reset-after) on gpurnn's kernels. No second derivatives."""
+    """`torch.nn.GRU` (reset-after) on gpurnn's kernels. No second derivatives.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    precision: of products in eval mode, as `gpurnn.GRU` takes it.
+    """
+
+    def __init__(self, *args: Any, precision: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        check(self)
+        check(self, precision)
+        self.precision = precision
 
 
 # pickles name the public module
@@ -152,15 +172,19 @@ LSTM.__module__ = GRU.__module__ = __package__
 
 
 def _call(
-    module: Recurrent, layers: tuple[int, int], shape: Shape, flat: list[Tensor], x: Tensor, states: list[Tensor], lengths: Any
+    module: Recurrent, key: Key, shape: Shape, flat: list[Tensor], x: Tensor, states: list[Tensor], lengths: Any
 ) -> tuple[Tensor, list[Tensor]]:
-    layer = module._layer(layers, shape, flat)
-    keep = torch.is_grad_enabled() and any(one.requires_grad for one in (x, *states, *flat))
+    layer = module._layer(key, shape, flat)
+    keep = _keeps(x, *states, *flat)
     if not keep and forward_ad._current_level < 0:
         (y, *final), _ = run(layer, x, states, lengths, keep)
         return y, final
     y, *final = Function.apply(layer, shape, lengths, keep, len(states), x, *states, *flat)  # type: ignore[no-untyped-call]
     return y, final
+
+
+def _keeps(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
 
 
 @cache
@@ -195,10 +219,13 @@ def _names(shape: Shape, first: int) -> list[str]:
     return [stem + place for place in places for stem in shape.stems]
 
 
-def check(module: Any) -> None:
-    """Raises NotImplementedError for options that gpurnn has not got, without making a layer."""
+def check(module: Any, precision: str | None = None) -> None:
+    """Raises NotImplementedError for options that gpurnn has not got, without making a layer; ValueError and TypeError for a
+    precision that no such layer has."""
+    if precision in FORWARD_ONLY and module.weight_ih_l0.is_cuda:
+        raise NotImplementedError(f"precision {precision!r} is not built on CUDA")
     dtype = module.weight_ih_l0.dtype
     check_dtype(dtype)
     shape = _shape(module, (0, module.num_layers))
-    configuration = shape.configuration(np.dtype(name_of(dtype)))
+    configuration = shape.configuration(np.dtype(name_of(dtype))) | {"precision": precision}
     described(shape.kind, {name: value for name, value in configuration.items() if name in ARGUMENTS[shape.kind]})

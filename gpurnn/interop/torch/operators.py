@@ -14,7 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...export.torch import Shape
 from ...layers.description import Kind
-from .calls import NO_FORWARD_MODE, Prepared, Tensor, check_dtype, gradients, no_second_derivatives, run
+from .calls import FORWARD_ONLY, NO_FORWARD_MODE, Prepared, Tensor, check_dtype, gradients, no_second_derivatives, run
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # subclasses stand for something else, or watch
 _KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect) | torch._C.DispatchKeySet(
@@ -39,12 +39,14 @@ def runs_now(x: Any) -> bool:
     )
 
 
-def call(shape: Shape, x: Tensor, states: list[Tensor], weights: list[Tensor], lengths: Tensor | None) -> Any:
+def call(
+    shape: Shape, x: Tensor, states: list[Tensor], weights: list[Tensor], lengths: Tensor | None, precision: str | None
+) -> Any:
     """The operator's y and final state."""
     check_dtype(weights[0].dtype)
     _check_transforms()
     operator = torch.ops.gpurnn.lstm if shape.kind == "LSTM" else torch.ops.gpurnn.gru
-    return operator(x, states, weights, lengths, *_sizes(shape))
+    return operator(x, states, weights, lengths, *_sizes(shape), precision)
 
 
 def _check_transforms() -> None:
@@ -72,15 +74,16 @@ def _define(kind: Kind) -> None:
     name, two = f"gpurnn::{kind.lower()}", kind == "LSTM"
     inputs = "Tensor x, Tensor[] state, Tensor[] weights, Tensor? lengths, int hidden_size, int num_layers, bool bias, "
     inputs += "bool bidirectional" + ", int proj_size" * two
+    last = 5 if two else 4  # sizes; behind them the precision, unless it is None
     options: dict[str, Any] = {"mutates_args": (), "device_types": ("cpu", "cuda")}
 
     def shape_of(weights: list[Tensor], sizes: tuple[Any, ...]) -> Shape:
-        return Shape(kind, weights[0].shape[1], *sizes)
+        return Shape(kind, weights[0].shape[1], *sizes[:last])
 
     def forward(x: Tensor, state: list[Tensor], weights: list[Tensor], lengths: Tensor | None, *sizes: Any) -> Any:
         if forward_ad._current_level >= 0:
             raise NotImplementedError(NO_FORWARD_MODE)  # tangents end above
-        return run(_layer(shape_of(weights, sizes), weights), x, state, lengths, keep=False)[0]
+        return run(_layer(shape_of(weights, sizes), weights, *sizes[last:]), x, state, lengths, keep=False)[0]
 
     def backward(dy: Tensor, dfinal: list[Tensor], x: Tensor, state: list[Tensor], weights: list[Tensor], *rest: Any) -> Any:
         lengths, *sizes = rest
@@ -96,13 +99,17 @@ def _define(kind: Kind) -> None:
 
     results = ", ".join(["Tensor"] * (3 if two else 2))
     gradient_inputs = f"Tensor dy, Tensor[] dfinal, {inputs}"
-    operator = torch.library.custom_op(name, forward, schema=f"({inputs}) -> ({results})", **options)
+    operator = torch.library.custom_op(name, forward, schema=f"({inputs}, str? precision=None) -> ({results})", **options)
     gradient = torch.library.custom_op(f"{name}_backward", backward, schema=f"({gradient_inputs}) -> Tensor[]", **options)
     operator.register_fake(fake_forward)
     gradient.register_fake(fake_backward)
 
     def setup(ctx: Any, inputs: Any, output: Any) -> None:
-        x, state, weights, lengths, *ctx.sizes = inputs
+        x, state, weights, lengths, *rest = inputs
+        ctx.sizes, precision = rest[:last], (*rest[last:], None)[0]
+        ctx.given = last + (precision is not None)
+        if precision in FORWARD_ONLY:
+            raise NotImplementedError(f"precision {precision!r} has no gradients: call the operator under torch.no_grad()")
         ctx.save_for_backward(x, lengths, *state, *weights)
         ctx.count = len(state)
 
@@ -110,18 +117,18 @@ def _define(kind: Kind) -> None:
         x, lengths, *rest = ctx.saved_tensors
         state, weights = rest[: ctx.count], rest[ctx.count :]
         dx, *found = gradient(dy, list(dfinal), x, state, weights, lengths, *ctx.sizes)
-        return (dx, found[: ctx.count], found[ctx.count :], None, *(None for _ in ctx.sizes))
+        return (dx, found[: ctx.count], found[ctx.count :], None, *[None] * ctx.given)
 
     operator.register_autograd(differentiate, setup_context=setup)
     gradient.register_autograd(no_second_derivatives)
 
 
-def _layer(shape: Shape, weights: list[Tensor]) -> Any:
+def _layer(shape: Shape, weights: list[Tensor], precision: str | None = None) -> Any:
     """The gpurnn layer of these weights: the last call's, if they are the same numbers still."""
-    kept: dict[Shape, Prepared] = _prepared.setdefault(weights[0], {})
-    found = kept.get(shape)
+    kept: dict[tuple[Shape, str | None], Prepared] = _prepared.setdefault(weights[0], {})
+    found = kept.get((shape, precision))
     if found is None or not found.stands_for(weights):
-        found = kept[shape] = Prepared.of(shape, weights)
+        found = kept[shape, precision] = Prepared.of(shape, weights, precision)
     return found.layer
 
 

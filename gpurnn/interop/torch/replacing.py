@@ -14,16 +14,18 @@ _KINDS: dict[type, type] = {torch.nn.LSTM: LSTM, torch.nn.GRU: GRU}
 _RECURRENT = ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell")
 
 
-def replace(module: torch.nn.Module) -> torch.nn.Module:
+def replace(module: torch.nn.Module, *, precision: str | None = None) -> torch.nn.Module:
     """Makes every `torch.nn.LSTM` and `GRU` inside a module, itself included, run on gpurnn; in place.
 
     Parameters, hooks, optimizers and references to the modules stay as they are; so do weight_norm, spectral_norm, pruning
     and other parametrisations, whose weights are read at every call. Gives the module back.
 
+    precision: of products in eval mode, "bf16" or "int8" (without gradients, on CPUs) or "tf32".
+
     The logger "gpurnn" is told each module that was replaced (info) and each recurrent module that was left as it is, with
     the reason (warning): subclasses, whose code may compute something else; RNN and the cells, which gpurnn has no module
     for; TorchScript and quantised modules; projections on CUDA. Raises NotImplementedError, and changes nothing, if a module
-    has a dtype (float16, bfloat16) or an option that is not built.
+    has a dtype (float16, bfloat16) or an option that is not built, ValueError for a precision that a module cannot have.
     """
     found: list[tuple[str, torch.nn.Module]] = []
     for name, one in module.named_modules():
@@ -31,12 +33,13 @@ def replace(module: torch.nn.Module) -> torch.nn.Module:
             continue
         reason = _reason(one)
         if reason is None:
-            check(one)
+            check(one, precision)
             found.append((name, one))
         elif reason:
             log.warning("replace: %r is left alone: %s", name, reason)
     for name, one in found:
         one.__class__ = _class(type(one))
+        one.precision = precision  # type: ignore[assignment]
         log.info("replace: %r runs on gpurnn", name)
     if not any(isinstance(one, Recurrent) for one in module.modules()):
         log.warning("replace: nothing in %s runs on gpurnn", type(module).__name__)

@@ -71,6 +71,8 @@ class Layer:
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
     """Raises NotImplementedError for options that no CUDA kernel has."""
     spec = specs[0]
+    if spec.precision in ("bf16", "int8"):
+        raise NotImplementedError(f"precision {spec.precision!r} is not built on CUDA: call the layer with NumPy arrays")
     for name, asked in (("proj_size", spec.proj_size), ("peepholes", spec.peepholes), ("clip", spec.clip is not None)):
         if asked:
             raise NotImplementedError(f"{name} is not built on CUDA: call the layer with NumPy arrays")

@@ -7,6 +7,7 @@ order give the same bits. It takes denormal numbers for zeros, and so does round
 import numpy as np
 from llvmlite import ir
 
+from ....quantised import as_bf16
 from ....spec import Array
 from ...codegen.bundle import pointwise
 from ...codegen.target import target
@@ -75,15 +76,6 @@ def round_row(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> No
         b.store(found, b.inttoptr(b.add(to, b.mul(index, INT64(size))), found.type.as_pointer()), align=2)
 
     each_vector(v, source, count, store)
-
-
-def as_bf16(matrix: Array) -> Array:
-    """Gives numbers as bfloat16, the bits of each in a uint16: rounded to nearest even, denormal ones to zero."""
-    bits = np.ascontiguousarray(matrix, np.float32).view(np.uint32)
-    magnitude = bits & 0x7FFFFFFF
-    found = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
-    found = np.where(magnitude < _LEAST, (bits >> 16 & 0x8000).astype(np.uint16), found)
-    return np.where(magnitude > 0x7F800000, np.uint16(_NAN), found)
 
 
 def packed(matrix: Array) -> Array:

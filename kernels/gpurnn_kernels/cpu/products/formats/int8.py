@@ -6,12 +6,11 @@ their own each, in the 4 bytes before the row: a row depends on nothing beside i
 the row's weights, which takes the zero point out. A NaN or an infinity makes the scale of its row NaN.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
+from ....quantised import LARGEST, Quantised, quantised
 from ....spec import Array
 from ...codegen.bundle import pointwise
 from ...codegen.target import target
@@ -20,7 +19,6 @@ from .format import Format, Sums, Words, each_vector, over_rows
 from .instructions import DOTS
 
 _ZERO_POINT = 128
-_LARGEST = 127
 _MAGIC = 1.5 * 2**23  # a float whose last bit counts ones
 _MOST_FACTOR = 3e38  # of a row of tiny numbers: a factor that is infinite would make a NaN of zero
 
@@ -80,9 +78,9 @@ def quantise_row(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) ->
         return ir.Constant(v.element, float(np.float32(value)))
 
     nothing = b.fsub(largest, largest)  # NaN of an infinity or a NaN
-    scale = b.fadd(b.fmul(largest, number(1 / _LARGEST)), nothing)
+    scale = b.fadd(b.fmul(largest, number(1 / LARGEST)), nothing)
     b.store(scale, b.inttoptr(b.sub(to, INT64(4)), v.element.as_pointer()))
-    factor = b.fdiv(number(_LARGEST), largest)
+    factor = b.fdiv(number(LARGEST), largest)
     factor = v.splat(b.select(b.fcmp_ordered("<", factor, number(_MOST_FACTOR)), factor, number(_MOST_FACTOR)))
     magic, narrow = v.constant(_MAGIC + _ZERO_POINT), ir.VectorType(ir.IntType(8), v.lanes)
 
@@ -94,25 +92,9 @@ def quantise_row(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) ->
     each_vector(v, source, count, store)
 
 
-class Integers(NamedTuple):
-    """A matrix of 8-bit integers (rows, K) with a scale for each row (rows,): weights = integers * scale."""
-
-    values: Array
-    scales: Array
-
-
-def quantised(matrix: Array) -> Integers:
-    """Gives the integers of a matrix of floats. A row with a NaN or an infinity has the scale NaN."""
-    with np.errstate(all="ignore"):
-        largest = np.abs(matrix).max(1, initial=0)
-        scales = (largest / np.float32(_LARGEST) + (largest - largest)).astype(np.float32)
-        steps = np.where(scales > 0, scales, np.float32(1))
-        values = np.nan_to_num(np.rint(matrix / steps[:, None]), nan=0, posinf=0, neginf=0).astype(np.int8)
-    return Integers(values, scales)
-
-
-def packed(matrix: Array) -> Array:
-    values, scales = quantised(matrix)
+def packed(matrix: Array | Quantised) -> Array:
+    integers = matrix if isinstance(matrix, Quantised) else quantised(matrix)
+    values, scales = integers.values, integers.scales
     rows, count = values.shape
     found = np.zeros((rows, 4 * INT8.columns(count)), np.int8)
     words = found.view(np.int32)
