@@ -148,7 +148,14 @@ def as_quotients(
         v, (factor, power), s = x.of, minus_exponential(x), sigmoid(x)
         return v.by_sign(x, v.fma(v.negative(factor), power * s, v.constant(1.0)), s)
 
+    @once
     def complement(a: Number) -> Number:
         return a.of.constant(1.0) - a
 
-    return Activations(sigmoid, tanh, sigmoid_tanh, forget, complement)
+    def sigmoid_grad(s: Number, q: Number, dp: Number) -> Number:
+        return dp * s * q * complement(s)
+
+    def tanh_grad(t: Number, dt: Number) -> Number:
+        return dt * complement(t * t)
+
+    return Activations(sigmoid, tanh, sigmoid_tanh, forget, complement, sigmoid_grad, tanh_grad)

@@ -9,6 +9,9 @@ the loss with respect to it.
 `Activations` hands in sigma and tanh. `sigmoid_tanh(a, b)` is sigma(a) * tanh(b): a backend may share one division there.
 `forget` is the forget gate's sigma. c holds products of thousands of its values, each just below 1. An error that is not as
 often up as down would add up there, so `forget` may have no more than a rounding's error.
+
+Derivatives are functions of an activation's value, which a forward pass saves. A sigma gate s multiplies something, q:
+`sigmoid_grad` is given both, so that it may begin with the gradient of q, a product that the equations need anyway.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,6 +28,8 @@ class Activations(NamedTuple):
     sigmoid_tanh: Callable[[Number, Number], Number]
     forget: Callable[[Number], Number]
     complement: Callable[[Number], Number]  # 1 - a
+    sigmoid_grad: Callable[[Number, Number, Number], Number]  # s = sigma(a), q, gradient of s * q -> gradient of a
+    tanh_grad: Callable[[Number, Number], Number]  # t = tanh(a), gradient of t -> gradient of a
 
 
 class Clip(NamedTuple):
@@ -65,7 +70,7 @@ class Equations:
         self, f_: Number, i_: Number, o_: Number, g_: Number, c_prev: Number, limit: Any = None, peephole: Any = None
     ) -> tuple[Number, Number]:
         """Gives h and c of an LSTM step. peephole: p_f, p_i, p_o, or None."""
-        _, _, sigmoid_tanh, forget, _ = self.activations
+        sigmoid_tanh, forget = self.activations.sigmoid_tanh, self.activations.forget
         if peephole is not None:
             p_f, p_i, p_o = peephole
             f_, i_ = f_ + p_f * c_prev, i_ + p_i * c_prev
@@ -89,9 +94,9 @@ class Equations:
     ) -> tuple[Number, Number, Number, Number]:
         """Gives what the backward pass reads: f, i, o, g or, with a limit, the pre-activations with what the peepholes add
         to them."""
-        sigmoid, tanh, _, forget, _ = self.activations
+        of = self.activations
         if limit is None:
-            return forget(f_), sigmoid(i_), sigmoid(o_), tanh(g_)
+            return of.forget(f_), of.sigmoid(i_), of.sigmoid(o_), of.tanh(g_)
         if peephole is not None:
             p_f, p_i, p_o = peephole
             f_, i_, o_ = f_ + p_f * c_prev, i_ + p_i * c_prev, o_ + p_o * c
@@ -111,23 +116,20 @@ class Equations:
         peephole: Any = None,
     ) -> tuple[Number, Number, Number, Number, Number]:
         """Gives df_, di_, do_, dg_ and dc_prev. f, i, o, g are what `lstm_gates` gives; dh is the gradient of o * tanh(c)."""
-        sigmoid, tanh, _, forget, complement = self.activations
-        f_, i_, o_, g_ = f, i, o, g
+        of, f_, i_, o_, g_ = self.activations, f, i, o, g
         if limit is not None:
             in_f, in_i, in_o, in_g = self._clamped(limit, f_, i_, o_, g_)
-            f, i, o, g = forget(in_f), sigmoid(in_i), sigmoid(in_o), tanh(in_g)
-        tanh_c = tanh(c)
-        dh_o = dh * o
-        do_ = self._inside(dh_o * tanh_c * complement(o), o_, limit)
-        dc = dc + dh_o * complement(tanh_c * tanh_c)
+            f, i, o, g = of.forget(in_f), of.sigmoid(in_i), of.sigmoid(in_o), of.tanh(in_g)
+        tanh_c = of.tanh(c)
+        do_ = self._inside(of.sigmoid_grad(o, tanh_c, dh), o_, limit)
+        dc = dc + of.tanh_grad(tanh_c, dh * o)
         if peephole is not None:
             p_f, p_i, p_o = peephole
             dc = dc + p_o * do_
         dc_prev = dc * f
-        df_ = self._inside(dc_prev * c_prev * complement(f), f_, limit)
-        dc_i = dc * i
-        di_ = self._inside(dc_i * g * complement(i), i_, limit)
-        dg_ = self._inside(dc_i * complement(g * g), g_, limit)
+        df_ = self._inside(of.sigmoid_grad(f, c_prev, dc), f_, limit)
+        di_ = self._inside(of.sigmoid_grad(i, g, dc), i_, limit)
+        dg_ = self._inside(of.tanh_grad(g, dc * i), g_, limit)
         if peephole is not None:
             dc_prev = dc_prev + p_f * df_ + p_i * di_
         return df_, di_, do_, dg_, dc_prev
@@ -152,12 +154,12 @@ class Equations:
         self, z: Number, n: Number, h_prev: Number, dh: Number, limit: Number | None = None
     ) -> tuple[Number, Number, Number]:
         """Gives dz_, dn_ and the part of dh_prev that does not pass a gate."""
-        complement, z_, n_ = self.activations.complement, z, n
+        of, z_, n_ = self.activations, z, n
         if limit is not None:
             in_z, in_n = self._clamped(limit, z_, n_)
-            z, n = self.activations.sigmoid(in_z), self.activations.tanh(in_n)
-        rest, dh_z = complement(z), dh * z
-        dz_, dn_ = dh_z * (n - h_prev) * rest, dh_z * complement(n * n)
+            z, n = of.sigmoid(in_z), of.tanh(in_n)
+        rest, dh_z = of.complement(z), dh * z
+        dz_, dn_ = of.sigmoid_grad(z, n - h_prev, dh), of.tanh_grad(n, dh_z)
         return self._inside(dz_, z_, limit), self._inside(dn_, n_, limit), dh * rest
 
     def gru_reset_grad(
@@ -170,7 +172,7 @@ class Equations:
             (in_r,) = self._clamped(limit, r_)
             r = self.activations.sigmoid(in_r)
         dh_prev = drh * r
-        return self._inside(dh_prev * h_prev * self.activations.complement(r), r_, limit), dh_prev, r * h_prev
+        return self._inside(self.activations.sigmoid_grad(r, h_prev, drh), r_, limit), dh_prev, r * h_prev
 
     def gru_candidate_grad(self, r: Number, q: Number, dn_: Number, limit: Number | None = None) -> tuple[Number, Number]:
         """Gives dr_ and dq for the reset after."""
@@ -179,7 +181,7 @@ class Equations:
             (in_r,) = self._clamped(limit, r_)
             r = self.activations.sigmoid(in_r)
         dq = dn_ * r
-        return self._inside(dq * q * self.activations.complement(r), r_, limit), dq
+        return self._inside(self.activations.sigmoid_grad(r, q, dn_), r_, limit), dq
 
 
 class Cells(NamedTuple):

@@ -14,7 +14,17 @@ import gpurnn
 from gpurnn_kernels import cells
 from gpurnn_kernels.cells import Activations, make_cells
 
-CELLS = make_cells(Activations(sigmoid, np.tanh, lambda a, b: sigmoid(a) * np.tanh(b), sigmoid, lambda a: 1 - a))
+CELLS = make_cells(
+    Activations(
+        sigmoid,
+        np.tanh,
+        sigmoid_tanh=lambda a, b: sigmoid(a) * np.tanh(b),
+        forget=sigmoid,
+        complement=lambda a: 1 - a,
+        sigmoid_grad=lambda s, q, dp: dp * q * s * (1 - s),
+        tanh_grad=lambda t, dt: dt * (1 - t * t),
+    )
+)
 B, H = 5, 6
 
 

@@ -30,10 +30,6 @@ def _by_width(in_single: Callable[..., Value], in_double: Callable[..., Value]) 
     return lambda *x: (in_single if x[0].of.bits == 32 else in_double)(*x)
 
 
-def _complement(a: Value) -> Value:
-    return a.of.constant(1.0) - a
-
-
 def fast_tanh(x: Value) -> Value:
     return x.of.instruction("tanh.approx.f32", x)
 
@@ -50,17 +46,14 @@ def fast_sigmoid(x: Value) -> Value:
 
 # from 709 on 2 * (1 + e**x) is finite, and its inverse below the normal numbers
 _DOUBLE = make_activations(_double_quotient, {64: 709.0})
-ACCURATE = Activations(
-    _by_width(single.ACTIVATIONS.sigmoid, _DOUBLE.sigmoid),
-    _by_width(single.ACTIVATIONS.tanh, _DOUBLE.tanh),
-    _by_width(single.ACTIVATIONS.sigmoid_tanh, _DOUBLE.sigmoid_tanh),
-    _by_width(single.ACTIVATIONS.forget, _DOUBLE.forget),
-    _complement,
-)
+_SINGLE = single.ACTIVATIONS._asdict()
+ACCURATE = Activations(**{name: _by_width(_SINGLE[name], function) for name, function in _DOUBLE._asdict().items()})
 
 
 def _fast(sigmoid: Callable[[Value], Value]) -> Activations:
-    return Activations(sigmoid, fast_tanh, lambda a, b: sigmoid(a) * fast_tanh(b), sigmoid, _complement)
+    return ACCURATE._replace(
+        sigmoid=sigmoid, tanh=fast_tanh, sigmoid_tanh=lambda a, b: sigmoid(a) * fast_tanh(b), forget=sigmoid
+    )
 
 
 FAST, FAST_OF_HALVES = _fast(fast_sigmoid), _fast(fast_sigmoid_of_half)
