@@ -47,11 +47,15 @@ def _quantised(case: Case, model: ModelProto, precision: str) -> bytes:
         raise Unsupported("ONNX Runtime has no int8 GRU")
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it advises to optimise the graph first
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "int8.onnx")
-        quantize_dynamic(model, path, op_types_to_quantize=["LSTM"], per_channel=True, weight_type=QuantType.QInt8)
-        return path.read_bytes()
+    try:
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "int8.onnx")
+            quantize_dynamic(model, path, op_types_to_quantize=["LSTM"], per_channel=True, weight_type=QuantType.QInt8)
+            return path.read_bytes()
+    finally:
+        logging.disable(before)
 
 
 def build(case: Case, weights: Layers, precision: str) -> Run:

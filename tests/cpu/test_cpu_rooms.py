@@ -88,7 +88,7 @@ GIVEN = {
     "products.amx.instructions": "ROW PART BLOCK _MEETINGS _TILES _A _B",  # the unit's shapes; bfloat16 parts that meet
     "products.amx.strips": "LANES PAIRS DEPTH SUMS_BYTES _HIGH _HALF",  # the unit's shapes; bits of a float32
     "products.formats.bf16": "_NAN _HIGH _LEAST",  # bits of floats
-    "products.formats.int8": "_ZERO_POINT _LARGEST _MAGIC _MOST_FACTOR",  # the format's numbers, and float32's
+    "products.formats.int8": "_ZERO_POINT _MAGIC _MOST_FACTOR",  # the format's numbers, and float32's
     "products.layout": "TAIL_WIDTHS",  # widths that have kernels
     "products.microkernel": "WIDTHS",  # widths that have kernels
     "passes.amx_gradients": "_GATES _A",  # the most gates; bytes of a layout
