@@ -221,6 +221,7 @@ class Vectors:
         return self.builder.icmp_signed("<", ir.Constant(lane, list(range(self.lanes))), all_)
 
     def intrinsic(self, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
+        """Emits the call of one of LLVM's intrinsics."""
         function_type = ir.FunctionType(result, [arg.type for arg in args])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function_type, name), args)
 

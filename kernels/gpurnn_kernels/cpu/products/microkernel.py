@@ -137,8 +137,7 @@ def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, 
     row_major = INT64(1)
     for rows, panels in target().tile_groups(form.width, form.format.split).items():
         row_major = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), row_major)
-    exact = form.format.head > 0  # sums of integers, which need no segments
-    given = given | {"segment": given["depth"] if exact else _segment(builder, given["depth"])}
+    given = given | {"segment": given["depth"] if form.format.exact else _segment(builder, given["depth"])}
     entry = builder.block
     head, body, done = (builder.append_basic_block(name) for name in ("panels", "some", "none"))
     builder.branch(head)

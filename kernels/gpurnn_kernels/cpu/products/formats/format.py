@@ -66,6 +66,7 @@ class Format:
     """The kernel convert(zero, words) of the words to, to_row, source, source_row, rows, count: makes `rows` rows of words of
     `count` numbers each; None where products read rows as they are."""
     head: int = 0  # words before the numbers of a packed row
+    exact: bool = False  # sums have no rounding, and need no segments
     split: bool = False  # a tile has two registers for a vector of words, and two for a row's word
     row_word: int | None = None  # bytes of a word of a row, where they are not those of an element
     how: str = ""  # the instructions that multiply, for plan()

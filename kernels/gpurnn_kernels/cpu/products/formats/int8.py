@@ -111,6 +111,7 @@ INT8 = Format(
     packed=packed,
     convert=over_rows("quantise_rows", quantise_row),
     head=2,
+    exact=True,
     split=target().dot in ("pmaddwd", ""),
     how=target().dot or "32-bit arithmetic",
 )
