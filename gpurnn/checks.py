@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.ma import MaskedArray
 
-from gpurnn_kernels.spec import Array
+from gpurnn_kernels.spec import REDUCED, Array
 
 from .backend import HOST, Place, on_device, place_of
 
@@ -69,8 +69,8 @@ def precision(value: Any, dtype: np.dtype[Any]) -> str | None:
         raise TypeError(f"precision: expected None or a string, got {type(value).__name__}")
     if value in ("f16", "float16"):
         raise NotImplementedError(f"precision {value!r} is not built yet")
-    if value not in ("tf32", "bf16", "int8"):
-        raise ValueError(f"precision: expected None, 'tf32', 'bf16' or 'int8', got {value!r}")
+    if value not in ("tf32", *REDUCED):
+        raise ValueError(f"precision: expected None, 'tf32', {' or '.join(map(repr, REDUCED))}, got {value!r}")
     if dtype != np.float32:
         raise ValueError(f"precision {value!r}: expected dtype float32 with it, got {dtype.name}")
     return value

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gpurnn_kernels.spec import REDUCED
+
 from .console import complain
 
 # what `add_subparsers` gives; the class is generic for type checkers only
@@ -43,7 +45,7 @@ def command(commands: Commands, run: Callable[[argparse.Namespace], None], name:
 
 def add_precision(parser: argparse.ArgumentParser, help: str) -> None:
     """Adds the option --precision."""
-    parser.add_argument("--precision", choices=("float32", "bf16", "int8", "tf32"), help=help)
+    parser.add_argument("--precision", choices=("float32", *REDUCED, "tf32"), help=help)
 
 
 def check_output(output: Path, *inputs: Path | None) -> None:

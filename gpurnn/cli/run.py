@@ -10,6 +10,7 @@ from .parser import Commands, add_precision, at_least, check_output, command
 
 if TYPE_CHECKING:
     import gpurnn
+    from gpurnn_kernels.spec import REDUCED
 
     from .npy import Array, Npy
 
@@ -34,13 +35,12 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> None:
     import gpurnn
 
-    from ..layers.gradients import FORWARD_ONLY
     from .npy import new_npy, opened
     from .progress import progress
 
     check_output(args.output, args.model, args.input, args.lengths)
     layer = gpurnn.load(args.model, precision=args.precision)
-    on_cpu = args.device == "auto" and layer.precision in FORWARD_ONLY
+    on_cpu = args.device == "auto" and layer.precision in REDUCED
     to_device, to_host = _transfers("cpu" if on_cpu else args.device)
     with opened(args.input) as x:
         _check(args.input, x, layer)

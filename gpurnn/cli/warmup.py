@@ -3,23 +3,24 @@
 import argparse
 import time
 
+from gpurnn_kernels.spec import REDUCED
+
 from .console import say
 from .parser import Commands, at_least, command
 
 CELLS = {"lstm": "lstm", "gru": "gru_before", "gru-after": "gru_after"}  # as the kernels name them
 DTYPES = ("float32", "float64")
-PRECISIONS = ("bf16", "int8")
 
 
 def add(commands: Commands) -> None:
     """Adds the command to the parser."""
-    parser = command(commands, run, "warmup", "compile, and keep on disk, every kernel that the layers need on this CPU")
+    parser = command(commands, run, "warmup", "compile, and keep on disk, the kernels that layers need on this CPU")
     parser.add_argument(
         "--cells", nargs="+", choices=CELLS, default=list(CELLS), help="those that are needed: gru-after has reset_after=True"
     )
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES), help="those that are needed")
     parser.add_argument(
-        "--precision", nargs="+", choices=PRECISIONS, default=[], help="those that float32 layers have beside float32"
+        "--precision", nargs="+", choices=REDUCED, default=[], help="those that float32 layers have beside float32"
     )
     parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N", help="processes that compile at once (1)")
 

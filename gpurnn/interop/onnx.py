@@ -18,8 +18,8 @@ from onnx.reference.op_run import OpRun
 
 from gpurnn_kernels.spec import Array
 
-from ..convert.onnx.linear import exact, of_dynamic
 from ..convert.onnx.operator import DEFAULTS, Operator, layer_of
+from ..convert.onnx.quantised import exact, of_dynamic
 from ..layers.description import Kind
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpurnn_kernels.forks import forks_wait_for
-from gpurnn_kernels.spec import Array
+from gpurnn_kernels.spec import REDUCED, Array
 
 from ..atomic import new_file
 from . import storage
@@ -42,7 +42,7 @@ def save(path: str | os.PathLike[str], description: Description, arrays: Mapping
     Raises ValueError for weights that the layer's precision has no numbers for.
     """
     text = json.dumps({"layer": description.kind, "arguments": description.configuration()})
-    if description.precision in storage.STORED:
+    if description.precision in REDUCED:
         data = storage.encoded(description, arrays, {_FORMAT_KEY: STORED_FORMAT, _KEY: text})
     else:
         # safetensors writes sliced and Fortran-ordered arrays wrong
@@ -148,10 +148,8 @@ def _wanted(description: Description, version: str) -> dict[str, storage.Tensor]
     if version == FORMAT:
         kind = storage.KINDS[description.dtype.name]
         return {name: storage.Tensor(kind, shape) for name, shape in description.shapes.items()}
-    if description.precision not in storage.STORED:
-        raise ValueError(
-            f"format {version!r}: expected a precision {' or '.join(storage.STORED)}, got {description.precision}"
-        )
+    if description.precision not in REDUCED:
+        raise ValueError(f"format {version!r}: expected a precision {' or '.join(REDUCED)}, got {description.precision}")
     return storage.expected(description)
 
 

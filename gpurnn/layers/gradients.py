@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from gpurnn_kernels.spec import Array
+from gpurnn_kernels.spec import REDUCED, Array
 
 from .. import checks
 from . import state as states
@@ -13,7 +13,6 @@ from .arguments import Arguments
 from .description import Description
 from .prepared import Prepared
 
-FORWARD_ONLY = ("bf16", "int8")  # precisions without gradients
 State = TypeVar("State")  # a pair of arrays (h, c) for an LSTM, an array for a GRU
 
 
@@ -93,7 +92,7 @@ class _Call(NamedTuple):
 def vjp(prepared: Prepared, x: Any, state: Any, lengths: Any) -> tuple[Any, VJP[Any]]:
     """Gives the call's result and its `VJP`; see `LSTM.vjp`."""
     precision = prepared.description.precision
-    if precision in FORWARD_ONLY:
+    if precision in REDUCED:
         raise NotImplementedError(
             f"precision {precision!r} has no gradients: layer.with_precision(None) has those of the same parameters"
         )

@@ -1,6 +1,7 @@
 """Weights of reduced precision in files: bfloat16, or 8-bit integers with a scale for each row.
 
-Readers of safetensors give NumPy no bfloat16: those tensors are written and read here, byte for byte.
+NumPy has no bfloat16, so that the NumPy functions of safetensors cannot take it: such files are written here, and bfloat16
+tensors are read here.
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpurnn_kernels.quantised import Quantised, as_bf16, from_bf16, quantised
-from gpurnn_kernels.spec import Array
+from gpurnn_kernels.spec import REDUCED, WEIGHTS, Array
 
 from .description import Description
 
-STORED = ("bf16", "int8")  # precisions whose files hold weights so
-KINDS = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "int8": "I8"}  # safetensors' names
+KINDS = {
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float32": "F32",
+    "float64": "F64",
+    "int8": "I8",
+    "int32": "I32",
+    "int64": "I64",
+}  # safetensors' names
 SCALES = ".scales"  # behind a weight's name: its rows' scales
 MOST_SCALE = 2.0**120  # an integer times a scale stays finite
-_WEIGHTS = ("W_x", "W_h", "W_p")  # by the last part of a parameter's name
 
 
 class Tensor(NamedTuple):
@@ -35,11 +42,11 @@ class Tensor(NamedTuple):
 
 def is_stored(description: Description, name: str) -> bool:
     """Tells whether a parameter is stored with the layer's precision, not in its dtype."""
-    return description.precision in STORED and name in description.shapes and name.rpartition(".")[2] in _WEIGHTS
+    return description.precision in REDUCED and name in description.shapes and name.rpartition(".")[2] in WEIGHTS
 
 
 def expected(description: Description) -> dict[str, Tensor]:
-    """Gives the tensors of a layer with one of the `STORED` precisions, by their names."""
+    """Gives the tensors of a layer with a reduced precision, by their names."""
     found: dict[str, Tensor] = {}
     for name, shape in description.shapes.items():
         if not is_stored(description, name):
@@ -56,7 +63,7 @@ def encoded(description: Description, arrays: Mapping[str, Any], metadata: Mappi
     tensors: dict[str, tuple[str, Array]] = {}
     for name, array in arrays.items():
         if not is_stored(description, name):
-            tensors[name] = {"f": "F", "i": "I"}[array.dtype.kind] + str(8 * array.dtype.itemsize), array
+            tensors[name] = KINDS[array.dtype.name], array
         elif description.precision == "bf16":
             tensors[name] = "BF16", as_bf16(array)
         else:
@@ -78,7 +85,7 @@ def encoded(description: Description, arrays: Mapping[str, Any], metadata: Mappi
 
 
 def read(source: Path, file: Any, description: Description) -> dict[str, Any]:
-    """Reads the parameters of a layer with one of the `STORED` precisions, whose tensors have been checked.
+    """Reads the parameters of a layer with a reduced precision, whose tensors have been checked.
 
     Raises ValueError for scales that no weights have.
     """
@@ -91,7 +98,7 @@ def read(source: Path, file: Any, description: Description) -> dict[str, Any]:
         elif is_stored(description, name):
             found[name] = Quantised(file.get_tensor(name), file.get_tensor(name + SCALES))
             # conversion turns the sense of a GRU's z, whose rows come first
-            turned = description.hidden_size if description.kind == "GRU" and not name.endswith("W_p") else 0
+            turned = description.hidden_size if description.kind == "GRU" else 0
             check_scales(name + SCALES, found[name].scales, turned)
         else:
             found[name] = file.get_tensor(name)
@@ -99,11 +106,11 @@ def read(source: Path, file: Any, description: Description) -> dict[str, Any]:
 
 
 def check_scales(label: str, scales: Array, turned: int = 0) -> None:
-    """Raises ValueError unless all scales are finite and above 0; the first `turned` ones may be below 0."""
+    """Raises ValueError unless all scales are above 0 and below 2**120; the first `turned` ones may be below 0."""
     sizes = np.concatenate([np.abs(scales[:turned]), scales[turned:]])
     bad = np.flatnonzero(~((sizes > 0) & (sizes < MOST_SCALE)))
     if bad.size:
-        raise ValueError(f"{label}: row {bad[0]}: expected a finite scale above 0, got {scales[bad[0]]}")
+        raise ValueError(f"{label}: row {bad[0]}: expected a scale above 0 and below 2**120, got {scales[bad[0]]}")
 
 
 def read_bf16(source: Path, shapes: Mapping[str, Iterable[int]]) -> dict[str, Array]:

@@ -7,8 +7,8 @@ import numpy as np
 from .spec import Array
 
 LARGEST = 127
-_NAN = 0x7FC0
-_LEAST = 0x00800000  # bits of the least float that is not denormal
+BF16_NAN = 0x7FC0
+LEAST_NORMAL = 0x00800000  # bits of the least float that is not denormal
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,8 @@ def as_bf16(matrix: Array) -> Array:
     bits = np.ascontiguousarray(matrix, np.float32).view(np.uint32)
     magnitude = bits & 0x7FFFFFFF
     found = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
-    found = np.where(magnitude < _LEAST, (bits >> 16 & 0x8000).astype(np.uint16), found)
-    return np.where(magnitude > 0x7F800000, np.uint16(_NAN), found)
+    found = np.where(magnitude < LEAST_NORMAL, (bits >> 16 & 0x8000).astype(np.uint16), found)
+    return np.where(magnitude > 0x7F800000, np.uint16(BF16_NAN), found)
 
 
 def from_bf16(bits: Array) -> Array:

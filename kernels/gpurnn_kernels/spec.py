@@ -8,6 +8,8 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CellName = str  # a name in CELL_SHAPES
+REDUCED = ("bf16", "int8")  # precisions of products on a CPU, forward only
+WEIGHTS = ("W_x", "W_h", "W_p")  # the parameters that products multiply by
 MOST_INT8 = (1 << 31) // (128 * 127)  # factors of a product of 8-bit integers, whose sum 32 bits hold
 
 

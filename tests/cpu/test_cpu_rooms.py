@@ -87,7 +87,7 @@ GIVEN = {
     "codegen.vector": "_MOST_CONSTANTS",  # room in a table, which refuses more
     "products.amx.instructions": "ROW PART BLOCK _MEETINGS _TILES _A _B",  # the unit's shapes; bfloat16 parts that meet
     "products.amx.strips": "LANES PAIRS DEPTH SUMS_BYTES _HIGH _HALF",  # the unit's shapes; bits of a float32
-    "products.formats.bf16": "_NAN _HIGH _LEAST",  # bits of floats
+    "products.formats.bf16": "_HIGH",  # bits of floats
     "products.formats.int8": "_ZERO_POINT _MAGIC _MOST_FACTOR",  # the format's numbers, and float32's
     "products.layout": "TAIL_WIDTHS",  # widths that have kernels
     "products.microkernel": "WIDTHS",  # widths that have kernels
@@ -107,7 +107,7 @@ COMPILED_IN = {
     "codegen.target": "_L1_BYTES _SUMS",
     "products.amx.strips": "ROWS K_BLOCKS",
     "products.gemm": "NR_BACK",
-    "products.microkernel": "_AHEAD _SEGMENT _SEGMENTS _UNROLLED",
+    "products.microkernel": "_SEGMENT _SEGMENTS _UNROLLED",
     "passes.amx_gradients": "ROWS_DEEP UNITS _WIDTH",
     "passes.backward": "_LOOKS",
     "passes.weight_gradients": "DEPTH WIDTH PANELS",

@@ -98,7 +98,7 @@ def test_scales_of_rows_that_are_not_finite() -> None:
 
 def test_packed_integers() -> None:
     matrix = np.random.default_rng(0).standard_normal((6, 7)).astype(np.float32)
-    words = FORMATS["int8"].packed(matrix)
+    words = FORMATS["int8"].encoded(matrix)
     assert words.shape == (6, 2 + 2)
     bytes_ = words.view(np.int8)
     scales, starts = words[:, 0], words.view(np.int32)[:, 1]
@@ -106,4 +106,4 @@ def test_packed_integers() -> None:
     np.testing.assert_array_equal(bytes_[:, 8:15], np.rint(matrix / scales[:, None]))
     np.testing.assert_array_equal(bytes_[:, 15], 0)
     np.testing.assert_array_equal(starts, -128 * bytes_[:, 8:15].sum(axis=1, dtype=np.int32))
-    np.testing.assert_array_equal(FORMATS["int8"].packed(quantised(matrix)).view(np.int32), words.view(np.int32))
+    np.testing.assert_array_equal(FORMATS["int8"].encoded(quantised(matrix)).view(np.int32), words.view(np.int32))

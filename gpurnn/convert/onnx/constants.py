@@ -16,7 +16,7 @@ from gpurnn_kernels.quantised import from_bf16
 from gpurnn_kernels.spec import Array
 
 from .graph import Scope
-from .linear import Linear, dequantized
+from .quantised import Linear, dequantized
 
 MOVERS = ("Transpose", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Reshape", "Identity")
 CHAIN = 100  # nodes between an initialiser and an operator, at most

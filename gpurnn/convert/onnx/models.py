@@ -16,8 +16,8 @@ from .check import runner
 from .constants import Constants
 from .graph import DYNAMIC, INPUTS, Node, recurrent
 from .inputs import check_inputs
-from .linear import Linear, exact, of_dynamic
 from .operator import Operator, attributes_of, layer_of
+from .quantised import Linear, exact, of_dynamic
 
 OPSET = 7  # the first with today's LSTM and GRU
 

@@ -14,7 +14,6 @@ from gpurnn_kernels.spec import Array
 
 from ...backend import place_of
 from ...export.torch import Shape
-from ...layers.gradients import FORWARD_ONLY as FORWARD_ONLY
 from ...layers.make import converted
 
 Tensor = torch.Tensor

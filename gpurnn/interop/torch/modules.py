@@ -12,10 +12,12 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from gpurnn_kernels.spec import REDUCED
+
 from ...export.torch import Shape
 from ...layers.description import ARGUMENTS, Kind, described
 from . import operators
-from .calls import FORWARD_ONLY, Function, Prepared, Tensor, check_dtype, name_of, run
+from .calls import Function, Prepared, Tensor, check_dtype, name_of, run
 
 Key = tuple[int, int, str | None]  # the range of stacked layers that a layer stands for, and its precision
 
@@ -122,7 +124,7 @@ class Recurrent(torch.nn.RNNBase):
             x = _cast("x", x, dtype)
         states = [one if one.dtype == dtype else _cast("hx", one, dtype) for one in states]
         precision = None if self.training else self.precision
-        if precision in FORWARD_ONLY and _keeps(x, *states, *flat):
+        if precision in REDUCED and _keeps(x, *states, *flat):
             raise NotImplementedError(
                 f"precision {precision!r} has no gradients: call the module under torch.no_grad(), or after .train(), which "
                 f"computes in {name_of(dtype)}"
@@ -222,7 +224,7 @@ def _names(shape: Shape, first: int) -> list[str]:
 def check(module: Any, precision: str | None = None) -> None:
     """Raises NotImplementedError for options that gpurnn has not got, without making a layer; ValueError and TypeError for a
     precision that no such layer has."""
-    if precision in FORWARD_ONLY and module.weight_ih_l0.is_cuda:
+    if precision in REDUCED and module.weight_ih_l0.is_cuda:
         raise NotImplementedError(f"precision {precision!r} is not built on CUDA")
     dtype = module.weight_ih_l0.dtype
     check_dtype(dtype)

@@ -12,9 +12,11 @@ import torch
 from torch.autograd import forward_ad
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from gpurnn_kernels.spec import REDUCED
+
 from ...export.torch import Shape
 from ...layers.description import Kind
-from .calls import FORWARD_ONLY, NO_FORWARD_MODE, Prepared, Tensor, check_dtype, gradients, no_second_derivatives, run
+from .calls import NO_FORWARD_MODE, Prepared, Tensor, check_dtype, gradients, no_second_derivatives, run
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # subclasses stand for something else, or watch
 _KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.BackendSelect) | torch._C.DispatchKeySet(
@@ -108,7 +110,7 @@ def _define(kind: Kind) -> None:
         x, state, weights, lengths, *rest = inputs
         ctx.sizes, precision = rest[:last], (*rest[last:], None)[0]
         ctx.given = last + (precision is not None)
-        if precision in FORWARD_ONLY:
+        if precision in REDUCED:
             raise NotImplementedError(f"precision {precision!r} has no gradients: call the operator under torch.no_grad()")
         ctx.save_for_backward(x, lengths, *state, *weights)
         ctx.count = len(state)

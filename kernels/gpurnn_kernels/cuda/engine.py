@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..spec import Parameters, Spec
+from ..spec import REDUCED, Parameters, Spec
 from . import persistent
 from .cells import cell_of
 from .gradients import DirectionGradients
@@ -71,7 +71,7 @@ class Layer:
 def prepare(specs: Sequence[Spec], parameters: Sequence[Parameters], previous: Layer | None = None) -> Layer:
     """Raises NotImplementedError for options that no CUDA kernel has."""
     spec = specs[0]
-    if spec.precision in ("bf16", "int8"):
+    if spec.precision in REDUCED:
         raise NotImplementedError(f"precision {spec.precision!r} is not built on CUDA: call the layer with NumPy arrays")
     for name, asked in (("proj_size", spec.proj_size), ("peepholes", spec.peepholes), ("clip", spec.clip is not None)):
         if asked:

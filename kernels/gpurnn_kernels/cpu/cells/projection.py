@@ -12,7 +12,7 @@ from ..codegen.intrinsics import load_word, record
 from ..passes.backward import add_output_gradient, blocks
 from ..passes.forward import address_rows, next_group, outputs_in, saved_row
 from ..products.gemm import NR_BACK, gemm
-from ..products.product import operand
+from ..products.product import as_read
 from .step import next_panel, over_blocks, panels_here, plane_of_all
 
 
@@ -43,7 +43,7 @@ def make_projected_step(name: str) -> Any:
     def second(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        m, m_row = operand(job, share, share.m + first * job.row, rows, job.H)
+        m, m_row = as_read(job, share, share.m + first * job.row, rows, job.H)
         h_next = share.h + (~s & 1) * share.h_plane + first * job.row
         panel, columns = next_group(share, 0), output_blocks(job)
         while panel >= 0:

@@ -9,7 +9,7 @@ from ..codegen.intrinsics import record
 from ..passes.backward import add_output_gradient, blocks, recurrent_product
 from ..passes.forward import address_rows, next_group, saved_row
 from ..products.gemm import NR_BACK
-from ..products.product import operand
+from ..products.product import as_read
 
 
 @inlined
@@ -110,7 +110,7 @@ def make_step(name: str, begin: Any, add_to: Any, form: Any) -> Any:
     def step(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        h, h_row = operand(job, share, share.h + (s & 1) * share.h_plane + first * job.row, rows, job.P)
+        h, h_row = as_read(job, share, share.h + (s & 1) * share.h_plane + first * job.row, rows, job.P)
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:

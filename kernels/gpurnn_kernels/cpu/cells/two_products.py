@@ -12,7 +12,7 @@ from ..codegen.inline import inlined, named
 from ..codegen.intrinsics import record
 from ..passes.backward import recurrent_product
 from ..passes.forward import address_rows
-from ..products.product import Product, operand, slot_at
+from ..products.product import Product, as_read, slot_at
 from .step import complete_dh, is_descending, next_panel, over_blocks, over_rows, panels_here, plane_at
 
 
@@ -65,7 +65,7 @@ def make_step(name: str, products: Products, reset: Any, update: Any) -> tuple[A
     def step(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        h, h_row = operand(job, share, share.h + (s & 1) * share.h_plane + first * job.row, rows, job.P)
+        h, h_row = as_read(job, share, share.h + (s & 1) * share.h_plane + first * job.row, rows, job.P)
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:
@@ -80,7 +80,7 @@ def make_step(name: str, products: Products, reset: Any, update: Any) -> tuple[A
     def second(job, share, first, rows, s, slot):
         job, share = record(job), record(share)
         address_rows(job, share, first, rows, s)
-        rh, rh_row = operand(job, share, share.rh + first * job.row, rows, job.P)
+        rh, rh_row = as_read(job, share, share.rh + first * job.row, rows, job.P)
         descending = is_descending(share, s)
         panel = next_panel(share, descending)
         while panel >= 0:

@@ -35,8 +35,8 @@ _JOB = (
     *("wide",),
     # tables of the kernels that multiply, by the width of their panels; the kernels that this job's loops call
     *("tiles", "tiles_transposed", "project_kernel", "step_kernel", "second_kernel", "copy_kernel"),
-    # of a format that is not the element type, the kernel that converts rows, and vectors of words before those of a vector of
-    # packed weights; words of a row of x, h and m
+    # of a format of fewer bits, the kernel that converts rows, and vectors of packets before those of a vector of packed
+    # weights; packets of a row of x, h and m
     *("convert_kernel", "head", "x_depth", "h_depth", "m_depth"),
     # the kernel of the recurrent product back through time, where tiles of AMX make it, or 0
     *("recurrent_kernel",),
@@ -88,7 +88,7 @@ _SHARE = (
     *("slots", "slots_n", "slot_0", "slot_row", "slot_panel", "row_major", "gathered", "gathered_row", "capacity"),
     *("row_table", "panel"),
     # room for rows of state that are converted, and their stride
-    *("operand", "operand_row"),
+    *("converted", "converted_row"),
     # whether a step projects its own x, where that lies, and its rows' stride
     *("fused", "x", "x_row"),
     # panels that a step takes at once, how many groups of them there are; steps of the calls before

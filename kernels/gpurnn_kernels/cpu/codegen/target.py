@@ -13,9 +13,9 @@ from .amx_permission import granted, wanted
 
 LINE = 64  # bytes of a cache line, to which no two threads write
 # by vector registers
-_L1_BYTES = {32: 1 << 15, 16: 1 << 14}  # bytes of a panel that is read again and again: of 32 KiB and more
-# sums that keep multiply-adds busy, of one row and of more; that registers hold. One row waits for weights, which come faster
-# from few places: steps of 32 registers' vectors leave time for that
+_L1_BYTES = {32: 1 << 15, 16: 1 << 14}  # the largest panel that L1 (32 KiB at least) keeps while tile after tile reads it
+# sums that hide a multiply-add's latency: of one row, of more rows; and the most that registers hold. One row wants fewer with
+# 32 registers: it waits for weights, which arrive faster from few addresses
 _SUMS = {32: (4, 12, 24), 16: (8, 8, 12)}
 
 
@@ -35,8 +35,8 @@ class Target:
         return self.vector_bytes // itemsize
 
     def wide(self, depth: int) -> int:
-        """Gives the vectors of a wide panel, `depth` elements deep: four, or two where L1 would not hold four for one tile
-        after the other. Tiles of 12 x 2 sums (6 x 2 of 16 registers) read weights half as often as 6 x 4 (3 x 4)."""
+        """Gives the vectors of a wide panel, `depth` packets deep: four, or two where L1 would not keep a panel of four
+        between tiles. Tiles of 12 x 2 sums (6 x 2 of 16 registers) read weights half as often as 6 x 4 (3 x 4)."""
         return 4 if 4 * depth * self.vector_bytes <= _L1_BYTES[self.registers] else 2
 
     def tile_rows(self, vectors: int, split: bool = False) -> int:

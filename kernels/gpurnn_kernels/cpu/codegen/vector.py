@@ -98,6 +98,10 @@ class Vectors:
     def constant(self, value: float) -> Vector:
         return Vector(self, ir.Constant(self.type, [value] * self.lanes))
 
+    def integers(self, value: int) -> ir.Constant:
+        """Gives an integer, as wide as an element, in every lane."""
+        return ir.Constant(self.integer, [value] * self.lanes)
+
     def zero(self) -> Vector:
         return self.constant(0.0)
 

@@ -14,7 +14,7 @@ def gemm(job, panel_begin, panel_end, columns, rows, a, a_row, w, depth, init, i
     last panel is narrower.
 
     `w`, `init` and `out` are the addresses of panel 0, and all strides are in bytes. `a` has `rows` rows, a_row apart, each of
-    `depth` words side by side. A panel of w is `depth` rows of its vectors and its head, without gaps. init_row and out_row
+    `depth` packets side by side. Panels of w are as the microkernel has them, without gaps. init_row and out_row
     lie between rows. init_step lies between one panel's `init` and the next one's: 0 where all panels start from the same.
     Panels of `out` lie side by side. `init` may be `out`; neither may overlap `a` or `w`. Whole vectors are written, so that
     rows of `out` are padded. descending: whole panels run from the last one to the first one.

@@ -3,14 +3,15 @@
     out[m, p, :] = init[m, p, :] + sum over k of a[m, k] * w[p, k, :]        m < rows, p < panels, k < depth
 
 The contract, with all addresses and strides in bytes:
-    a       word (m, k) at a + m * a_row + k * itemsize; transposed, at a + m * itemsize + k * a_row
+    a       packet (m, k) at a + m * a_row + k * size, where `size` is the format's row_packet, or else itemsize; transposed
+            (floats alone), element (m, k) at a + m * itemsize + k * a_row
     w       panel p at w + p * w_panel: its head, then `vectors` whole vectors a k, one k after the other, without gaps
     init    vectors of (m, p) side by side at init + m * init_row + p * init_panel; a stride may be 0
     out     vectors of (m, p) side by side at out + m * out_row + p * out_panel
-A word holds an element, or several numbers of a format (`formats/`), and k counts words. Addresses are aligned to an element;
-vectors that cross no cache line are faster. All lanes are read and written: who calls pads rows, and zeros the lanes of w that
-hold nothing. `init` may be `out`, at the same strides; `out` may overlap nothing else. With no rows or no panels nothing is
-read or written; with no depth out = init.
+A packet holds an element, or several numbers of a format (`formats/`), and k counts packets. Addresses are aligned to an
+element; vectors that cross no cache line are faster. All lanes are read and written: who calls pads rows, and zeros the lanes
+of w that hold nothing. `init` may be `out`, at the same strides; `out` may overlap nothing else. With no rows or no panels
+nothing is read or written; with no depth out = init.
 
 Every output element runs over k in one order, in every tile: its bits do not depend on the rows beside it. That makes results
 independent of batch size, threads and streaming. k is cut into at most four segments, by depth alone. Each has a sum
@@ -37,13 +38,12 @@ from ..codegen.intrinsics import call_with, load_word
 from ..codegen.target import LINE, target
 from ..codegen.vector import INT32, INT64, Vector, Vectors
 from .formats import FORMATS, Format
-from .formats.format import Sums, Words
+from .formats.format import Packets, Sums
 
 _ARGUMENTS = (
     *("rows", "a", "a_row", "panels", "w", "w_panel", "depth"),
     *("init", "init_row", "init_panel", "out", "out_row", "out_panel"),
 )
-_AHEAD = 2048  # bytes that weights of a few rows are fetched ahead
 # depth of a segment, at least where there is more than one; segments, at most
 _SEGMENT, _SEGMENTS = 256, 4
 _UNROLLED = 4  # k in a turn of the loop of a tile of few sums
@@ -110,8 +110,8 @@ class _Form:
 
     @property
     def name(self) -> str:
-        numbers = "" if self.format.numbers == 1 else f"_{self.format.name}"
-        return f"tile{numbers}{'_transposed' * self.transposed}{'_prefetch' * self.prefetch}_{self.width}"
+        name = f"_{self.format.name}" if self.format.reduced else ""
+        return f"tile{name}{'_transposed' * self.transposed}{'_prefetch' * self.prefetch}_{self.width}"
 
 
 WIDTHS = (1, 2, 3, 4)
@@ -134,9 +134,9 @@ def table(element: str, format: str = "float", *, transposed: bool = False, pref
 
 def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, given: dict[str, ir.Value]) -> None:
     """Emits the loop over panels: panel after panel or, for a few rows, groups of panels and then the remaining ones."""
-    row_major = INT64(1)
+    together = INT64(1)
     for rows, panels in target().tile_groups(form.width, form.format.split).items():
-        row_major = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), row_major)
+        together = builder.select(builder.icmp_signed("==", given["rows"], INT64(rows)), INT64(panels), together)
     given = given | {"segment": given["depth"] if form.format.exact else _segment(builder, given["depth"])}
     entry = builder.block
     head, body, done = (builder.append_basic_block(name) for name in ("panels", "some", "none"))
@@ -149,7 +149,7 @@ def _emit_panels_loop(builder: ir.IRBuilder, element: types.Float, form: _Form, 
     builder.cbranch(builder.icmp_signed(">", moving["panels"], INT64(0)), body, done)
 
     builder.position_at_end(body)
-    count = builder.select(builder.icmp_signed("<", moving["panels"], row_major), moving["panels"], row_major)
+    count = builder.select(builder.icmp_signed("<", moving["panels"], together), moving["panels"], together)
     _emit_rows_loop(builder, element, form, given | moving, count)
     moving["panels"].add_incoming(builder.sub(moving["panels"], count), builder.block)
     steps = {name: builder.mul(count, given[f"{name}_panel"]) for name in ("w", "init", "out")}
@@ -186,8 +186,10 @@ def _emit_rows_loop(
     tile = builder.add(builder.mul(builder.sub(count, INT64(1)), INT64(limit)), height)
     if form.prefetch:
         fetching = most * limit
-        cases |= {key + fetching: replace(case, fetches=True) for key, case in cases.items()}
-        tile = builder.select(builder.icmp_signed("==", remaining, given["rows"]), builder.add(tile, INT64(fetching)), tile)
+        # a few rows, which take several panels at once, are slower with it
+        cases |= {key + fetching: replace(case, fetches=True) for key, case in cases.items() if case.panels == 1}
+        first, alone = builder.icmp_signed("==", remaining, given["rows"]), builder.icmp_signed("==", count, INT64(1))
+        tile = builder.select(builder.and_(first, alone), builder.add(tile, INT64(fetching)), tile)
     blocks = {key: builder.append_basic_block("tile") for key in cases}
     switch = builder.switch(tile, blocks[limit])
     for key, block in blocks.items():
@@ -196,7 +198,7 @@ def _emit_rows_loop(
 
     for key, case in cases.items():
         builder.position_at_end(blocks[key])
-        v = form.format.words(builder, element)
+        v = form.format.packets(builder, element)
         case.emit(v, given | moving)
         moving["rows"].add_incoming(builder.sub(remaining, INT64(case.rows)), builder.block)
         steps = {name: builder.mul(given[f"{name}_row"], INT64(case.rows)) for name in ("a", "init", "out")}
@@ -217,19 +219,18 @@ class _Tile:
     form: _Form
     fetches: bool = False  # weights that will be taken later
 
-    def emit(self, v: Words, given: dict[str, ir.Value]) -> None:
+    def emit(self, v: Packets, given: dict[str, ir.Value]) -> None:
         builder, transposed = v.builder, self.form.transposed
         cells = [(m, p, u) for m in range(self.rows) for p in range(self.panels) for u in range(self.form.width)]
         a_row = INT64(v.itemsize) if transposed else given["a_row"]
         a_rows = _multiples(builder, a_row, self.rows)
         w_panels = [builder.mul(given["w_panel"], INT64(p)) for p in range(self.panels)]
-        ahead = INT64(_AHEAD) if self.panels > 1 else given["w_panel"]
 
         def step(a: ir.Value, w: ir.Value, sums: Sums) -> Sums:
             panels = [builder.add(w, panel) for panel in w_panels]
             if self.fetches:
                 for panel in panels:
-                    _emit_fetch(v, builder.add(panel, ahead), self.form.width * v.size)
+                    _emit_fetch(v, builder.add(panel, given["w_panel"]), self.form.width * v.size)
             return self._step(v, [builder.add(a, row) for row in a_rows], panels, sums)
 
         before = builder.block
@@ -244,7 +245,7 @@ class _Tile:
         rows, heads = [builder.add(a, row) for row in a_rows], [builder.add(w, panel) for panel in w_panels]
         w = v.at(w, self.form.format.head * self.form.width * v.size)
         count = builder.select(builder.icmp_signed("<", depth, given["segment"]), depth, given["segment"])
-        a_step = given["a_row"] if transposed else INT64(self.form.format.row_word or v.itemsize)
+        a_step = given["a_row"] if transposed else INT64(self.form.format.row_packet or v.itemsize)
         # of few sums, a turn of the loop would have about as much to do for the loop itself
         unroll = _UNROLLED if len(cells) <= 16 else 1
         several = builder.and_(count, INT64(-unroll))
@@ -263,7 +264,7 @@ class _Tile:
         builder.cbranch(builder.icmp_signed(">", left, INT64(0)), segment, after)
         builder.position_at_end(after)
 
-    def _step(self, v: Words, a: list[ir.Value], w: list[ir.Value], sums: Sums) -> Sums:
+    def _step(self, v: Packets, a: list[ir.Value], w: list[ir.Value], sums: Sums) -> Sums:
         """Emits one k: the smaller side of the tile is loaded first and kept."""
         columns = [(p, u) for p in range(self.panels) for u in range(self.form.width)]
         following = {}
@@ -283,7 +284,7 @@ class _Tile:
 
     def _loop(
         self,
-        v: Words,
+        v: Packets,
         count: ir.Value,
         turn: int,
         step: Callable[[ir.Value, ir.Value, Sums], Sums],

@@ -30,13 +30,13 @@ def convert(job, to, to_row, source, source_row, rows, count):
 
 
 @inlined
-def operand(job, share, source, rows, count):
+def as_read(job, share, source, rows, count):
     """Gives the address, and the stride in bytes, of rows of state as products read them: as they stand at `source`, or
     converted in the share's own memory."""
     if job.convert_kernel == 0:
         return source, job.row
-    convert(job, share.operand, share.operand_row, source, job.row, rows, count)
-    return share.operand, share.operand_row
+    convert(job, share.converted, share.converted_row, source, job.row, rows, count)
+    return share.converted, share.converted_row
 
 
 @inlined
@@ -47,8 +47,8 @@ def whole_panels(job, panel, count):
 
 @inlined
 def gemm_bias(job, vectors, rows, a, a_row, count, w, depth, init, out, out_row, out_panel, descending):
-    """Makes out = init + a w for `count` panels of `vectors` vectors. Addresses and strides are in bytes; a panel of w is
-    `depth` rows of its vectors and its head, without gaps. Panels of `init` lie side by side, and all rows start from the
+    """Makes out = init + a w for `count` panels of `vectors` vectors. Addresses and strides are in bytes; panels of w
+    are as the microkernel has them, without gaps. Panels of `init` lie side by side, and all rows start from the
     same; `init` does not overlap `out`."""
     step = vectors * V1
     w_panel = (depth + job.head) * step

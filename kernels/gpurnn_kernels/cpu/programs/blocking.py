@@ -2,9 +2,6 @@
 
 Every tuning constant of the programs stands here; `threads/partition.py` has those of how threads share work. None of them
 changes a result, but for the choice of what AMX makes, which depends on a layer's sizes alone.
-
-A *panel* is what one product makes: a vector of units with all its gates, or two vectors. A *slot* holds
-the pre-activated gates of one row at one step, in one panel.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +26,8 @@ ROWS_BYTES = 1 << 22  # scratch memory of a step of a block of rows, at most: ea
 ROWS_MULTIPLE = 24  # rows of a block: whole tiles of 6, 8 and 12
 SLOT_BYTES = 1 << 18  # slots of a chunk of steps: about as much stays in cache
 MOST_SLOT_BYTES = 1 << 22  # the same where W_x, read once a chunk, would be read too often
-FEW_ROWS = 3  # rows for which a step makes the products of all its panels together
-FEW_WORDS_ROWS = 16  # rows of words of several numbers for which it makes those of a bundle of panels together
+FEW_ROWS = 3  # rows for which a step takes all its panels at once or, where it projects its own x, a bundle
+FEW_REDUCED_ROWS = 16  # rows of bf16 or int8 for which a step takes a bundle of panels at once
 MANY_ROWS = 16  # rows that leave time to fetch weights ahead, where a core's own cache does not hold them
 SLOT_GAP = 2 * LINE  # between slots that would else fall on the same lines of a cache
 PAGE = 1 << 12  # bytes within which processors fetch ahead
@@ -83,7 +80,7 @@ class ForwardBlocking(Blocking):
     slots: int  # of all slots
     own_slots: bool  # no other thread uses the share's slots
     x_row: int  # of a gathered row of x
-    operand_row: int  # of a converted row of state
+    converted_row: int  # of a converted row of state
     own_rows: bool  # the thread has the rows to itself, in memory of its own
     copied: bool  # where calls repeat, the thread reads a copy of W_h
 
@@ -110,7 +107,7 @@ def forward_blocking(
     step = max(mine * width * gates, x_row)  # bytes of a row at one step
     block = rows_at_once(rows, step)
     few = rows <= FEW_ROWS
-    row_major = few or (format.numbers > 1 and rows <= FEW_WORDS_ROWS)
+    row_major = few or (format.reduced and rows <= FEW_REDUCED_ROWS)
     x_depth = format.depth(spec.input_size)
     fused = _projects_its_own(spec, packed, steps, block, step, row_major)
     chunk = block if fused else max(block, min(rows * steps, _slots_at_once(step, x_depth) // block * block))
@@ -137,7 +134,7 @@ def forward_blocking(
         slots=groups * group if by_group else chunk * (held * gates + SLOT_GAP),
         own_slots=in_turn or team_size == 1,
         x_row=x_row,
-        operand_row=format.row_bytes(max(spec.output_size, spec.hidden_size), item, vector),
+        converted_row=format.row_bytes(max(spec.output_size, spec.hidden_size), item, vector),
         own_rows=own_rows,
         copied=own_rows and part.row_begin > 0 and packed["w_h"] + packed.get("w_h_n", 0) in COPIED_BYTES,
     )

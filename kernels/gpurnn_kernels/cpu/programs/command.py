@@ -78,7 +78,8 @@ class Records:
             self.set(d, **addresses)
 
     def tiles(self, *, transposed: bool = False, prefetch: bool = False) -> None:
-        """Gives all jobs the tables of the kernels that multiply. prefetch: they fetch weights ahead, which no cache holds."""
+        """Gives all jobs the tables of the kernels that multiply. prefetch: they fetch the next panel, of
+        weights that a core's own cache does not hold."""
         format = "float" if transposed else format_of(self.spec).name
         addresses = table(self.element, format, transposed=transposed, prefetch=prefetch)
         for d in range(len(self.jobs)):

@@ -134,8 +134,8 @@ class ForwardProgram:
         format = format_of(records.spec)
         share["gathered"] = records.allocate(blocking.chunk * blocking.x_row // records.item) + format.row_head
         if format.convert:
-            share["operand_row"] = blocking.operand_row
-            share["operand"] = records.allocate(blocking.rows * blocking.operand_row // records.item) + format.row_head
+            share["converted_row"] = blocking.converted_row
+            share["converted"] = records.allocate(blocking.rows * blocking.converted_row // records.item) + format.row_head
         share["row_table"] = records.allocate(blocking.rows * ROW_ENTRY // records.item)
 
 

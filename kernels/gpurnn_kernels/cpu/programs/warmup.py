@@ -25,6 +25,8 @@ def warmup(
     precisions: of layers, beside that of their elements: "bf16", "int8".
     jobs: processes that compile at the same time, for the cache on disk: the calling process has then loaded nothing.
     """
+    if precisions:  # of float32 layers
+        elements = tuple(dict.fromkeys((*elements, "float32")))
     tasks = _tasks(cells, elements, precisions)
     count = len(tasks)
     if jobs == 1:

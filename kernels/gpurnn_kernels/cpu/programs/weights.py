@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...spec import Array, Parameters, Spec
+from ...spec import WEIGHTS, Array, Parameters, Spec
 from ..cells import cell_of
 from ..codegen.aligned import aligned_zeros
 from ..codegen.target import target
@@ -17,7 +17,6 @@ from .blocking import PACKED_BYTES, PACKERS, Products
 from .buffers import Bound, BufferPool
 from .packer import Packed, Packer, Sources
 
-_WEIGHTS = ("W_x", "W_h", "W_p")  # parameters that products multiply by
 _PACKED, _PACKERS = Bound(PACKED_BYTES), Bound(PACKERS)
 
 
@@ -70,9 +69,9 @@ class Weights:
         return packed
 
     def _sources(self, forward: bool) -> Sources:
-        """Gives the parameters as they are packed: forward, the weights of products in the layer's format."""
-        packed = format_of(self.spec).packed
-        return Sources.of({name: packed(a) if forward and name in _WEIGHTS else a for name, a in self.parameters.items()})
+        """Gives the parameters as the packer reads them: forward, the weights of products in the layer's format."""
+        encoded = format_of(self.spec).encoded
+        return Sources.of({name: encoded(a) if forward and name in WEIGHTS else a for name, a in self.parameters.items()})
 
 
 def _constants(spec: Spec, backward: bool) -> dict[str, Array]:
@@ -91,11 +90,8 @@ def _constants(spec: Spec, backward: bool) -> dict[str, Array]:
 
 def wide_vectors(spec: Spec) -> int:
     """Gives the vectors of a wide panel."""
-    format, machine = format_of(spec), target()
-    if format.split:
-        return 2  # tiles of four vectors and two registers a vector would be low
-    # of words of several numbers, four vectors are the faster ones even where L1 does not hold them
-    return 4 if format.convert and machine.registers == 32 else machine.wide(format.depth(spec.output_size))
+    format = format_of(spec)
+    return format.wide(format.depth(spec.output_size), target())
 
 
 def tail_vectors_of(spec: Spec) -> int:
@@ -111,22 +107,22 @@ def packed_bytes(spec: Spec) -> dict[str, int]:
 
 def _forward_layouts(spec: Spec) -> dict[str, Layout]:
     lanes, wide, tail = target().lanes(spec.dtype.itemsize), wide_vectors(spec), tail_vectors_of(spec)
-    words = format_of(spec).columns
+    columns = format_of(spec).columns
 
     def of(parameter: str, gates: tuple[int, ...], columns: int, width: int) -> Layout:
         return Layout(parameter, gates, spec.hidden_size, columns, lanes, width, tail)
 
     cell, found = cell_of(spec), {}
     for one in cell.products:
-        found[f"w_x{one.suffix}"] = of("W_x", one.x_gates, words(spec.input_size), one.width(wide))
-        found[f"w_h{one.suffix}"] = of("W_h", one.h_gates, words(spec.output_size), one.width(wide))
+        found[f"w_x{one.suffix}"] = of("W_x", one.x_gates, columns(spec.input_size), one.width(wide))
+        found[f"w_h{one.suffix}"] = of("W_h", one.h_gates, columns(spec.output_size), one.width(wide))
         found[f"b{one.suffix}"] = of("b", one.x_gates, 1, 1)
     for name, parameter in cell.biases:
         found[name] = Layout(parameter, (0,), spec.hidden_size, 1, lanes, 1)
     if spec.peepholes:
         found["peephole"] = of("peephole", (0, 1, 2), 1, 1)
     if spec.proj_size:
-        found["w_p"] = Layout("W_p", (0,), spec.proj_size, words(spec.hidden_size), lanes, NR_BACK)
+        found["w_p"] = Layout("W_p", (0,), spec.proj_size, columns(spec.hidden_size), lanes, NR_BACK)
     return found
 
 

@@ -65,10 +65,10 @@ def cut(count: int, parts: int) -> list[int]:
     return [count * part // parts for part in range(parts + 1)]
 
 
-def _tile_cost(rows: int, wide: int, beyond_l2: bool, machine: Target) -> float:
-    """Estimates the cost of one vector of weights for all rows, in tiles of wide panels. beyond_l2: L2 does not hold the
-    weights."""
-    tiles = -(-rows // machine.tile_rows(wide))
+def _tile_cost(rows: int, wide: int, split: bool, beyond_l2: bool, machine: Target) -> float:
+    """Estimates the cost of one vector of weights for all rows, in tiles of wide panels. split: as `tile_rows` takes it.
+    beyond_l2: L2 does not hold the weights."""
+    tiles = -(-rows // machine.tile_rows(wide, split))
     heights = [rows // tiles + (tile < rows % tiles) for tile in range(tiles)]
     # with eight sums, no multiply-add may be late
     near = sum(max(_READ, height * (1.1 if height * wide <= 8 else 1.0)) for height in heights)
@@ -80,7 +80,8 @@ def step_cost(spec: Spec, rows: int, vectors: int, machine: Target) -> float:
     format = format_of(spec)
     depth = spec.gates * format.depth(spec.output_size) + format.depth(spec.proj_size)
     beyond_l2 = depth * vectors * machine.vector_bytes >= _NEAR_BYTES[machine.registers]
-    tiles = _tile_cost(rows, machine.wide(format.depth(spec.output_size)), beyond_l2, machine) if rows else 0.0
+    wide = format.wide(format.depth(spec.output_size), machine)
+    tiles = _tile_cost(rows, wide, format.split, beyond_l2, machine) if rows else 0.0
     return vectors * (depth * tiles + (spec.gates * format.depth(spec.input_size) + _UNIT[machine.registers]) * rows)
 
 

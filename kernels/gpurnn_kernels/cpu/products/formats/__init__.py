@@ -10,5 +10,6 @@ FORMATS: dict[str, Format] = {one.name: one for one in (FLOATS, BF16, INT8)}
 
 
 def format_of(spec: Spec) -> Format:
-    """Gives the format of a layer's products: that of its precision. "tf32" is of GPUs alone."""
-    return FORMATS.get(spec.precision or "", FLOATS)
+    """Gives the format of a layer's products: that of its precision; floats for None, and for "tf32", which rounds on GPUs
+    alone."""
+    return FLOATS if spec.precision in (None, "tf32") else FORMATS[spec.precision]

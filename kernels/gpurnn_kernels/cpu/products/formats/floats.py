@@ -1,5 +1,5 @@
-"""Numbers as they are: a word is a float of the element type."""
+"""Numbers as they are: a packet is a float of the element type."""
 
-from .format import Format, Words
+from .format import Format, Packets
 
-FLOATS = Format("float", numbers=1, words=Words)
+FLOATS = Format("float", numbers=1, packets=Packets)

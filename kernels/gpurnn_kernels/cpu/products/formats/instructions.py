@@ -1,6 +1,6 @@
-"""Processors' instructions for numbers of fewer bits, on vectors of words; `Target` says which there are.
+"""Processors' instructions for numbers of fewer bits, on vectors of packets; `Target` says which there are.
 
-The arguments `a`, `b` and `total` are LLVM values: vectors of as many 32-bit words as `v` has lanes.
+The arguments `a`, `b` and `total` are LLVM values: vectors of `v`'s lanes, 32 bits each.
 """
 
 from llvmlite import ir
@@ -9,7 +9,7 @@ from ...codegen.vector import Vectors
 
 
 class _BFloat(ir.Type):  # type: ignore[misc]
-    """The type that llvmlite has no name for."""
+    """LLVM's type `bfloat`, which llvmlite lacks."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -22,7 +22,7 @@ class _BFloat(ir.Type):  # type: ignore[misc]
 
 
 def dot_bf16(v: Vectors, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
-    """Adds the products of a word's two bfloat16, the odd one first, to a total of float32."""
+    """Adds the products of a packet's two bfloat16, the odd one first, to a total of float32."""
     kind = ir.VectorType(_BFloat(), 2 * v.lanes)
     pair = [v.builder.bitcast(one, kind) for one in (a, b)]
     return v.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", v.type, [total, *pair])
@@ -35,7 +35,7 @@ def rounded_bf16(v: Vectors, value: ir.Value) -> ir.Value:
 
 
 def dot_vpdpbusd(v: Vectors, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
-    """Adds the products of a word's four bytes, unsigned by signed, to a total of integers."""
+    """Adds the products of a packet's four bytes, unsigned by signed, to a total of integers."""
     return v.intrinsic(f"llvm.x86.avx512.vpdpbusd.{8 * v.size}", v.type, [total, a, b])
 
 
@@ -55,7 +55,7 @@ def dot_pmaddwd(v: Vectors, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Val
 def dot_sdot(v: Vectors, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
     """Does the same, with 128 less for each of the unsigned bytes: both are signed then."""
     kind = ir.VectorType(ir.IntType(8), 4 * v.lanes)
-    signed = v.builder.xor(a, ir.Constant(a.type, [0x80808080] * v.lanes))
+    signed = v.builder.xor(a, v.integers(0x80808080))
     pair = [v.builder.bitcast(one, kind) for one in (b, signed)]
     return v.intrinsic("llvm.aarch64.neon.sdot.v4i32.v16i8", v.type, [total, *pair])
 
@@ -63,13 +63,9 @@ def dot_sdot(v: Vectors, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
 def dot_each(v: Vectors, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
     """Does the same as `dot_vpdpbusd` on any processor."""
     builder = v.builder
-
-    def every(value: int) -> ir.Constant:
-        return ir.Constant(a.type, [value] * v.lanes)
-
     for byte in range(4):
-        one = builder.and_(builder.lshr(a, every(8 * byte)), every(0xFF))
-        other = builder.ashr(builder.shl(b, every(24 - 8 * byte)), every(24))
+        one = builder.and_(builder.lshr(a, v.integers(8 * byte)), v.integers(0xFF))
+        other = builder.ashr(builder.shl(b, v.integers(24 - 8 * byte)), v.integers(24))
         total = builder.add(total, builder.mul(one, other))
     return total
 

@@ -1,34 +1,35 @@
-"""8-bit integers: four to a word. Sums are exact, so that the order of k does not matter.
+"""8-bit integers: four to a packet. Sums are exact, so that the order of k does not matter.
 
-Weights are signed, with a scale for each of a matrix's rows: the row's largest is 127. The two words before a packed row are
-its scale and the integer that its sums start from. Rows of x and h are unsigned with the zero point 128, and have a scale of
-their own each, in the 4 bytes before the row: a row depends on nothing beside it. The sums start from -128 times the sum of
-the row's weights, which takes the zero point out. A NaN or an infinity makes the scale of its row NaN.
+Weights are signed, with a scale for each of a matrix's rows: the row's largest is 127. The two packets before a packed row
+are its scale and the integer that its sums start from. Rows of x and h are unsigned with the zero point 128, and have a scale
+of their own each, in the 4 bytes before the row: a row depends on nothing beside it. The sums start from -128 times the sum of
+the row's weights, which takes the zero point out; with `sdot`, which takes it out of each byte, from 0. A NaN or an infinity
+makes the scale of its row NaN.
 """
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
+from numba.core import cgutils, types
 
 from ....quantised import LARGEST, Quantised, quantised
 from ....spec import Array
 from ...codegen.bundle import pointwise
 from ...codegen.target import target
 from ...codegen.vector import INT32, INT64, Vector, Vectors
-from .format import Format, Sums, Words, each_vector, over_rows
+from .format import Format, Packets, Sums, each_vector, over_rows
 from .instructions import DOTS
 
 _ZERO_POINT = 128
-_MAGIC = 1.5 * 2**23  # a float whose last bit counts ones
-_MOST_FACTOR = 3e38  # of a row of tiny numbers: a factor that is infinite would make a NaN of zero
+_MAGIC = 1.5 * 2**23  # added to a number below 2**22, it leaves the nearest integer in the low bits
+_MOST_FACTOR = 3e38  # the largest factor: an infinite one, of a row of tiny numbers, would turn zeros into NaN
 
 
-class Fours(Words):
-    """Vectors of words of four 8-bit integers each, and of 32-bit sums of their products."""
+class Fours(Packets):
+    """Vectors of packets of four 8-bit integers each, and of 32-bit sums of their products."""
 
-    def __init__(self, builder: ir.IRBuilder, element: object) -> None:
-        super().__init__(builder, element)  # type: ignore[arg-type]
-        self._floats = Vectors(builder, element)  # type: ignore[arg-type]
+    def __init__(self, builder: ir.IRBuilder, element: types.Float) -> None:
+        super().__init__(builder, element)
+        self._floats = Vectors(builder, element)
         self.element, self.type = INT32, self.integer
 
     @property
@@ -58,10 +59,10 @@ class Fours(Words):
 def quantise_row(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) -> None:
     """Makes bytes of `count` numbers, the largest +-127, and the row's scale before them. The largest is found among the
     bits of magnitudes: those of infinity and NaN are larger than all others."""
-    if v.bits == 64:
+    if v.bits == 64:  # `forward` is compiled for float64, too, whose layers have no such format
         return
     b = v.builder
-    mask = ir.Constant(v.integer, [0x7FFFFFFF] * v.lanes)
+    mask = v.integers(0x7FFFFFFF)
     place = cgutils.alloca_once(b, v.integer)
     b.store(ir.Constant(v.integer, None), place)
 
@@ -92,7 +93,8 @@ def quantise_row(v: Vectors, to: ir.Value, source: ir.Value, count: ir.Value) ->
     each_vector(v, source, count, store)
 
 
-def packed(matrix: Array | Quantised) -> Array:
+def encoded(matrix: Array | Quantised) -> Array:
+    """Gives a matrix of numbers as rows of packets, each with its scale and what its sums start from before it."""
     integers = matrix if isinstance(matrix, Quantised) else quantised(matrix)
     values, scales = integers.values, integers.scales
     rows, count = values.shape
@@ -107,8 +109,8 @@ def packed(matrix: Array | Quantised) -> Array:
 INT8 = Format(
     "int8",
     numbers=4,
-    words=Fours,
-    packed=packed,
+    packets=Fours,
+    encoded=encoded,
     convert=over_rows("quantise_rows", quantise_row),
     head=2,
     exact=True,
