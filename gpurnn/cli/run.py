@@ -5,12 +5,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpurnn_kernels.spec import REDUCED
+
 from .console import say
 from .parser import Commands, add_precision, at_least, check_output, command
 
 if TYPE_CHECKING:
     import gpurnn
-    from gpurnn_kernels.spec import REDUCED
 
     from .npy import Array, Npy
 

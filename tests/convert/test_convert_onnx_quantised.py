@@ -222,7 +222,10 @@ def broken(**changes: Any) -> dict[str, Any]:
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no scale": (lambda: dynamic({name: one for name, one in broken().items() if name != "W_scale"}, 1), "no input W_scale"),
-    "zero": (lambda: dynamic(broken(R_scale=np.zeros(1, np.float32)), 1), "R: scales: row 0: expected a finite scale above 0"),
+    "zero": (
+        lambda: dynamic(broken(R_scale=np.zeros(1, np.float32)), 1),
+        "R: scales: row 0: expected a scale above 0 and below",
+    ),
     "nan": (lambda: dynamic(broken(W_scale=np.full(1, np.nan, np.float32)), 1), "W: scales: row 0: .* got nan"),
     "negative": (lambda: dynamic(broken(W_scale=np.full(1, -1, np.float32)), 1), "W: scales: row 0: .* got -1"),
     "shape": (
