@@ -73,7 +73,7 @@ def precision(value: Any, dtype: np.dtype[Any]) -> str | None:
         raise ValueError(f"precision: expected None, 'tf32', {' or '.join(map(repr, REDUCED))}, got {value!r}")
     if dtype != np.float32:
         raise ValueError(f"precision {value!r}: expected dtype float32 with it, got {dtype.name}")
-    return value
+    return str(value)  # of a subclass, such as NumPy's, too
 
 
 def asked(precision: Any, own: str | None) -> Any:

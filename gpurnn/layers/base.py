@@ -172,7 +172,8 @@ class RecurrentLayer(Generic[State]):
             layer.save("layer.safetensors")
             layer = gpurnn.load("layer.safetensors")
 
-        Raises OSError where nothing can be written, ValueError for weights that are not finite with precision "int8".
+        Raises OSError where nothing can be written, ValueError for weights that are not finite, or above 1e38, with
+        precision "int8".
         """
         from .files import save
 

@@ -71,6 +71,9 @@ def encoded(description: Description, arrays: Mapping[str, Any], metadata: Mappi
             bad = np.flatnonzero(~np.isfinite(one.scales))
             if bad.size:
                 raise ValueError(f"{name}: row {bad[0]} has a NaN or an infinity, for which there are no 8-bit integers")
+            large = np.flatnonzero(np.abs(one.scales) >= MOST_SCALE)
+            if large.size:
+                raise ValueError(f"{name}: row {large[0]}: expected a scale below 2**120, got {one.scales[large[0]]}")
             tensors |= {name: ("I8", one.values), name + SCALES: ("F32", one.scales)}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     parts, at = [], 0

@@ -42,12 +42,13 @@ class Quantised:
 
 
 def quantised(matrix: Array) -> Quantised:
-    """Gives the integers of a matrix of floats: a row's largest is 127. A row of zeros has the scale 1, one with a NaN or an
+    """Gives the integers of a matrix of floats: a row's largest is 127. A row of zeros, or of
+    numbers so small that its scale were denormal, is zeros with the scale 1, one with a NaN or an
     infinity has the scale NaN."""
     with np.errstate(all="ignore"):
         largest = np.abs(matrix).max(1, initial=0)
         scales = (largest / np.float32(LARGEST) + (largest - largest)).astype(np.float32)
-        scales[scales == 0] = 1
+        scales[scales < np.finfo(np.float32).tiny] = 1  # products take denormal scales for zeros
         values = np.nan_to_num(np.rint(matrix / scales[:, None]), nan=0, posinf=0, neginf=0).astype(np.int8)
     return Quantised(values, scales)
 

@@ -107,3 +107,9 @@ def test_packed_integers() -> None:
     np.testing.assert_array_equal(bytes_[:, 15], 0)
     np.testing.assert_array_equal(starts, -128 * bytes_[:, 8:15].sum(axis=1, dtype=np.int32))
     np.testing.assert_array_equal(FORMATS["int8"].encoded(quantised(matrix)).view(np.int32), words.view(np.int32))
+
+
+def test_weights_whose_scale_were_denormal_are_zeros() -> None:
+    found = quantised(np.float32([[2.66e-43, -2.66e-43, 0], [1e-37, 0, 0]]))
+    assert not found.values.any()
+    np.testing.assert_array_equal(found.scales, 1)

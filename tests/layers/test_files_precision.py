@@ -249,7 +249,7 @@ def test_scales_below_0_are_those_of_z(path: Path) -> None:
     numbers = bytearray(tensors)
     numbers[at + 4 * 9 : at + 4 * 10] = np.float32(-1).tobytes()
     path.write_bytes(built(header, bytes(numbers)))
-    with pytest.raises(ValueError, match="row 9: expected a scale above 0 and below 2[*][*]120, got -1"):
+    with pytest.raises(ValueError, match=r"row 9: expected a scale above 0 and below 2[*][*]120, got -1"):
         gpurnn.load(path)
 
 
@@ -326,3 +326,13 @@ def test_a_file_that_changes_while_it_is_read(path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(storage, "read_bf16", late)
         with pytest.raises(ValueError, match=f"{path.name}: it has changed while it was read"), little_memory():
             gpurnn.load(path)
+
+
+def test_weights_whose_scale_no_file_may_have_are_not_saved(path: Path) -> None:
+    layer = gpurnn.LSTM(3, 4, precision="int8")
+    large = layer.params["layers.0.W_x"].copy()
+    large[5, 1] = 2e38
+    layer.load_params(layer.params | {"layers.0.W_x": large})
+    with pytest.raises(ValueError, match=r"W_x: row 5: expected a scale below"):
+        layer.save(path)
+    assert not path.exists()

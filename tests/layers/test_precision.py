@@ -214,6 +214,12 @@ def test_unknown_precisions(precision: str) -> None:
         gpurnn.LSTM(3, 4, precision=precision)
 
 
+def test_a_precision_is_a_plain_string() -> None:
+    layer = gpurnn.LSTM(3, 4, precision=np.str_("int8"))
+    assert type(layer.precision) is str
+    assert repr(layer) == "LSTM(3, 4, precision='int8')"
+
+
 @every_precision
 def test_other_dtypes_are_refused(precision: str) -> None:
     with pytest.raises(ValueError, match="expected dtype float32"):
