@@ -76,6 +76,9 @@ class Problem:
         self.kinds = ["call", "plain", "plain", "gradients"]  # of what can be run: a second plain call takes the short way
         if not direction and not self.unbatched and B > 0:
             self.kinds.append("steps")
+        if self.options["dtype"] == "float32" and yes(0.4):
+            self.options["precision"] = ("bf16", "int8")[int(yes(0.5))]
+            self.kinds.remove("gradients")  # there are none
 
     def __str__(self) -> str:
         arguments = ", ".join([*map(str, self.sizes), *(f"{name}={value!r}" for name, value in self.options.items())])
