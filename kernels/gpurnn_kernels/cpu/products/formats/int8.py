@@ -48,8 +48,7 @@ class Fours(Packets):
             of_row = f.broadcast(self.builder.sub(row, INT64(4)))
             for (p, u), scale in scales.items():
                 exact = Vector(f, self.builder.sitofp(sums[m, p, u].value, f.type))
-                # scale * of_row might be infinite, and a NaN where the sum is 0
-                found[m, p, u] = exact * scale * of_row
+                found[m, p, u] = exact * (scale * of_row)
         return found
 
     def multiply_add(self, row: Vector, weights: Vector, total: Vector) -> Vector:
