@@ -227,7 +227,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
             name: torch._make_per_tensor_quantized_tensor(one.to(torch.int8), float("inf"), 0) if "weight" in name else one
             for name, one in torch.nn.LSTM(7, 9).state_dict().items()
         },
-        "weight_ih_l0: scales: row 0: expected a scale above 0 and below 2**120, got inf",
+        "weight_ih_l0: scales: row 0: expected a scale above 0 and below .*, got inf",
     ),
 }
 
