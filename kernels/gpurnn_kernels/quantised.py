@@ -42,8 +42,8 @@ class Quantised:
 
 
 def quantised(matrix: Array) -> Quantised:
-    """Gives the integers of a matrix of floats: a row's largest is 127. A row of zeros, or of numbers so small that their scale
-    would be denormal, becomes zeros with the scale 1. A row with a NaN or an infinity has the scale NaN."""
+    """Gives the integers of a matrix of floats: a row's largest is 127. A row of zeros, or of numbers so small that their
+    scale would be denormal, becomes zeros with the scale 1. A row with a NaN or an infinity has the scale NaN."""
     with np.errstate(all="ignore"):
         largest = np.abs(matrix).max(1, initial=0)
         scales = (largest / np.float32(LARGEST) + (largest - largest)).astype(np.float32)
