@@ -19,6 +19,7 @@ from gpurnn_kernels.cpu.codegen.aligned import address
 from gpurnn_kernels.cpu.products.microkernel import table
 from gpurnn_kernels.cpu.programs import blocking
 from gpurnn_kernels.cpu.programs import forward as forward_pass
+from gpurnn_kernels.cpu.programs.weights import panel_widths
 from gpurnn_kernels.cpu.threads import partition as schedule
 
 BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 17, 24, 25, 33, 64, 65, 97, 128, 129, 130)
@@ -292,7 +293,7 @@ def test_a_plan_tells_what_runs(cell: str, options: str, B: int, H: int, monkeyp
             shares = program.records.shares
             assert ("each step projects its own x" in line) == any(shares["fused"])
             assert ("x projected" in line) == (not all(shares["fused"]))
-            ahead = address(table("float32", "float", transposed=False, prefetch=True))
+            ahead = address(table("float32", "float", panel_widths(program.records.spec), transposed=False, prefetch=True))
             prefetched = all(program.records.jobs["tiles"] == ahead)
             assert ("weights prefetched" in line) == prefetched
             assert prefetched or (B, H) != (40, 600)

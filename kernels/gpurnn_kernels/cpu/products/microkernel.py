@@ -22,7 +22,7 @@ through one register: 6 x 4 sums + 4 weights + 1 broadcast of 32 registers, 6 x 
 too few sums to hide the latency of a multiply-add: they take several panels at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -123,12 +123,20 @@ def tiles(format: str, *, transposed: bool = False, prefetch: bool = False) -> d
 
 
 @cache
-def table(element: str, format: str = "float", *, transposed: bool = False, prefetch: bool = False) -> Array:
-    """Gives the addresses of the kernels, indexed by their panels' width, for a job's `tiles` and `tiles_transposed`."""
+def table(
+    element: str,
+    format: str = "float",
+    widths: Sequence[int] = WIDTHS,
+    *,
+    transposed: bool = False,
+    prefetch: bool = False,
+) -> Array:
+    """Gives the addresses of the kernels, indexed by their panels' width, for a job's `tiles` and `tiles_transposed`. widths:
+    those that the job has; no other is compiled."""
     kernels = tiles(format, transposed=transposed, prefetch=prefetch)
     found = np.zeros(1 + max(kernels), np.int64)
-    for width, kernel in kernels.items():
-        found[width] = kernel_address(kernel, element)
+    for width in widths:
+        found[width] = kernel_address(kernels[width], element)
     return found
 
 

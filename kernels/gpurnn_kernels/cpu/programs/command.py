@@ -11,7 +11,7 @@ from ..codegen.compile import kernel_address
 from ..codegen.descriptors import JOB_WORD, SHARE, VECTOR_BYTES, job_dtype
 from ..codegen.target import LINE
 from ..products.formats import format_of
-from ..products.microkernel import table
+from ..products.microkernel import WIDTHS, table
 from ..threads.partition import Part, cut
 from ..threads.phases import MOMENT
 from ..threads.team import current_team
@@ -77,11 +77,11 @@ class Records:
         for d in range(len(self.jobs)):
             self.set(d, **addresses)
 
-    def tiles(self, *, transposed: bool = False, prefetch: bool = False) -> None:
+    def tiles(self, widths: Sequence[int] = WIDTHS, *, transposed: bool = False, prefetch: bool = False) -> None:
         """Gives all jobs the tables of the kernels that multiply. prefetch: they fetch the next panel, of
         weights that a core's own cache does not hold."""
         format = "float" if transposed else format_of(self.spec).name
-        addresses = table(self.element, format, transposed=transposed, prefetch=prefetch)
+        addresses = table(self.element, format, widths, transposed=transposed, prefetch=prefetch)
         for d in range(len(self.jobs)):
             self.set(d, **{"tiles_transposed" if transposed else "tiles": address(addresses)})
 

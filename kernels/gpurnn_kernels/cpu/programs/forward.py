@@ -17,7 +17,7 @@ from ..threads.partition import Part
 from .blocking import PAGE, ForwardBlocking, ForwardPlan
 from .command import PHASE_KERNELS, Records
 from .saved import SavedBuffers
-from .weights import Weights, tail_vectors_of, wide_vectors
+from .weights import Weights, panel_widths, tail_vectors_of, wide_vectors
 
 
 class ForwardProgram:
@@ -66,7 +66,7 @@ class ForwardProgram:
         if format.convert:
             kernels["convert_kernel"] = format.convert
         records.kernels(kernels)
-        records.tiles(prefetch=any(blocking.prefetch for blocking in plan.blockings))
+        records.tiles(panel_widths(spec), prefetch=any(blocking.prefetch for blocking in plan.blockings))
         self.use(weights)
 
     @property

@@ -100,6 +100,13 @@ def tail_vectors_of(spec: Spec) -> int:
     return tail_vectors(spec.gates, spec.hidden_size, target().lanes(spec.dtype.itemsize)) if known else 0
 
 
+def panel_widths(spec: Spec) -> tuple[int, ...]:
+    """Gives the widths of the panels that the products of the forward pass read."""
+    layouts = [layout for layout in _forward_layouts(spec).values() if layout.parameter in WEIGHTS]
+    found = {width for layout in layouts for width in (layout.width, layout.vectors % layout.width, layout.tail)}
+    return tuple(sorted(found - {0}))
+
+
 def packed_bytes(spec: Spec) -> dict[str, int]:
     """Gives the bytes of each packed array of the forward pass, by its name in a job."""
     return {name: layout.size * spec.dtype.itemsize for name, layout in _forward_layouts(spec).items()}
