@@ -24,7 +24,7 @@ from gpurnn_kernels.cuda.records import Count, Lengths, Number, Step, Wide
 from gpurnn_kernels.cuda.run import Run
 from gpurnn_kernels.cuda.saved import SavedDirection
 from gpurnn_kernels.cuda.stepwise.steps import Previous, Steps, output, ragged
-from gpurnn_kernels.cuda.stepwise.steps_back import StepsBack, gate_arrays, output_gradient, previous_h
+from gpurnn_kernels.cuda.stepwise.steps_back import gate_arrays, output_gradient, previous_h
 
 int32 = types.int32
 
@@ -221,8 +221,8 @@ class MinimalGatedUnit(Cell):
         def update_arguments(first: bool) -> UpdateForward:
             return UpdateForward(**common, **previous.arguments(first), **output(y), h_n=h_n)
 
-        reset = Steps(run, variant, reset_forward, reset_arguments)
-        update = Steps(run, variant, update_forward, update_arguments)
+        reset = Steps(run, variant, reset_forward, reset_arguments, ends=True)
+        update = Steps(run, variant, update_forward, update_arguments, ends=True)
         W_f, W_n = weights.W_h[:H], weights.W_h[H:]
         for t in run.order:
             run.multiply(previous.matrix(t), W_f, gates[t][:, :H], transpose_b=True, accumulate=True)
@@ -242,8 +242,8 @@ class MinimalGatedUnit(Cell):
         def reset_arguments(first: bool) -> ResetBackward:
             return ResetBackward(**common, **previous_h(run, h_0, y, first), d_fh=d_fh)
 
-        update = StepsBack(run, variant, update_backward(variant), update_arguments)
-        reset = StepsBack(run, variant, reset_backward(variant), reset_arguments)
+        update = Steps(run, variant, update_backward, update_arguments)
+        reset = Steps(run, variant, reset_backward, reset_arguments)
         W_f, W_n = run.weights.W_h[:H], run.weights.W_h[H:]
         for t in reversed(run.order):
             update(t)

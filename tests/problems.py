@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
-from helpers import BACKENDS, KINDS, LAYERS, OUTPUTS, Problem
+from helpers import BACKENDS, KINDS, LAYERS, OUTPUTS, Backend, Problem
 from hypothesis import strategies as st
 from reference_cells import CELLS
 
@@ -51,6 +51,20 @@ _PLACES = [(kind, backend) for backend in BACKENDS for kind in KINDS if backend 
 everywhere = pytest.mark.parametrize(
     ("kind", "backend"), [_row(kind=kind, backend=backend) for kind, backend in _PLACES], indirect=["backend"]
 )
+
+
+def every_option_of_layers(test: Any) -> Any:
+    """Runs a test over the options of `LAYERS`, and over full and ragged batches of six rows."""
+    test = pytest.mark.parametrize("lengths", [None, [2, 0, 7, 5, 7, 1]], ids=["full", "ragged"])(test)
+    return pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS.keys())(test)
+
+
+def six_rows(kind: str, dtype: str, options: dict[str, bool], lengths: list[int] | None, backend: Backend) -> Problem:
+    """The problem of such a test: smaller where an interpreter runs it."""
+    T, I, H = (4, 3, 9) if backend.name == "cuda-emulated" else (7, 9, 21)
+    return Problem(kind, T, 6, I, H, dtype=dtype, lengths=lengths and [min(n, T) for n in lengths], **options)
+
+
 every_size = pytest.mark.parametrize(
     ("kind", "backend", "sizes"),
     [_row(sizes, kind=kind, backend=backend) for kind, backend in _PLACES for sizes in _sizes(kind, backend)],

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
+from gpurnn_kernels.spec import REDUCED as REDUCED
+
 GATES = {"lstm": 4, "gru": 3, "gru-after": 3}
 CELLS = tuple(GATES)
 PEERS = ("torch", "onnxruntime", "openvino", "numpy")
@@ -17,7 +19,6 @@ OURS = "gpurnn"
 BASELINE = "numpy"  # shown, but never "the best peer"
 FLOAT_BYTES = 4
 FLOAT32 = "float32"
-REDUCED = ("bf16", "int8")
 PRECISIONS = (FLOAT32, *REDUCED)
 PEERS_IN = {"torch": REDUCED, "onnxruntime": ("int8",), "openvino": ("bf16",)}  # the reduced precisions that a peer has
 LENGTHS_SEED = 20

@@ -69,9 +69,9 @@ def _layer(path: Path) -> "tuple[str, Table]":
     import gpurnn
 
     from ..layers.files import tensors
-    from ..layers.storage import KINDS, SCALES
+    from ..layers.storage import DTYPE_NAMES, SCALES
 
-    layer, held, dtypes = gpurnn.load(path), tensors(path), {kind: name for name, kind in KINDS.items()}
+    layer, held, dtypes = gpurnn.load(path), tensors(path), {kind: name for name, kind in DTYPE_NAMES.items()}
     table = Table("parameter", "shape", "dtype", box=None, pad_edge=False)
     for name in layer.params:
         for one in (name, name + SCALES):  # a quantised weight has scales besides

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gpurnn_kernels.quantised import Quantised
+from gpurnn_kernels.quantised import Quantised, check_scales
 from gpurnn_kernels.spec import Array
 
 from .. import checks
-from ..layers.storage import check_scales
 
 
 class Weights:

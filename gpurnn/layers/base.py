@@ -95,8 +95,8 @@ class RecurrentLayer(Generic[State]):
         self._prepared = self._prepared.renewed(mapping)
 
     def with_precision(self, precision: str | None) -> Self:
-        """Gives a copy of the layer whose products have another precision; its parameters stay float32. Weights that came as
-        integers are these no longer, unless it is "int8" again.
+        """Gives a copy of the layer whose products have another precision; its parameters stay float32. A layer of
+        given integers keeps them for "int8" alone.
 
             small = layer.with_precision("int8")
 

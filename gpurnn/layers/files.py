@@ -146,7 +146,7 @@ def _metadata(source: Path, text: str) -> tuple[Kind, dict[str, Any]]:
 def _wanted(description: Description, version: str) -> dict[str, storage.Tensor]:
     """Gives the tensors that a file of a format holds."""
     if version == FORMAT:
-        kind = storage.KINDS[description.dtype.name]
+        kind = storage.DTYPE_NAMES[description.dtype.name]
         return {name: storage.Tensor(kind, shape) for name, shape in description.shapes.items()}
     if description.precision not in REDUCED:
         raise ValueError(f"format {version!r}: expected a precision {' or '.join(REDUCED)}, got {description.precision}")

@@ -41,7 +41,7 @@ class Prepared:
         self.known_shapes: dict[tuple[int, ...], dict[str, Any]] = previous.known_shapes if previous else {}
 
     def renewed(self, given: Mapping[str, Any]) -> Prepared:
-        """The same layer with other parameters; raises as the constructor does."""
+        """Gives the same layer with other parameters; raises as the constructor does."""
         return Prepared(self.description, given, self)
 
     @property
@@ -50,7 +50,7 @@ class Prepared:
         return self.arrays | self.integers
 
     def layers(self, kernels: Any) -> list[Any]:
-        """The backend's prepared layers, made at first use."""
+        """Gives the backend's prepared layers, made at first use."""
         found = self._layers.get(kernels)
         if found is None:
             specs, names = self.description.specs, self.description.names
@@ -64,12 +64,12 @@ class Prepared:
         return found
 
     def _direction(self, names: dict[str, str]) -> dict[str, Any]:
-        """One direction's arrays and integers, by their names without the prefix."""
+        """Gives one direction's arrays and integers, by their names without the prefix."""
         found = {short: self.integers.get(name, self.arrays[name]) for short, name in names.items()}
         return coupling.tied(found) if self.description.input_forget else found
 
     def gradients(self, found: Mapping[str, Array]) -> dict[str, Array]:
-        """The parameters' gradients from those that the kernels give, named and ordered as the parameters."""
+        """Gives the parameters' gradients from those that the kernels give, named and ordered as the parameters."""
         own = {name: found[name] for name in self.arrays}
         return coupling.untied(own) if self.description.input_forget else own
 

@@ -15,22 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpurnn_kernels.quantised import Quantised, as_bf16, from_bf16, quantised
+from gpurnn_kernels.quantised import MOST_SCALE, Quantised, as_bf16, check_scales, from_bf16, quantised
 from gpurnn_kernels.spec import REDUCED, WEIGHTS, Array
 
 from .description import Description
 
-KINDS = {
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float32": "F32",
-    "float64": "F64",
-    "int8": "I8",
-    "int32": "I32",
-    "int64": "I64",
-}  # safetensors' names
+DTYPE_NAMES = {  # safetensors' names by NumPy's, and bfloat16's
+    **{"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"},
+    **{"int8": "I8", "int32": "I32", "int64": "I64"},
+}
 SCALES = ".scales"  # behind a weight's name: its rows' scales
-MOST_SCALE = 2.0**120  # an integer times a scale stays finite
 
 
 class Tensor(NamedTuple):
@@ -63,7 +57,7 @@ def encoded(description: Description, arrays: Mapping[str, Any], metadata: Mappi
     tensors: dict[str, tuple[str, Array]] = {}
     for name, array in arrays.items():
         if not is_stored(description, name):
-            tensors[name] = KINDS[array.dtype.name], array
+            tensors[name] = DTYPE_NAMES[array.dtype.name], array
         elif description.precision == "bf16":
             tensors[name] = "BF16", as_bf16(array)
         else:
@@ -106,14 +100,6 @@ def read(source: Path, file: Any, description: Description) -> dict[str, Any]:
         else:
             found[name] = file.get_tensor(name)
     return found
-
-
-def check_scales(label: str, scales: Array, turned: int = 0) -> None:
-    """Raises ValueError unless all scales are above 0 and below 2**120; the first `turned` ones may be below 0."""
-    sizes = np.concatenate([np.abs(scales[:turned]), scales[turned:]])
-    bad = np.flatnonzero(~((sizes > 0) & (sizes < MOST_SCALE)))
-    if bad.size:
-        raise ValueError(f"{label}: row {bad[0]}: expected a scale above 0 and below 2**120, got {scales[bad[0]]}")
 
 
 def read_bf16(source: Path, shapes: Mapping[str, Iterable[int]]) -> dict[str, Array]:

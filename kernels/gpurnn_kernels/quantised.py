@@ -7,6 +7,7 @@ import numpy as np
 from .spec import Array
 
 LARGEST = 127
+MOST_SCALE = 2.0**120  # an integer times a scale stays finite
 BF16_NAN = 0x7FC0
 LEAST_NORMAL = 0x00800000  # bits of the least float that is not denormal
 
@@ -50,6 +51,14 @@ def quantised(matrix: Array) -> Quantised:
         scales[scales < np.finfo(np.float32).tiny] = 1  # products take denormal scales for zeros
         values = np.nan_to_num(np.rint(matrix / scales[:, None]), nan=0, posinf=0, neginf=0).astype(np.int8)
     return Quantised(values, scales)
+
+
+def check_scales(label: str, scales: Array, turned: int = 0) -> None:
+    """Raises ValueError unless all scales are above 0 and below 2**120; the first `turned` ones may be below 0."""
+    sizes = np.concatenate([np.abs(scales[:turned]), scales[turned:]])
+    bad = np.flatnonzero(~((sizes > 0) & (sizes < MOST_SCALE)))
+    if bad.size:
+        raise ValueError(f"{label}: row {bad[0]}: expected a scale above 0 and below 2**120, got {scales[bad[0]]}")
 
 
 def as_bf16(matrix: Array) -> Array:

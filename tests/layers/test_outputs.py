@@ -5,7 +5,16 @@ import pytest
 from helpers import BACKENDS, LAYERS, OUTPUTS, Backend, Problem, assert_near, assert_same_bits, leaves, new_layer, not_emulated
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import every_cell, every_dtype, every_kind, every_size, everywhere, small_problems
+from problems import (
+    every_cell,
+    every_dtype,
+    every_kind,
+    every_option_of_layers,
+    every_size,
+    everywhere,
+    six_rows,
+    small_problems,
+)
 from reference import packed, parts
 
 import gpurnn
@@ -27,12 +36,9 @@ def test_sizes(kind: str, dtype: str, sizes: tuple[int, int, int, int], backend:
 
 @everywhere
 @every_dtype
-@pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS.keys())
-@pytest.mark.parametrize("lengths", [None, [2, 0, 7, 5, 7, 1]], ids=["full", "ragged"])
+@every_option_of_layers
 def test_options(kind: str, dtype: str, options: dict[str, bool], lengths: list[int] | None, backend: Backend) -> None:
-    T, I, H = (4, 3, 9) if backend.name == "cuda-emulated" else (7, 9, 21)
-    lengths = lengths and [min(n, T) for n in lengths]
-    check(Problem(kind, T, 6, I, H, dtype=dtype, lengths=lengths, **options), backend, dtype)
+    check(six_rows(kind, dtype, options, lengths, backend), backend, dtype)
 
 
 @every_cell

@@ -57,23 +57,20 @@ def dequantized(label: str, integers: Array, scale: Any, zero: Any, axis: int) -
     if integers.dtype not in (*BYTES, np.int32):
         raise ValueError(f"{label}: DequantizeLinear: expected 8-bit or 32-bit integers, got {integers.dtype}")
     zero = np.zeros((), integers.dtype) if zero is None else zero
+    parts = []
     for name, one in (("scale", scale), ("zero point", zero)):
         wanted: Any = np.float32 if name == "scale" else integers.dtype
         if not isinstance(one, np.ndarray) or one.dtype != wanted:
             got = getattr(one, "dtype", "nothing")
             raise ValueError(f"{label}: DequantizeLinear: {name}: expected {np.dtype(wanted)}, got {got}")
-    parts = []
-    for name, one in (("scale", scale), ("zero point", zero)):
-        if one.size == 1:
-            parts.append(one.reshape((1,) * integers.ndim))
-            continue
-        if not -integers.ndim <= axis < integers.ndim or one.shape != integers.shape[axis : axis + 1 or None]:
-            raise ValueError(
-                f"{label}: DequantizeLinear: {name}: expected one for all, or one for each of axis {axis} of "
-                f"{integers.shape}, got shape {one.shape}"
-            )
         shape = [1] * integers.ndim
-        shape[axis] = one.size
+        if one.size != 1:
+            if not -integers.ndim <= axis < integers.ndim or one.shape != integers.shape[axis : axis + 1 or None]:
+                raise ValueError(
+                    f"{label}: DequantizeLinear: {name}: expected one for all, or one for each of axis {axis} of "
+                    f"{integers.shape}, got shape {one.shape}"
+                )
+            shape[axis] = one.size
         parts.append(one.reshape(shape))
     return Linear(label, integers, *parts)
 

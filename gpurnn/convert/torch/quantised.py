@@ -19,7 +19,7 @@ HALVES = ("float16", "bfloat16")
 
 
 def kinds(cells: bool = True) -> list[tuple[Any, Kind]]:
-    """Gives the classes of dynamically quantised modules, as far as they are in use."""
+    """Gives the classes of dynamically quantised modules: none before PyTorch has imported them."""
     dynamic = sys.modules.get("torch.ao.nn.quantized.dynamic")
     names: list[tuple[str, Kind]] = [("LSTM", "LSTM"), ("GRU", "GRU")]
     names += [("LSTMCell", "LSTM"), ("GRUCell", "GRU")] if cells else []
@@ -39,7 +39,7 @@ def weights_of(x: Any) -> dict[str, Any]:
 def unpacked(state: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """Gives a state dict with the tensors of dynamically quantised modules by the names that float modules have for them.
 
-    Raises ValueError for modules of which it does not tell layers from directions, and for objects without tensors.
+    Raises ValueError for modules whose state dict does not tell layers from directions, and for objects without tensors.
     """
     found: dict[Any, Any] = {}
     layers: dict[str, dict[int, Any]] = {}
@@ -96,7 +96,8 @@ def _linear(label: str, packed: Any) -> tuple[Any, Any]:
 
 
 def tensor(name: str, value: Any) -> Array | Weights:
-    """Gives a tensor as NumPy's array, without a copy where it lies in the host's memory and is of float32 or float64.
+    """Gives a tensor as NumPy's array, or a quantised one as `Weights`; without a copy where it lies in the host's memory and
+    is of float32 or float64.
 
     float16 and bfloat16 are widened to float32, which is exact. Raises ValueError for integers that are no weights.
     """

@@ -11,7 +11,7 @@ from ..step.kernel import OneKernel
 
 
 class Columns(NamedTuple):
-    """Gates whose gradients lie side by side, and the gates whose rows of weights those belong to."""
+    """Columns of `d_gates`, and the rows of W_x that made those gates; both are counted in gates."""
 
     gradients: range
     gates: range
@@ -21,7 +21,7 @@ class Cell(Protocol):
     """A cell of the CUDA backend."""
 
     of_x: tuple[Columns, ...]
-    """The gradients that W_x and b saw."""
+    """The columns of `d_gates` from which dW_x, db and dx are made."""
     of_h: tuple[range, ...]
     """The gates by the products of a step, in W_h's order: the first reads h, the second what was saved as `extra`. Their
     gradients come first in `d_gates`."""

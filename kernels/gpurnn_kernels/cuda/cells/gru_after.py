@@ -7,16 +7,16 @@ from ..run import Run
 from ..saved import SavedDirection
 from ..step.kernel import OneKernel, gru_after_end
 from ..stepwise.steps import NOTHING, Previous, Steps, output, ragged
-from ..stepwise.steps_back import StepsBack, gate_arrays, output_gradient, previous_h
+from ..stepwise.steps_back import gate_arrays, output_gradient, previous_h
 from .cell import Cell, Columns
 
 
 class GRUAfterCell(Cell):
-    # gradients of z, r, q, n: W_h saw q's, W_x saw n's
+    # d_gates holds the gradients of z, r, q, n: dW_h is made of z, r, q, and dW_x of z, r, n
     of_x = Columns(range(2), range(2)), Columns(range(3, 4), range(2, 3))
     of_h = (range(3),)
     of_biases = (("b_hn", 2),)
-    one_kernel = OneKernel("gru_after", gru_after_end, of_x=(0, 1, 2), of_h=(0, 1, 3))
+    one_kernel = OneKernel("gru_after", gru_after_end, x_sums=(0, 1, 2), h_sums=(0, 1, 3))
     persistent = True
 
     def forward(self, run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: SavedDirection | None) -> None:
@@ -40,7 +40,7 @@ class GRUAfterCell(Cell):
                 **ragged(run),
             )
 
-        step = Steps(run, variant, gru_after_forward, arguments)
+        step = Steps(run, variant, gru_after_forward, arguments, ends=True)
         for t in run.order:
             run.multiply(previous.matrix(t), weights.W_h, products, transpose_b=True)
             step(t)
@@ -53,7 +53,7 @@ class GRUAfterCell(Cell):
         def arguments(first: bool) -> GruAfterBackward:
             return GruAfterBackward(**common, **previous_h(run, h_0, y, first))
 
-        step = StepsBack(run, variant, gru_after_backward(variant), arguments)
+        step = Steps(run, variant, gru_after_backward, arguments)
         for t in reversed(run.order):
             step(t)
             run.multiply(d_gates[t][:, : 3 * H], run.weights.W_h, dh, accumulate=True)

@@ -16,14 +16,14 @@ from ..run import Run
 from ..saved import SavedDirection
 from ..step.kernel import OneKernel, gru_before_end
 from ..stepwise.steps import Previous, Steps, output, ragged
-from ..stepwise.steps_back import StepsBack, gate_arrays, output_gradient, previous_h
+from ..stepwise.steps_back import gate_arrays, output_gradient, previous_h
 from .cell import Cell, Columns
 
 
 class GRUBeforeCell(Cell):
     of_x = (Columns(range(3), range(3)),)
     of_h = range(2), range(2, 3)
-    one_kernel = OneKernel("gru_before", gru_before_end, of_x=(0,), of_h=(0,), first=2, after_reset=True)
+    one_kernel = OneKernel("gru_before", gru_before_end, x_sums=(0,), h_sums=(0,), first=2, after_reset=True)
     persistent = True
 
     def forward(self, run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: SavedDirection | None) -> None:
@@ -39,8 +39,8 @@ class GRUBeforeCell(Cell):
         def update_arguments(first: bool) -> GruBeforeForward:
             return GruBeforeForward(**common, **previous.arguments(first), **output(y), h_n=h_n)
 
-        reset = Steps(run, variant, gru_reset_forward, reset_arguments)
-        update = Steps(run, variant, gru_before_forward, update_arguments)
+        reset = Steps(run, variant, gru_reset_forward, reset_arguments, ends=True)
+        update = Steps(run, variant, gru_before_forward, update_arguments, ends=True)
         for t in run.order:
             run.multiply(previous.matrix(t), weights.W_h[: 2 * H], gates[t][:, : 2 * H], transpose_b=True, accumulate=True)
             reset(t)
@@ -60,8 +60,8 @@ class GRUBeforeCell(Cell):
         def reset_arguments(first: bool) -> GruResetBackward:
             return GruResetBackward(**common, **previous_h(run, h_0, y, first), d_rh=d_rh)
 
-        update = StepsBack(run, variant, gru_before_backward(variant), update_arguments)
-        reset = StepsBack(run, variant, gru_reset_backward(variant), reset_arguments)
+        update = Steps(run, variant, gru_before_backward, update_arguments)
+        reset = Steps(run, variant, gru_reset_backward, reset_arguments)
         W_zr, W_n = run.weights.W_h[: 2 * H], run.weights.W_h[2 * H :]
         for t in reversed(run.order):
             update(t)

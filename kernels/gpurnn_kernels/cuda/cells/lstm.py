@@ -7,14 +7,14 @@ from ..run import Run
 from ..saved import SavedDirection
 from ..step.kernel import OneKernel, lstm_end
 from ..stepwise.steps import Previous, Steps, output, ragged
-from ..stepwise.steps_back import StepsBack, output_gradient
+from ..stepwise.steps_back import output_gradient
 from .cell import Cell, Columns
 
 
 class LSTMCell(Cell):
     of_x = (Columns(range(4), range(4)),)
     of_h = (range(4),)
-    one_kernel = OneKernel("lstm", lstm_end, of_x=(0, 1, 2, 3), of_h=(0, 1, 2, 3))
+    one_kernel = OneKernel("lstm", lstm_end, x_sums=(0, 1, 2, 3), h_sums=(0, 1, 2, 3))
     persistent = True
 
     def forward(self, run: Run, gates: Any, initial: Any, y: Any, final: Any, saved: SavedDirection | None) -> None:
@@ -42,7 +42,7 @@ class LSTMCell(Cell):
                 **ragged(run),
             )
 
-        step = Steps(run, variant, lstm_forward, arguments)
+        step = Steps(run, variant, lstm_forward, arguments, ends=True)
         previous = Previous(run, h_0, y, h_n)
         for t in run.order:
             run.multiply(previous.matrix(t), weights.W_h, gates[t], transpose_b=True, accumulate=True)
@@ -70,8 +70,9 @@ class LSTMCell(Cell):
                 **ragged(run),
             )
 
-        step = StepsBack(run, variant, lstm_backward(variant), arguments)
+        step = Steps(run, variant, lstm_backward, arguments)
         for t in reversed(run.order):
             step(t)
-            # in a ragged batch the kernel leaves zeros where a row is valid, and elsewhere what the row's end is to find
+            # in a ragged batch the kernel has set dh to zero for rows that have this step. For others dh is the gradient of
+            # their final h, which must stay. So the product is added.
             run.multiply(d_gates[t], run.weights.W_h, dh, accumulate=run.lengths is not None)

@@ -32,8 +32,8 @@ class OneKernel(NamedTuple):
 
     name: str
     end: Callable[["StepForm"], Any]  # form -> end(a, sums, unit, at): h, from the cell's equations
-    of_x: tuple[int, ...]  # the sums to which the gates' products with x go, and those with h
-    of_h: tuple[int, ...]
+    x_sums: tuple[int, ...]  # by gate, the sum to which its product with x goes
+    h_sums: tuple[int, ...]  # by gate, the sum to which its product with h goes
     first: int = 0  # the first of these gates
     after_reset: bool = False  # `reset_kernel` has made r * h, which W_h multiplies in the place of h
 
@@ -147,9 +147,9 @@ def gru_before_end(form: StepForm) -> Any:
 @cache
 def step_kernel(form: StepForm) -> Kernel:
     """Makes a step, or its second half, after `reset_kernel`."""
-    H, BATCH, (_, _, of_x, of_h, first, AFTER_RESET) = form.units, form.batch, form.step
-    zeros, of_row = warp_sums(max(of_h) + 1, BATCH, form.bits)
-    add_x, add_h = _times(form, form.inputs, first, of_x), _times(form, H, first, of_h)
+    H, BATCH, (_, _, x_sums, h_sums, first, AFTER_RESET) = form.units, form.batch, form.step
+    zeros, of_row = warp_sums(max(h_sums) + 1, BATCH, form.bits)
+    add_x, add_h = _times(form, form.inputs, first, x_sums), _times(form, H, first, h_sums)
     (_, store, _), end = lanes_of(1, form.bits), form.step.end(form)
 
     def step(

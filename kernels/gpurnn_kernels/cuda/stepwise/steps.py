@@ -11,24 +11,29 @@ NOTHING = 0  # the address of an array that a kernel's variant does not touch
 
 
 class Steps:
-    """A kernel over all steps. The first reads the state that the caller gave, the last leaves one: up to four ways to bind
-    its arguments, each made once."""
+    """A kernel over all steps, forth or back. The sequence's first step reads the state that the caller gave. Where `ends`,
+    the last one leaves a state. Each way to bind the arguments is made once."""
 
     def __init__(
-        self, run: Run, variant: Variant, kernel: Callable[[Variant], Kernel], arguments: Callable[[bool], Any]
+        self,
+        run: Run,
+        variant: Variant,
+        kernel: Callable[[Variant], Kernel],
+        arguments: Callable[[bool], Any],
+        *,
+        ends: bool = False,
     ) -> None:
-        """arguments(first): the kernel's record; first: whether the step is the sequence's first."""
-        self._run, self._variant, self._kernel, self._arguments = run, variant, kernel, arguments
+        """arguments(first): gives the kernel's record; first: whether the step is the sequence's first."""
+        self._run, self._variant, self._kernel, self._arguments, self._ends = run, variant, kernel, arguments, ends
         self._bound: dict[tuple[bool, bool], Launch] = {}
 
     def __call__(self, t: int) -> None:
         order = self._run.order
-        which = (t == order[0], t == order[-1])
+        first, last = which = t == order[0], self._ends and t == order[-1]
         launch = self._bound.get(which)
         if launch is None:
-            variant = self._variant.at_end() if which[1] else self._variant
-            grid = self._run.grid(variant)
-            launch = self._run.device.launcher(self._kernel(variant), grid, self._arguments(which[0]))
+            variant = self._variant.at_end() if last else self._variant
+            launch = self._run.device.launcher(self._kernel(variant), self._run.grid(variant), self._arguments(first))
             self._bound[which] = launch
         launch(t)
 
@@ -41,13 +46,13 @@ class Previous:
         self._run, self._initial, self._y, self._h_n = run, initial, y, h_n
 
     def matrix(self, t: int) -> DeviceArray:
-        """(B, H)"""
+        """Gives h of the step before, (B, H)."""
         if t == self._run.order[0]:
             return self._initial
         return self._y[t + self._run.to_previous] if self._run.lengths is None else self._h_n
 
     def arguments(self, first: bool) -> dict[str, Any]:
-        """The fields of a kernel's record that say where h of the step before is."""
+        """Gives the fields of a kernel's record that say where h of the step before is."""
         if first or self._run.lengths is not None:
             array = self._initial if first else self._h_n
             return {"h_prev": array, "h_prev_t": 0, "h_prev_row": array.strides[0], "to_previous": 0}
@@ -56,11 +61,11 @@ class Previous:
 
 
 def ragged(run: Run) -> dict[str, Any]:
-    """The fields of a kernel's record that say how long rows are."""
+    """Gives the fields of a kernel's record that say how long rows are."""
     return {"lengths": NOTHING if run.lengths is None else run.lengths, "batch": run.batch}
 
 
 def output(y: DeviceArray) -> dict[str, Any]:
-    """The fields of a kernel's record that say where y is."""
+    """Gives the fields of a kernel's record that say where y is."""
     t, row = strides(y)
     return {"y": y, "y_t": t, "y_row": row}

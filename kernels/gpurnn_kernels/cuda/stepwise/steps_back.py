@@ -1,38 +1,20 @@
-"""The steps of a backward pass: a kernel bound to all of them, and what their records have in common."""
+"""Fields that the records of backward kernels have in common."""
 
-from collections.abc import Callable
 from typing import Any
 
-from ..host.device import DeviceArray, Kernel, Launch
-from ..pointwise.form import Variant
+from ..host.device import DeviceArray
 from ..run import Run, strides
 from .steps import ragged
 
 
-class StepsBack:
-    """A kernel over all steps: all but the sequence's first read the state before from what the forward pass left."""
-
-    def __init__(self, run: Run, variant: Variant, kernel: Kernel, arguments: Callable[[bool], Any]) -> None:
-        """arguments(first): the kernel's record; first: whether the step is the sequence's first."""
-        self._first = run.order[0]
-        self._bind = lambda first: run.device.launcher(kernel, run.grid(variant), arguments(first))
-        self._bound: dict[bool, Launch] = {}
-
-    def __call__(self, t: int) -> None:
-        first = t == self._first
-        if first not in self._bound:
-            self._bound[first] = self._bind(first)
-        self._bound[first](t)
-
-
 def output_gradient(dy: DeviceArray) -> dict[str, Any]:
-    """The fields of a kernel's record that say where dy is."""
+    """Gives the fields of a kernel's record that say where dy is."""
     t, row = strides(dy)
     return {"dy": dy, "dy_t": t, "dy_row": row}
 
 
 def previous_h(run: Run, h_0: Any, y: Any, first: bool) -> dict[str, Any]:
-    """The fields of a GRU's record that say where h of the step before is."""
+    """Gives the fields of a GRU's record that say where h of the step before is."""
     common = {"h_0": h_0, "last": run.steps - 1 if run.spec.reverse else -1, **ragged(run)}
     if first and run.lengths is None:
         return {"h_prev": h_0, "h_prev_t": 0, "h_prev_row": h_0.strides[0], "to_previous": 0, **common}
@@ -41,5 +23,5 @@ def previous_h(run: Run, h_0: Any, y: Any, first: bool) -> dict[str, Any]:
 
 
 def gate_arrays(gates: Any, d_gates: Any) -> dict[str, Any]:
-    """The fields of a kernel's record that say where gates and their gradients are."""
+    """Gives the fields of a kernel's record that say where gates and their gradients are."""
     return {"gates": gates, "gates_t": gates.strides[0], "d_gates": d_gates, "d_gates_t": d_gates.strides[0]}
